@@ -1,0 +1,144 @@
+"""Bulk enrolment in bounded memory: encode batch by batch, spool to disk, hand over in one go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+import numpy as np
+
+from gallery.encoder import Encoder, embed, listed
+from gallery.errors import InvalidItemError
+from gallery.records import Refusal
+from gallery.stores.base import NewTemplates
+from gallery.vectors import FloatRows
+
+Progress = Callable[[int, int | None], None]
+"""Called with (items done, items in all or None when that is not known)."""
+
+_IN_MEMORY = 64 * 2**20
+_BATCH = 1024
+
+
+def checked_id(id: Any) -> str:
+    """An id that can be stored: a non-empty string of whole Unicode characters."""
+    if not isinstance(id, str) or not id:
+        raise InvalidItemError(f"an id is a non-empty string, not {id!r}")
+    try:
+        id.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidItemError(f"the id {id!r} is not valid Unicode: {error.reason}") from error
+    return id
+
+
+def source_of(item: Any) -> str | None:
+    """The path of an item that is a path, as provenance."""
+    if not isinstance(item, (str, os.PathLike)):
+        return None
+    return os.fsencode(item).decode("utf-8", "backslashreplace")
+
+
+@dataclass(slots=True)
+class _Subject:
+    id: str
+    metadata: Mapping[str, Any] | None
+    items: int
+    sources: list[str | None] = field(default_factory=list)
+
+
+class Spool:
+    """Embeddings on their way to one commit: written once, read once, in memory while they are few."""
+
+    def __init__(self, encoder: Encoder, on_error: str, progress: Progress | None, total: int | None) -> None:
+        self._encoder = encoder
+        self._skip = skips(on_error)
+        self._progress = progress
+        self._total = total
+        self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by close()
+        self._subjects: list[_Subject] = []
+        self._waiting: list[tuple[_Subject, int, Any]] = []
+        self._done = 0
+        self.refused: list[Refusal] = []
+
+    def take(self, id: str, items: Any, metadata: Mapping[str, Any] | None = None) -> None:
+        """Adds a subject's items; those before may be encoded now."""
+        subject = _Subject(checked_id(id), metadata, 0)
+        try:
+            for index, item in enumerate(listed(items)):
+                self._waiting.append((subject, index, item))
+                subject.items += 1
+                if len(self._waiting) >= _BATCH:
+                    self._encode()
+        except InvalidItemError as error:
+            raise InvalidItemError(f"{id!r}: {error}; nothing was written", error.index) from error
+        if subject.items == 0:
+            raise InvalidItemError(f"{id!r}: the list of items is empty; nothing was written")
+        self._subjects.append(subject)
+
+    def finish(self) -> None:
+        """Encodes what is left."""
+        self._encode()
+
+    def _encode(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        rows, bad = embed(self._encoder, [item for _, _, item in waiting])
+        for position in sorted(bad):
+            subject, index, _ = waiting[position]
+            self._refuse(Refusal(subject.id, index, bad[position]), subject.items)
+        for position, (subject, _, item) in enumerate(waiting):
+            if position not in bad:
+                subject.sources.append(source_of(item))
+        self._file.write(rows.tobytes())
+        self._done += len(waiting)
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def _refuse(self, refusal: Refusal, items: int) -> None:
+        if not self._skip:
+            raise InvalidItemError(
+                f"{refusal.id!r}: item {refusal.index} of {items} cannot be used: {refusal.reason}; "
+                "nothing was written (on_error='skip' enrols the others)",
+                refusal.index,
+            )
+        self.refused.append(refusal)
+
+    def batches(self) -> Iterator[NewTemplates]:
+        """What to add, subject by subject; one whose items were all refused is left out."""
+        self._file.seek(0)
+        for subject in self._subjects:
+            if subject.sources:
+                yield NewTemplates(
+                    subject.id, self._rows(len(subject.sources)), subject.sources, subject.metadata
+                )
+
+    def _rows(self, count: int) -> FloatRows:
+        content = self._file.read(4 * count * self._encoder.dim)
+        return np.frombuffer(content, np.float32).reshape(count, self._encoder.dim)
+
+    def close(self) -> None:
+        """Deletes what was spooled."""
+        self._file.close()
+
+
+def skips(on_error: str) -> bool:
+    """True for "skip", False for "raise"."""
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    return on_error == "skip"
+
+
+def fill(spool: Spool, subjects: Iterable[Any]) -> None:
+    """Takes every (id, items) or (id, items, metadata) of an iterable."""
+    for position, subject in enumerate(subjects):
+        if not isinstance(subject, (tuple, list)) or len(subject) not in (2, 3):
+            raise InvalidItemError(
+                f"subject {position}: expected (id, items) or (id, items, metadata), "
+                f"got {type(subject).__name__}"
+            )
+        spool.take(*subject)
+    spool.finish()

@@ -1,0 +1,56 @@
+"""Pure: distances become decisions. Nothing here holds anything or reads anything.
+
+The one rule: a probe is accepted when `distance <= threshold`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gallery.records import Candidate, Identification, Verification
+from gallery.vectors import Numbers
+
+
+def nearest_template_of_each(
+    scores: npt.NDArray[np.float32], numbers: Numbers, subjects: Numbers
+) -> npt.NDArray[np.intp]:
+    """Fusion by the nearest template: positions of each subject's best, nearest subject first.
+
+    scores, numbers, subjects: (m,) in step. Ties go to the lower template number.
+    """
+    order = np.lexsort((numbers, scores))
+    _, first = np.unique(subjects[order], return_index=True)
+    return order[np.sort(first)]
+
+
+def identification(ranked: Sequence[Candidate], threshold: float | None) -> Identification:
+    """The answer to *who is this?* from the nearest subjects, nearest first.
+
+    threshold None: ranked, "undecided". Else the candidates within it, "match" when there is one.
+    """
+    nearest = ranked[0] if ranked else None
+    if threshold is None:
+        return Identification("undecided", tuple(ranked), None, nearest)
+    within = tuple(candidate for candidate in ranked if candidate.distance <= threshold)
+    return Identification("match" if within else "unknown", within, threshold, nearest)
+
+
+def verification(
+    id: str, scores: npt.NDArray[np.float32], numbers: Numbers, threshold: float
+) -> Verification:
+    """The answer to *is this `id`?* from the distances to all of the subject's templates, (m,), m >= 1."""
+    best = int(np.lexsort((numbers, scores))[0])
+    distance = float(scores[best])
+    return Verification(id, distance <= threshold, distance, threshold, int(numbers[best]))
+
+
+def checked_threshold(threshold: float) -> float:
+    """A threshold that can be compared with; ValueError for NaN and negative ones."""
+    value = float(threshold)
+    if math.isnan(value) or value < 0:
+        raise ValueError(f"a threshold is a distance of 0 or more, not {threshold!r}")
+    return value

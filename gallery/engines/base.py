@@ -1,0 +1,116 @@
+"""The contract of an engine: it holds the templates and finds the nearest; it decides nothing.
+
+Conventions
+- Embeddings come as `vectors.prepare` left them.
+- Every answer is of one revision, and of the newest that was committed when the call began.
+- Distances in an answer are exact (`vectors.distances`), whatever index proposed the candidates.
+- An engine may be shared by threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gallery.records import Candidate, Problem, Template
+from gallery.stores.base import Header, NewTemplates, Stored
+from gallery.vectors import FloatRows
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What one subject's part of a commit came to."""
+
+    id: str
+    templates: tuple[int, ...]
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How things stand at one revision."""
+
+    revision: int
+    subjects: int
+    templates: int
+    index: str
+    """The kind in use."""
+    index_wish: str
+    """The kind that was asked for: "auto" or the same."""
+    in_memory: int
+    """Templates that the index file does not hold yet."""
+
+
+class Engine(Protocol):
+    """Holds templates, durably, and finds the nearest subjects."""
+
+    header: Header
+
+    def add(self, batch: Iterable[NewTemplates]) -> tuple[list[Added], int]:
+        """Adds everything in one commit: what was added, and the revision."""
+        ...
+
+    def remove_subject(self, id: str) -> int:
+        """Removes a subject: how many templates; UnknownSubjectError."""
+        ...
+
+    def remove_templates(self, numbers: Sequence[int]) -> int:
+        """Removes templates in one commit; InvalidItemError when one is not enrolled."""
+        ...
+
+    def erase(self) -> None:
+        """Leaves no byte of what was removed in any file."""
+        ...
+
+    def nearest(self, probes: FloatRows, k: int) -> list[list[Candidate]]:
+        """For each probe the k nearest subjects by their nearest template, ties by template number."""
+        ...
+
+    def embeddings(self, id: str) -> Stored:
+        """A subject's embeddings; UnknownSubjectError."""
+        ...
+
+    def templates(self, id: str) -> list[Template]:
+        """A subject's templates by number; UnknownSubjectError."""
+        ...
+
+    def metadata(self, id: str) -> dict[str, Any]:
+        """A subject's metadata; UnknownSubjectError."""
+        ...
+
+    def ids(self) -> list[str]:
+        """The ids in order of first enrolment."""
+        ...
+
+    def has(self, id: str) -> bool:
+        """True when a subject of that id is enrolled."""
+        ...
+
+    def counts(self) -> tuple[int, int]:
+        """(subjects, templates)."""
+        ...
+
+    def subjects(self) -> Iterator[tuple[str, dict[str, Any], list[Template], Stored]]:
+        """Everything, subject by subject, of one revision: for export."""
+        ...
+
+    def setting(self, key: str) -> str | None:
+        """A stored setting."""
+        ...
+
+    def set_setting(self, key: str, value: str | None) -> None:
+        """Stores a setting in one commit; None deletes it."""
+        ...
+
+    def state(self) -> State:
+        """How things stand."""
+        ...
+
+    def check(self) -> list[Problem]:
+        """Reads everything and reports what is damaged."""
+        ...
+
+    def close(self) -> None:
+        """Brings the index files up to date where that is worth it, and lets go of everything."""
+        ...

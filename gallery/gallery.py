@@ -1,0 +1,281 @@
+"""The gallery: every verb encodes, asks the engine and lets the pure functions decide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from gallery.bulk import Progress, Spool, fill
+from gallery.decisions import checked_threshold, identification, verification
+from gallery.encoder import Encoder, embed_probe, listed
+from gallery.engines.base import Engine
+from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
+from gallery.info import Info, folder_bytes
+from gallery.records import BulkEnrollment, Enrollment, Identification, Problem, Template, Verification
+from gallery.vectors import distances
+
+_PROBES_AT_A_TIME = 1024
+
+
+class Gallery:
+    """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
+
+    May be shared by threads; other processes may read and write the same folder at the same time.
+    """
+
+    def __init__(self, location: Path, engine: Engine, encoder: Encoder | None, *, read_only: bool) -> None:
+        self.location = location
+        self.encoder = encoder
+        self.read_only = read_only
+        self._engine = engine
+
+    # -- enrolling
+
+    def enroll(
+        self, id: str, items: Any, metadata: Mapping[str, Any] | None = None, *, on_error: str = "raise"
+    ) -> Enrollment:
+        """Adds a template for each item under `id`, in one commit; durable when it returns.
+
+        id         any non-empty Unicode string; a known one gets more templates
+        metadata   about the subject, anything JSON can hold; merged into what is there, new values win
+        on_error   "raise": one unusable item and nothing is written; "skip": the others are enrolled and the
+                   refused ones listed in the result
+
+        Raises InvalidItemError naming the item and the reason, GalleryLockedError.
+        """
+        bulk, added = self._enroll([(id, items, metadata)], on_error, None, None)
+        if not added:
+            refusal = bulk.refused[0]
+            raise InvalidItemError(
+                f"{id!r}: none of the {len(bulk.refused)} items can be used; "
+                f"item {refusal.index}: {refusal.reason}; nothing was written",
+                refusal.index,
+            )
+        one = added[0]
+        return Enrollment(one.id, one.templates, one.created, bulk.revision, bulk.refused)
+
+    def enroll_many(
+        self,
+        subjects: Iterable[Any],
+        *,
+        on_error: str = "raise",
+        progress: Progress | None = None,
+        total: int | None = None,
+    ) -> BulkEnrollment:
+        """Enrols every (id, items) or (id, items, metadata) of an iterable in one commit: all or nothing.
+
+        Items are encoded in batches and spooled to a temporary file, so memory stays bounded and the gallery
+        is locked only while the commit is written. progress(done, total) is called after every batch; total
+        is the number of items, if you know it.
+        """
+        return self._enroll(subjects, on_error, progress, total)[0]
+
+    def _enroll(
+        self, subjects: Iterable[Any], on_error: str, progress: Progress | None, total: int | None
+    ) -> tuple[BulkEnrollment, list[Any]]:
+        self._check_writable()
+        spool = Spool(self._encoder(), on_error, progress, total)
+        try:
+            fill(spool, _with_checked_metadata(subjects))
+            added, revision = self._engine.add(spool.batches())
+        finally:
+            spool.close()
+        created = {one.id for one in added if one.created}
+        templates = sum(len(one.templates) for one in added)
+        bulk = BulkEnrollment(
+            len({one.id for one in added}), templates, len(created), revision, tuple(spool.refused)
+        )
+        return bulk, added
+
+    # -- removing
+
+    def remove(self, id: str, erase: bool = False) -> int:
+        """Removes a subject: how many templates went. Gone from the very next search, in every process.
+
+        erase: also leave no byte of it in any file of the gallery; rewrites the catalog, so it takes time in
+        proportion to the gallery. Raises UnknownSubjectError.
+        """
+        self._check_writable()
+        removed = self._engine.remove_subject(id)
+        if erase:
+            self._engine.erase()
+        return removed
+
+    def remove_templates(self, templates: Iterable[int | Template], erase: bool = False) -> int:
+        """Removes single templates by number, in one commit; a subject whose last one goes, goes with it.
+
+        Raises InvalidItemError, and removes nothing, when one of them is not enrolled.
+        """
+        self._check_writable()
+        removed = self._engine.remove_templates([int(template) for template in templates])
+        if erase:
+            self._engine.erase()
+        return removed
+
+    def compact(self) -> None:
+        """Leaves no byte of anything removed so far in the gallery's files, and gives the space back."""
+        self._check_writable()
+        self._engine.erase()
+
+    # -- asking
+
+    def identify(self, item: Any, k: int = 5, threshold: float | None = None) -> Identification:
+        """Who is this? The k nearest subjects within the threshold, or "unknown".
+
+        k          counts subjects, however many templates each has
+        threshold  a distance; None: the gallery's own, else the one the encoder recommends, else nothing is
+                   decided and the k nearest are ranked
+        """
+        return self.identify_batch([item], k, threshold)[0]
+
+    def identify_batch(
+        self, items: Sequence[Any], k: int = 5, threshold: float | None = None
+    ) -> list[Identification]:
+        """`identify` for every item, with the same answers; much faster than one by one."""
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
+        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        probes = listed(items)
+        answers: list[Identification] = []
+        for start in range(0, len(probes), _PROBES_AT_A_TIME):
+            rows = embed_probe(self._encoder(), probes[start : start + _PROBES_AT_A_TIME])
+            answers += [identification(ranked, limit) for ranked in self._engine.nearest(rows, k)]
+        return answers
+
+    def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
+        """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
+
+        Raises UnknownSubjectError, and NotCalibratedError when no threshold is known.
+        """
+        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        if limit is None:
+            raise NotCalibratedError(
+                f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
+                "a distance up to which the same subject is accepted"
+            )
+        claimed = self._engine.embeddings(id)
+        probe = embed_probe(self._encoder(), [item])[0]
+        scores = distances(probe, claimed.rows, self._engine.header.metric)
+        return verification(id, scores, claimed.numbers, limit)
+
+    @property
+    def threshold(self) -> float | None:
+        """The distance decided by: the gallery's own, else the encoder's recommendation, else None."""
+        stored = self._engine.setting("threshold")
+        if stored is not None:
+            return float(json.loads(stored)["threshold"])
+        recommended = getattr(self.encoder, "threshold", None)
+        return None if recommended is None else checked_threshold(recommended)
+
+    # -- looking
+
+    def __len__(self) -> int:
+        """How many subjects are enrolled."""
+        return self._engine.counts()[0]
+
+    def __bool__(self) -> bool:
+        """A gallery is a gallery, also while it is empty."""
+        return True
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and self._engine.has(id)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids())
+
+    @property
+    def template_count(self) -> int:
+        """How many templates are enrolled."""
+        return self._engine.counts()[1]
+
+    def ids(self) -> list[str]:
+        """The ids in order of first enrolment."""
+        return self._engine.ids()
+
+    def templates(self, id: str) -> list[Template]:
+        """A subject's templates by number; UnknownSubjectError."""
+        return self._engine.templates(id)
+
+    def metadata(self, id: str) -> dict[str, Any]:
+        """A subject's metadata; UnknownSubjectError."""
+        return self._engine.metadata(id)
+
+    def info(self) -> Info:
+        """What the gallery is and how it stands."""
+        header, state = self._engine.header, self._engine.state()
+        return Info(
+            location=str(self.location),
+            subjects=state.subjects,
+            templates=state.templates,
+            dim=header.dim,
+            metric=header.metric,
+            encoder=header.encoder,
+            fingerprint=header.fingerprint,
+            created=header.created,
+            revision=state.revision,
+            index=state.index,
+            index_wish=state.index_wish,
+            threshold=self.threshold,
+            threshold_source=self._threshold_source(),
+            bytes=folder_bytes(self.location),
+        )
+
+    def _threshold_source(self) -> str:
+        if self._engine.setting("threshold") is not None:
+            return "gallery"
+        return "encoder" if getattr(self.encoder, "threshold", None) is not None else "none"
+
+    def check(self) -> list[Problem]:
+        """Reads everything and compares it with its checksums: what is damaged, empty when all is well."""
+        return self._engine.check()
+
+    # -- ending
+
+    def close(self) -> None:
+        """Lets go of the files; what was enrolled is safe without it, only the next opening is faster."""
+        self._engine.close()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        header = self._engine.header
+        return f"<Gallery {str(self.location)!r} of {header.encoder!r}, dim {header.dim}, {header.metric}>"
+
+    def _encoder(self) -> Encoder:
+        if self.encoder is None:
+            name = self._engine.header.encoder
+            raise EncoderMismatchError(
+                f"{self.location} was opened without an encoder, so nothing can be embedded: "
+                f"open it with the encoder it was filled by, {name!r}"
+            )
+        return self.encoder
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise GalleryError(f"{self.location} was opened read-only; nothing was written")
+
+
+def _with_checked_metadata(subjects: Iterable[Any]) -> Iterator[Any]:
+    """Passes subjects through; refuses metadata that JSON cannot hold before anything is written."""
+    for subject in subjects:
+        if isinstance(subject, (tuple, list)) and len(subject) == 3 and subject[2] is not None:
+            _check_metadata(subject[0], subject[2])
+        yield subject
+
+
+def _check_metadata(id: Any, metadata: Any) -> None:
+    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
+        raise InvalidItemError(f"{id!r}: metadata must be a mapping with string keys; nothing was written")
+    try:
+        json.dumps(dict(metadata), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidItemError(f"{id!r}: metadata must be what JSON can hold: {error}") from error

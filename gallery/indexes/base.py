@@ -1,0 +1,86 @@
+"""The contract of an index: a cache that proposes neighbours and can be thrown away at any time.
+
+Conventions
+- Templates are known by their numbers. They are added in ascending order, each once.
+- Rows come as `vectors.prepare` left them; queries too.
+- Distances are the public ones (cosine: 1 - cos, euclidean: not squared), but only near the truth: whoever
+  decides by them scores the finalists again with `vectors.distances`.
+- A missing neighbour is number -1 at distance +inf, always after those that are there.
+- A removed template is never returned, and the k places are filled with others as long as there are others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gallery.vectors import FloatRows, Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The answer to q queries for k neighbours each.
+
+    numbers    (q, k) int64, nearest first
+    distances  (q, k) float32
+    floor      (q,) float64: no template left out is nearer than this; +inf where an index cannot say
+    exhausted  (q,) bool: asking for more would bring nothing more
+    """
+
+    numbers: Numbers
+    distances: npt.NDArray[np.float32]
+    floor: npt.NDArray[np.float64]
+    exhausted: npt.NDArray[np.bool_]
+
+
+class VectorIndex(Protocol):
+    """Proposes the templates nearest to a query."""
+
+    kind: str
+    """What `gallery info` calls it: "exact", or a FAISS factory string."""
+
+    def __len__(self) -> int:
+        """How many templates can be found."""
+        ...
+
+    def add(self, numbers: Numbers, rows: FloatRows) -> None:
+        """Adds templates; their numbers ascend and are above all that were added before."""
+        ...
+
+    def remove(self, numbers: Numbers) -> None:
+        """Hides templates; numbers that are not there are passed over."""
+        ...
+
+    def search(self, queries: FloatRows, k: int) -> Neighbours:
+        """The k nearest templates of each query."""
+        ...
+
+    def saveable(self) -> bool:
+        """False while there is nothing that a file could hold, as before training."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes a new file, on the disk when it returns. It may hold removed templates still."""
+        ...
+
+    def load(self, path: Path) -> None:
+        """Takes up what a file holds, in place of what is there; GalleryError when it cannot be read."""
+        ...
+
+    def worn(self) -> bool:
+        """True when so much was removed that building it anew would serve searches better."""
+        ...
+
+
+def nothing(count: int, k: int) -> Neighbours:
+    """The answer of an empty index to `count` queries."""
+    return Neighbours(
+        np.full((count, k), -1, np.int64),
+        np.full((count, k), np.inf, np.float32),
+        np.full(count, np.inf),
+        np.ones(count, np.bool_),
+    )

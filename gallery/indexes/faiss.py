@@ -1,0 +1,146 @@
+"""Any kind that FAISS's `index_factory` can name, "HNSW32" or "IVF1024,SQ8": approximate, with removals.
+
+Removed templates are hidden rather than deleted, because most kinds cannot delete and some relabel what is
+left when they do. Until there are enough vectors to train on, an exact index stands in.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gallery.errors import GalleryError
+from gallery.indexes import library
+from gallery.indexes.base import Neighbours, nothing
+from gallery.indexes.exact import ExactIndex
+from gallery.vectors import FloatRows, Numbers
+
+_PER_CELL = 39
+"""k-means of FAISS warns below so many training vectors a cell."""
+_EF_SEARCH = 128
+
+
+class FaissIndex:
+    """See `gallery.indexes.base.VectorIndex`. `floor` is +inf: an approximate index can promise nothing."""
+
+    def __init__(self, dim: int, metric: str, kind: str) -> None:
+        """kind: a factory string of FAISS; ValueError when FAISS cannot make it."""
+        self.kind = kind
+        self._dim = dim
+        self._metric = metric
+        self._index = _made(kind, dim, metric)
+        self._needed = _training_size(self._index.index)
+        self._waiting = ExactIndex(dim, metric) if self._needed else None
+        self._dead = np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        if self._waiting is not None:
+            return len(self._waiting)
+        return int(self._index.ntotal) - len(self._dead)
+
+    def add(self, numbers: Numbers, rows: FloatRows) -> None:
+        if len(numbers) == 0:
+            return
+        if self._waiting is None:
+            self._index.add_with_ids(rows, numbers)
+            return
+        self._waiting.add(numbers, rows)
+        if len(self._waiting) >= self._needed:
+            self._train(self._waiting)
+
+    def _train(self, waiting: ExactIndex) -> None:
+        blocks = list(waiting.living())
+        rows = np.concatenate([block[1] for block in blocks])
+        self._index.train(rows)
+        self._index.add_with_ids(rows, np.concatenate([block[0] for block in blocks]))
+        self._waiting = None
+
+    def remove(self, numbers: Numbers) -> None:
+        if self._waiting is not None:
+            self._waiting.remove(numbers)
+            return
+        known = np.intersect1d(numbers, library.faiss().vector_to_array(self._index.id_map))
+        self._dead = np.union1d(self._dead, known)
+
+    def search(self, queries: FloatRows, k: int) -> Neighbours:
+        if self._waiting is not None:
+            return self._waiting.search(queries, k)
+        if len(self) == 0:
+            return nothing(len(queries), k)
+        total = self._index.ntotal
+        ask = min(total, k + min(len(self._dead), k))
+        while True:
+            _reach_for(self._index.index, ask)
+            scores, numbers = self._index.search(queries, ask)
+            alive = (numbers >= 0) & ~np.isin(numbers, self._dead)
+            more = (numbers[:, -1] >= 0) & (alive.sum(axis=1) < min(k, len(self)))
+            if ask == total or not more.any():
+                break
+            ask = min(total, 4 * ask)
+        distances = np.where(alive, library.as_distances(scores, self._metric), np.float32(np.inf))
+        ended = (numbers[:, -1] < 0) | (alive.sum(axis=1) == len(self))
+        return self._ranked(np.where(alive, numbers, -1), distances, ended & (alive.sum(axis=1) <= k), k)
+
+    def _ranked(
+        self, numbers: Numbers, distances: npt.NDArray[np.float32], exhausted: npt.NDArray[np.bool_], k: int
+    ) -> Neighbours:
+        order = np.lexsort((numbers, distances), axis=1)[:, :k]
+        lacking = ((0, 0), (0, k - order.shape[1]))
+        return Neighbours(
+            np.pad(np.take_along_axis(numbers, order, axis=1), lacking, constant_values=-1),
+            np.pad(np.take_along_axis(distances, order, axis=1), lacking, constant_values=np.inf),
+            np.full(len(order), np.inf),
+            exhausted,
+        )
+
+    def saveable(self) -> bool:
+        return self._waiting is None
+
+    def save(self, path: Path) -> None:
+        library.write(self._index, path)
+
+    def load(self, path: Path) -> None:
+        index, _ = library.read(path, self._dim, self._metric, mapped=False)
+        if type(library.faiss().downcast_index(index.index)) is not type(self._index.index):
+            raise GalleryError(f"{path} does not hold a {self.kind} index")
+        self._index, self._waiting, self._dead = index, None, np.empty(0, np.int64)
+        _set_probes(self._index.index)
+
+    def worn(self) -> bool:
+        return len(self._dead) > max(1000, int(self._index.ntotal) // 4)
+
+
+def _made(kind: str, dim: int, metric: str) -> Any:
+    try:
+        inner = library.faiss().index_factory(dim, kind, library.faiss_metric(metric))
+    except RuntimeError as error:
+        raise ValueError(f"FAISS cannot make an index {kind!r} of dim {dim}: {error}") from error
+    _set_probes(inner)
+    return library.numbered(inner)
+
+
+def _training_size(inner: Any) -> int:
+    """How many vectors the kind wants before it is trained; 0 when it needs no training."""
+    if inner.is_trained:
+        return 0
+    ivf = library.faiss().try_extract_index_ivf(inner)
+    return max(_PER_CELL * 256, _PER_CELL * (ivf.nlist if ivf is not None else 0))
+
+
+def _set_probes(inner: Any) -> None:
+    """Recall before speed: FAISS looks into one cell of an IVF unless told otherwise."""
+    ivf = library.faiss().try_extract_index_ivf(inner)
+    if ivf is not None:
+        ivf.nprobe = max(8, ivf.nlist // 16)
+    if hasattr(inner, "k_factor"):
+        inner.k_factor = 4.0
+
+
+def _reach_for(inner: Any, ask: int) -> None:
+    """HNSW finds no more than efSearch neighbours, and few of the last ones well."""
+    inner = library.faiss().downcast_index(inner)
+    if hasattr(inner, "hnsw"):
+        inner.hnsw.efSearch = max(_EF_SEARCH, 2 * ask)

@@ -1,0 +1,124 @@
+"""The border to FAISS: where it is imported, and where its errors and its score conventions end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gallery.errors import GalleryError, MissingExtraError
+from gallery.vectors import FloatRows, Numbers
+
+_TUNING = threading.Lock()
+
+
+def faiss() -> Any:
+    """The module, or MissingExtraError with the pip line."""
+    try:
+        import faiss as module
+    except ImportError as error:
+        raise MissingExtraError(
+            "FAISS is not installed: pip install 'siamese-gallery[cpu]', or 'siamese-gallery[gpu]' with a GPU"
+        ) from error
+    return module
+
+
+def faiss_metric(metric: str) -> int:
+    """FAISS's number for a metric; unit rows make its inner product the cosine."""
+    return int(faiss().METRIC_INNER_PRODUCT if metric == "cosine" else faiss().METRIC_L2)
+
+
+def as_distances(scores: npt.NDArray[np.float32], metric: str) -> npt.NDArray[np.float32]:
+    """FAISS's inner products or squared distances as public distances."""
+    if metric == "cosine":
+        distances = np.maximum(np.float32(1) - scores, 0)
+    else:
+        distances = np.sqrt(np.maximum(scores, 0))
+    public: npt.NDArray[np.float32] = distances.astype(np.float32, copy=False)
+    return public
+
+
+def nearest(
+    queries: FloatRows, rows: FloatRows, k: int, metric: str
+) -> tuple[npt.NDArray[np.float32], Numbers]:
+    """Brute force: (distances, row numbers), both (q, k), nearest first. k is at most the number of rows."""
+    with tuned(rows.shape[1]):
+        scores, found = faiss().knn(queries, rows, k, metric=faiss_metric(metric))
+    return as_distances(scores, metric), found
+
+
+@contextmanager
+def tuned(dim: int) -> Iterator[None]:
+    """Lets FAISS use matrix products from four queries on.
+
+    faiss 1.15 asks for 128,000 / dim queries before it does, and below that every query reads all rows alone:
+    12 times slower at 64 queries. The settings are global to FAISS, so they are put back.
+    """
+    cvar = faiss().cvar
+    with _TUNING:
+        before = cvar.distance_compute_blas_threshold, cvar.distance_compute_blas_database_bs
+        cvar.distance_compute_blas_threshold, cvar.distance_compute_blas_database_bs = 4 * dim, 4096
+        try:
+            yield
+        finally:
+            cvar.distance_compute_blas_threshold, cvar.distance_compute_blas_database_bs = before
+
+
+def numbered(inner: Any) -> Any:
+    """An empty index that keeps the gallery's template numbers in the same file as `inner`.
+
+    Only ever searched and added to: after `remove_ids` some of these maps relabel what is left.
+    """
+    index = faiss().IndexIDMap(inner)
+    index.own_fields = True
+    inner.this.disown()
+    return index
+
+
+def write(index: Any, path: Path) -> None:
+    """Writes an index to a new file and waits until it is on the disk."""
+    try:
+        faiss().write_index(index, str(path))
+    except RuntimeError as error:
+        raise GalleryError(f"{path} could not be written: {_first_line(error)}") from error
+    path.chmod(0o600)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def read(path: Path, dim: int, metric: str, *, mapped: bool) -> tuple[Any, Numbers]:
+    """(index, its numbers) from a file; GalleryError when it holds something else.
+
+    mapped: the file is paged in as it is used. Never add to such an index: FAISS aborts the process.
+    """
+    module = faiss()
+    try:
+        index = module.read_index(str(path), module.IO_FLAG_MMAP_IFC if mapped else 0)
+    except RuntimeError as error:
+        raise GalleryError(f"{path} could not be read: {_first_line(error)}") from error
+    if not isinstance(index, module.IndexIDMap):
+        raise GalleryError(f"{path} holds a {type(index).__name__}, not a numbered index")
+    numbers = module.vector_to_array(index.id_map)
+    if index.d != dim or index.metric_type != faiss_metric(metric) or index.index.ntotal != len(numbers):
+        raise GalleryError(f"{path} does not fit the gallery: {index.index.ntotal} vectors of dim {index.d}")
+    return index, numbers
+
+
+def flat_rows(index: Any) -> FloatRows:
+    """The vectors of a numbered flat index, (n, dim), not copied; valid as long as `index` lives."""
+    module = faiss()
+    inner = module.downcast_index(index.index)
+    if not isinstance(inner, module.IndexFlat):
+        raise GalleryError(f"expected a flat index, the file holds a {type(inner).__name__}")
+    values: FloatRows = module.rev_swig_ptr(inner.get_xb(), inner.ntotal * inner.d)
+    return values.reshape(inner.ntotal, inner.d)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,107 @@
+"""Creating and opening galleries: what is at the location, and whether the encoder is the right one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gallery.encoder import Encoder, Precomputed, check_encoder, check_same, encoder_name
+from gallery.engines.local import LocalEngine
+from gallery.errors import GalleryError, GalleryExistsError, GalleryNotFoundError
+from gallery.gallery import Gallery
+from gallery.stores import catalog
+from gallery.stores.base import Header
+from gallery.stores.sqlite import SqliteStore, new_header
+
+_CATALOG = "catalog.sqlite"
+_INDEX = "index"
+
+
+def create_gallery(
+    location: str | os.PathLike[str], encoder: Encoder, *, index: str = "auto", lock_timeout: float = 30.0
+) -> Gallery:
+    """Makes a new gallery folder for an encoder.
+
+    index         "auto", "exact", or a factory string of FAISS such as "HNSW32" or "IVF1024,SQ8"
+    lock_timeout  seconds that a writer waits for another one
+
+    Raises GalleryExistsError when a gallery, or anything else, is already there.
+    """
+    folder = Path(os.fsdecode(location))
+    check_encoder(encoder)
+    _check_index(index, encoder)
+    _make_folder(folder)
+    header = new_header(encoder.dim, encoder.metric, encoder_name(encoder), encoder.fingerprint)
+    store = SqliteStore.create(folder / _CATALOG, header, lock_timeout=lock_timeout)
+    if index != "auto":
+        with store.commit():
+            store.set_setting("index", index)
+    return Gallery(folder, LocalEngine(store, folder / _INDEX), encoder, read_only=False)
+
+
+def open_gallery(
+    location: str | os.PathLike[str],
+    encoder: Encoder | None = None,
+    *,
+    read_only: bool = False,
+    index: str = "auto",
+    lock_timeout: float = 30.0,
+) -> Gallery:
+    """Opens a gallery; creates it when nothing is there, an encoder is given and read_only is not.
+
+    encoder   the one the gallery was filled by, else EncoderMismatchError. Without one the gallery can be
+              looked at and removed from; galleries of precomputed vectors need none.
+    index     only for a gallery that is created now; see `create`
+
+    Raises GalleryNotFoundError, EncoderMismatchError, CorruptGalleryError.
+    """
+    folder = Path(os.fsdecode(location))
+    path = folder / _CATALOG
+    if not catalog.has_gallery(path):
+        if encoder is None or read_only:
+            raise GalleryNotFoundError(f"there is no gallery at {folder}")
+        try:
+            return create_gallery(folder, encoder, index=index, lock_timeout=lock_timeout)
+        except GalleryExistsError:
+            # Another process made it since we looked.
+            if not catalog.has_gallery(path):
+                raise
+    store = SqliteStore(path, read_only=read_only, lock_timeout=lock_timeout)
+    try:
+        encoder = _bound(encoder, store.header, folder)
+    except BaseException:
+        store.close()
+        raise
+    engine = LocalEngine(store, folder / _INDEX, read_only=read_only)
+    return Gallery(folder, engine, encoder, read_only=read_only)
+
+
+def _bound(encoder: Encoder | None, header: Header, folder: Path) -> Encoder | None:
+    """The encoder to use, after it was found to be the one that filled the gallery."""
+    if encoder is None:
+        bare = Precomputed(header.dim, header.metric, header.encoder)
+        return bare if bare.fingerprint == header.fingerprint else None
+    check_encoder(encoder)
+    check_same(encoder, header.dim, header.metric, header.fingerprint, header.encoder, str(folder))
+    return encoder
+
+
+def _check_index(index: str, encoder: Encoder) -> None:
+    if index not in ("auto", "exact"):
+        from gallery.indexes.faiss import FaissIndex
+
+        FaissIndex(encoder.dim, encoder.metric, index)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise GalleryExistsError(f"{folder} is a file; a gallery is a folder")
+    if folder.is_dir() and not (folder / _CATALOG).exists() and any(folder.iterdir()):
+        raise GalleryExistsError(
+            f"{folder} holds other files; choose a folder that is empty or not there yet"
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise GalleryError(f"{folder} cannot be made: {error.strerror or error}") from error

@@ -1,0 +1,161 @@
+"""The frozen results: what a verb answers. They can be questioned and printed and never change anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """One enrolled embedding's provenance; it stands for its number wherever a number is asked for."""
+
+    template: int
+    id: str
+    enrolled: datetime
+    """UTC."""
+    source: str | None = None
+    """The path of the item, where the item was a path."""
+
+    def __index__(self) -> int:
+        return self.template
+
+    __int__ = __index__
+
+    def __eq__(self, other: object) -> bool:
+        return hasattr(other, "__index__") and self.template == int(other)
+
+    def __hash__(self) -> int:
+        return hash(self.template)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One item that was left out, and why."""
+
+    id: str
+    index: int
+    """Its position among the subject's items."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """What one `enroll` has written."""
+
+    id: str
+    templates: tuple[int, ...]
+    created: bool
+    """True when the subject was not enrolled before."""
+    revision: int
+    refused: tuple[Refusal, ...] = ()
+
+    def __str__(self) -> str:
+        state = "new" if self.created else "known"
+        refused = f", {len(self.refused)} items refused" if self.refused else ""
+        return f"{self.id} ({state}): {len(self.templates)} templates enrolled{refused}"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkEnrollment:
+    """What one `enroll_many` has written."""
+
+    subjects: int
+    templates: int
+    created: int
+    """How many of the subjects were not enrolled before."""
+    revision: int
+    refused: tuple[Refusal, ...] = ()
+
+    def __str__(self) -> str:
+        refused = f", {len(self.refused)} items refused" if self.refused else ""
+        return f"{self.subjects} subjects ({self.created} new): {self.templates} templates enrolled{refused}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A subject near a probe, by its nearest template."""
+
+    id: str
+    distance: float
+    """Smaller is nearer. cosine: 0 to 2; euclidean: not squared."""
+    template: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return {
+            "id": self.id,
+            "distance": self.distance,
+            "template": self.template,
+            "metadata": dict(self.metadata),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """The answer to *who is this?*
+
+    decision    "match" (someone is within the threshold), "unknown" (no one is), or "undecided" (no threshold
+                is known, so the nearest are ranked and nothing is decided)
+    candidates  the subjects within the threshold, nearest first; all k nearest when undecided
+    nearest     the nearest subject whatever the threshold, None in an empty gallery: how near "unknown" was
+    """
+
+    decision: str
+    candidates: tuple[Candidate, ...]
+    threshold: float | None
+    nearest: Candidate | None = None
+
+    @property
+    def best(self) -> Candidate | None:
+        """The nearest candidate, None when there is none."""
+        return self.candidates[0] if self.candidates else None
+
+    def __str__(self) -> str:
+        if self.nearest is None:
+            return f"{self.decision}: the gallery is empty"
+        limit = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4f}"
+        return f"{self.decision}: nearest is {self.nearest.id} at {self.nearest.distance:.4f} ({limit})"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The answer to *is this the subject it claims to be?* Truthy when accepted."""
+
+    id: str
+    accepted: bool
+    distance: float
+    threshold: float
+    template: int
+    """The subject's template that was nearest."""
+
+    def __bool__(self) -> bool:
+        return self.accepted
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return {
+            "id": self.id,
+            "accepted": self.accepted,
+            "distance": self.distance,
+            "threshold": self.threshold,
+            "template": self.template,
+        }
+
+    def __str__(self) -> str:
+        verdict, sign = ("accepted", "<=") if self.accepted else ("rejected", ">")
+        return f"{self.id} {verdict}: distance {self.distance:.4f} {sign} threshold {self.threshold:.4f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that `check` found damaged."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"

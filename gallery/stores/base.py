@@ -1,0 +1,153 @@
+"""The contract of a store: the only truth of a gallery, and its one commit point.
+
+Conventions
+- A template's number and a subject's number count up from 1 and are never used again, not even after erasure.
+- Embeddings come in and go out as `vectors.prepare` left them: float32, bit for bit.
+- `snapshot()` makes several reads see one revision. `commit()` is one atomic, durable change: when it has
+  returned the change survives a crash, when it raises nothing has changed. They do not nest.
+- Every commit that changes something raises the revision by one.
+- A store raises only the gallery's own errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from gallery.records import Problem, Template
+from gallery.vectors import FloatRows, Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a gallery is from its first day: it never changes."""
+
+    dim: int
+    metric: str
+    encoder: str
+    fingerprint: str
+    created: datetime
+    identity: str
+    """A random name that no other gallery has, by which its index files are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTemplates:
+    """Embeddings to enrol under one id. rows: (n, dim); sources: n paths or None."""
+
+    id: str
+    rows: FloatRows
+    sources: Sequence[str | None]
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Embeddings read back. numbers, subjects: (m,) int64; rows: (m, dim) float32; all in step."""
+
+    numbers: Numbers
+    subjects: Numbers
+    rows: FloatRows
+
+
+class Store(Protocol):
+    """Keeps subjects, templates and settings, durably."""
+
+    header: Header
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Reads inside see one revision."""
+        ...
+
+    def commit(self) -> AbstractContextManager[None]:
+        """Changes inside are one commit; GalleryLockedError when another writer does not finish in time."""
+        ...
+
+    def revision(self) -> int:
+        """How many commits there were."""
+        ...
+
+    def last_template(self) -> int:
+        """The highest template number that was ever given, 0 before the first."""
+        ...
+
+    def counts(self) -> tuple[int, int]:
+        """(subjects, templates) enrolled now."""
+        ...
+
+    def add(self, new: NewTemplates) -> tuple[list[int], bool]:
+        """Adds templates, inside `commit`: their numbers, and whether the subject is new.
+
+        metadata, when given, is merged into what the subject has; the new value of a key wins.
+        """
+        ...
+
+    def remove_subject(self, id: str) -> int:
+        """Removes a subject and its templates, inside `commit`: how many; UnknownSubjectError."""
+        ...
+
+    def remove_templates(self, numbers: Sequence[int]) -> int:
+        """Removes templates, inside `commit`; a subject without templates goes too.
+
+        InvalidItemError, and nothing removed, when one of them is not enrolled.
+        """
+        ...
+
+    def erase(self) -> None:
+        """Leaves no byte of what was removed in the store's files. Outside `commit`."""
+        ...
+
+    def ids(self) -> list[str]:
+        """The subjects' ids in order of first enrolment."""
+        ...
+
+    def subject(self, id: str) -> int | None:
+        """The subject's number, or None."""
+        ...
+
+    def templates(self, id: str) -> list[Template]:
+        """The subject's templates by number; UnknownSubjectError."""
+        ...
+
+    def metadata(self, id: str) -> dict[str, Any]:
+        """The subject's metadata; UnknownSubjectError."""
+        ...
+
+    def embeddings(self, id: str) -> Stored:
+        """The subject's embeddings by number; UnknownSubjectError."""
+        ...
+
+    def fetch(self, numbers: Iterable[int]) -> Stored:
+        """The embeddings of those of `numbers` that are enrolled, by number."""
+        ...
+
+    def describe(self, subjects: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+        """{subject number: (id, metadata)}."""
+        ...
+
+    def scan(self, after: int = 0, block: int = 8192) -> Iterator[Stored]:
+        """Every template with a number above `after`, by number, in blocks. Inside `snapshot`."""
+        ...
+
+    def removed_since(self, revision: int) -> Numbers:
+        """Numbers of the templates removed by commits after `revision`."""
+        ...
+
+    def setting(self, key: str) -> str | None:
+        """A stored setting."""
+        ...
+
+    def set_setting(self, key: str, value: str | None) -> None:
+        """Stores a setting, inside `commit`; None deletes it."""
+        ...
+
+    def check(self) -> list[Problem]:
+        """Reads everything and reports what is damaged."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of files and locks. Closing twice is harmless."""
+        ...

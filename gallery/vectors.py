@@ -1,0 +1,79 @@
+"""The only door for arrays: what comes in as a vector is checked here, and distances are defined here.
+
+Every public distance is computed by `distances`, row by row in float64 and rounded to float32 once, so that
+a score does not depend on the batch it was computed in, on the index that proposed it or on the BLAS.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gallery.errors import InvalidItemError
+
+FloatRows = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+
+METRICS = ("cosine", "euclidean")
+
+
+def as_rows(array: Any, dim: int) -> FloatRows:
+    """`array` as a C-contiguous (n, dim) float32 array; refuses other shapes and what is not a number.
+
+    Values are not looked at here: see `faults`.
+    """
+    try:
+        rows = np.asarray(array)
+    except ValueError as error:
+        raise InvalidItemError(f"the vectors have different lengths; each needs {dim} values") from error
+    if rows.dtype.kind not in "fiub":
+        raise InvalidItemError(f"vectors must hold real numbers, these hold {rows.dtype}")
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise InvalidItemError(f"expected vectors of shape (n, {dim}), got an array of shape {rows.shape}")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def faults(rows: FloatRows, metric: str) -> dict[int, str]:
+    """What is wrong with which row: {row: reason}, empty when every row can be used."""
+    bad: dict[int, str] = {}
+    finite = np.isfinite(rows)
+    for row in np.flatnonzero(~finite.all(axis=1)):
+        nans = int(np.isnan(rows[row]).sum())
+        infinite = int(np.isinf(rows[row]).sum())
+        bad[int(row)] = f"its embedding holds {nans} NaN and {infinite} infinite values of {rows.shape[1]}"
+    if metric == "cosine":
+        for row in np.flatnonzero(~rows.any(axis=1)):
+            bad[int(row)] = "its embedding is all zeros, which has no direction under the cosine metric"
+    return bad
+
+
+def prepare(rows: FloatRows, metric: str) -> FloatRows:
+    """Rows as they are stored and searched: of unit length under cosine, unchanged under euclidean."""
+    if metric == "euclidean":
+        return rows
+    exact = rows.astype(np.float64)
+    # Scaling by the largest value first keeps the squares of tiny and huge values inside the range.
+    exact /= np.abs(exact).max(axis=1, keepdims=True)
+    exact /= np.sqrt(np.square(exact).sum(axis=1, keepdims=True))
+    return np.ascontiguousarray(exact, dtype=np.float32)
+
+
+def distances(probe: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.float32]:
+    """Exact distances from one probe (dim,) to rows (m, dim): (m,) float32.
+
+    cosine: 1 - cos in [0, 2], as half the squared difference of the unit vectors, which is 0 for equal rows
+    and loses no digits for near ones. euclidean: the L2 distance, not squared.
+    """
+    left = probe.astype(np.float64)
+    right = rows.astype(np.float64)
+    if metric == "cosine":
+        left = left / np.sqrt(np.square(left).sum())
+        right /= np.sqrt(np.square(right).sum(axis=1, keepdims=True))
+        exact = np.square(right - left).sum(axis=1) / 2
+    else:
+        exact = np.sqrt(np.square(right - left).sum(axis=1))
+    rounded: npt.NDArray[np.float32] = exact.astype(np.float32)
+    return rounded
