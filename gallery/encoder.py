@@ -79,16 +79,36 @@ def check_encoder(encoder: Any) -> None:
         raise ValueError("fingerprint must be a non-empty string")
 
 
-def check_same(encoder: Encoder, dim: int, metric: str, fingerprint: str, name: str, where: str) -> None:
-    """Raises EncoderMismatchError, saying what differs, unless `encoder` filled the gallery."""
-    ours = {"dim": encoder.dim, "metric": encoder.metric, "fingerprint": encoder.fingerprint}
-    theirs = {"dim": dim, "metric": metric, "fingerprint": fingerprint}
-    different = [key for key in ours if ours[key] != theirs[key]]
+class Embeds(Protocol):
+    """What embeddings are known by: an encoder has these, and so does a gallery's header."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def differences(ours: Embeds, *, dim: int, metric: str, fingerprint: str) -> str:
+    """What tells two kinds of embeddings apart, in words; empty when nothing does."""
+    pairs = {
+        "dim": (ours.dim, dim),
+        "metric": (ours.metric, metric),
+        "fingerprint": (ours.fingerprint, fingerprint),
+    }
+    return "; ".join(
+        f"{key} {one} there, {other} here" for key, (one, other) in pairs.items() if one != other
+    )
+
+
+def check_same(encoder: Encoder, filled: Embeds, name: str, where: str) -> None:
+    """Raises EncoderMismatchError, saying what differs, unless `encoder` filled the gallery `where`."""
+    different = differences(filled, dim=encoder.dim, metric=encoder.metric, fingerprint=encoder.fingerprint)
     if different:
-        listed = "; ".join(f"{key}: gallery {theirs[key]}, encoder {ours[key]}" for key in different)
         raise EncoderMismatchError(
             f"{where} was filled by the encoder {name!r}; {encoder_name(encoder)!r} computes something else "
-            f"({listed}). Their distances mean nothing to each other: open it with {name!r} as it was, or "
+            f"({different}). Their distances mean nothing to each other: open it with {name!r} as it was, or "
             "enrol the original items into a new gallery."
         )
 
@@ -112,19 +132,9 @@ def listed(items: Any) -> Any:
 
 
 def embed(encoder: Encoder, items: Sequence[Any]) -> tuple[FloatRows, dict[int, str]]:
-    """Embeddings ready to store of the items that can be used, and {position: reason} of the others.
-
-    A batch that the encoder refuses is encoded again item by item, to learn which one is at fault.
-    """
-    try:
-        rows = as_rows(encoder.encode(items), encoder.dim)
-        if len(rows) != len(items):
-            raise InvalidItemError(f"the encoder gave {len(rows)} embeddings for {len(items)} items")
-        bad = faults(rows, encoder.metric)
-    except (ImportError, MemoryError):
-        raise
-    except Exception:
-        rows, bad = _one_by_one(encoder, items)
+    """Embeddings ready to store of the items that can be used, and {position: reason} of the others."""
+    rows, bad = _encoded(encoder, items)
+    bad |= {row: reason for row, reason in faults(rows, encoder.metric).items() if row not in bad}
     good = [row for row in range(len(items)) if row not in bad]
     return prepare(rows[good], encoder.metric), bad
 
@@ -139,22 +149,30 @@ def embed_probe(encoder: Encoder, items: Sequence[Any]) -> FloatRows:
     return rows
 
 
-def _one_by_one(encoder: Encoder, items: Sequence[Any]) -> tuple[FloatRows, dict[int, str]]:
-    rows = np.zeros((len(items), encoder.dim), np.float32)
-    bad: dict[int, str] = {}
-    for index, item in enumerate(items):
-        try:
-            row = as_rows(encoder.encode([item]), encoder.dim)
-        except (ImportError, MemoryError):
-            raise
-        except Exception as error:  # whatever somebody's encoder raises for an item it cannot use
-            bad[index] = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            continue
-        if len(row) != 1:
-            bad[index] = f"the encoder gave {len(row)} embeddings for it"
-            continue
-        fault = faults(row, encoder.metric)
-        if fault:
-            bad[index] = fault[0]
-        rows[index] = row[0]
-    return rows, bad
+def _encoded(encoder: Encoder, items: Sequence[Any]) -> tuple[FloatRows, dict[int, str]]:
+    """(n, dim) embeddings, zeros where the encoder failed, and {position: reason} of those.
+
+    A batch that the encoder refuses is encoded again in halves, to learn which items are at fault: whatever
+    somebody's encoder raises for an item, only that item is refused.
+    """
+    try:
+        rows = as_rows(encoder.encode(items), encoder.dim)
+        if len(rows) != len(items):
+            raise InvalidItemError(f"the encoder gave {len(rows)} embeddings for {len(items)} items")
+        return rows, {}
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        if len(items) == 1:
+            return np.zeros((1, encoder.dim), np.float32), {0: _reason(error)}
+    half = len(items) // 2
+    first, bad_first = _encoded(encoder, items[:half])
+    second, bad_second = _encoded(encoder, items[half:])
+    return np.concatenate([first, second]), bad_first | {half + at: why for at, why in bad_second.items()}
+
+
+def _reason(error: Exception) -> str:
+    """What an encoder says is wrong; with the kind of error where it was not meant as an answer."""
+    if isinstance(error, ValueError):
+        return str(getattr(error, "reason", error))
+    return f"{type(error).__name__}: {error}"

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from gallery import hdf5
 from gallery.bulk import Progress, Spool, fill
 from gallery.decisions import checked_threshold, identification, verification
 from gallery.encoder import Encoder, embed_probe, listed
-from gallery.engines.base import Engine
+from gallery.engines.base import Added, Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
 from gallery.info import Info, folder_bytes
-from gallery.records import BulkEnrollment, Enrollment, Identification, Problem, Template, Verification
+from gallery.records import (
+    BulkEnrollment,
+    Enrollment,
+    Identification,
+    Problem,
+    Refusal,
+    Template,
+    Verification,
+)
 from gallery.vectors import distances
 
 _PROBES_AT_A_TIME = 1024
@@ -75,7 +85,7 @@ class Gallery:
 
     def _enroll(
         self, subjects: Iterable[Any], on_error: str, progress: Progress | None, total: int | None
-    ) -> tuple[BulkEnrollment, list[Any]]:
+    ) -> tuple[BulkEnrollment, list[Added]]:
         self._check_writable()
         spool = Spool(self._encoder(), on_error, progress, total)
         try:
@@ -83,12 +93,7 @@ class Gallery:
             added, revision = self._engine.add(spool.batches())
         finally:
             spool.close()
-        created = {one.id for one in added if one.created}
-        templates = sum(len(one.templates) for one in added)
-        bulk = BulkEnrollment(
-            len({one.id for one in added}), templates, len(created), revision, tuple(spool.refused)
-        )
-        return bulk, added
+        return _summary(added, revision, tuple(spool.refused)), added
 
     # -- removing
 
@@ -232,6 +237,22 @@ class Gallery:
         """Reads everything and compares it with its checksums: what is damaged, empty when all is well."""
         return self._engine.check()
 
+    def export(self, path: str | os.PathLike[str]) -> int:
+        """Writes everything enrolled to a new, self-describing HDF5 file: how many templates.
+
+        Raises GalleryExistsError when the file is there already.
+        """
+        return hdf5.write(self._engine, path)
+
+    def import_file(self, path: str | os.PathLike[str]) -> BulkEnrollment:
+        """Adds everything in an exported HDF5 file, in one commit; known ids get more templates.
+
+        Raises EncoderMismatchError when another encoder made it, CorruptGalleryError; nothing is written then.
+        """
+        self._check_writable()
+        added, revision = self._engine.add(hdf5.read(path, self._engine.header))
+        return _summary(added, revision, ())
+
     # -- ending
 
     def close(self) -> None:
@@ -262,6 +283,16 @@ class Gallery:
     def _check_writable(self) -> None:
         if self.read_only:
             raise GalleryError(f"{self.location} was opened read-only; nothing was written")
+
+
+def _summary(added: list[Added], revision: int, refused: tuple[Refusal, ...]) -> BulkEnrollment:
+    return BulkEnrollment(
+        subjects=len({one.id for one in added}),
+        templates=sum(len(one.templates) for one in added),
+        created=sum(one.created for one in added),
+        revision=revision,
+        refused=refused,
+    )
 
 
 def _with_checked_metadata(subjects: Iterable[Any]) -> Iterator[Any]:

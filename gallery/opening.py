@@ -82,7 +82,7 @@ def _bound(encoder: Encoder | None, header: Header, folder: Path) -> Encoder | N
         bare = Precomputed(header.dim, header.metric, header.encoder)
         return bare if bare.fingerprint == header.fingerprint else None
     check_encoder(encoder)
-    check_same(encoder, header.dim, header.metric, header.fingerprint, header.encoder, str(folder))
+    check_same(encoder, header, header.encoder, str(folder))
     return encoder
 
 

@@ -36,12 +36,16 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class NewTemplates:
-    """Embeddings to enrol under one id. rows: (n, dim); sources: n paths or None."""
+    """Embeddings to enrol under one id. rows: (n, dim); sources: n paths or None.
+
+    enrolled: when, n times in microseconds UTC; None is now.
+    """
 
     id: str
     rows: FloatRows
     sources: Sequence[str | None]
     metadata: Mapping[str, Any] | None = None
+    enrolled: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,12 +105,15 @@ class SqliteStore:
             subject, created = self._upsert(new, next_subject)
             now = int(datetime.now(UTC).timestamp() * 1e6)
             numbers = list(range(first, first + len(new.rows)))
+            times = new.enrolled or [now] * len(numbers)
             db.executemany(
                 "INSERT INTO templates(template, subject, enrolled, source, checksum, embedding) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (
-                    (number, subject, now, source, template_checksum(number, subject, blob), blob)
-                    for number, source, blob in zip(numbers, new.sources, _blobs(new.rows), strict=True)
+                    (number, subject, at, source, template_checksum(number, subject, blob), blob)
+                    for number, at, source, blob in zip(
+                        numbers, times, new.sources, _blobs(new.rows), strict=True
+                    )
                 ),
             )
             db.execute(

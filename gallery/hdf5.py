@@ -1,0 +1,203 @@
+"""A whole gallery as one self-describing HDF5 file: written once, never changed in place.
+
+    /embeddings  (n, dim) float32         /template  (n,) int64     /subject  (n,) int64, a row of /ids
+    /ids         (s,) UTF-8 strings       /metadata  (s,) JSON      /enrolled (n,) int64, microseconds, UTC
+    /source      (n,) UTF-8 strings, empty where the item was not a path
+
+    attributes: format, dim, metric, encoder, fingerprint, created, ids_encoding
+
+ids_encoding is "utf-8", or "json" when an id holds a NUL, which an HDF5 string cannot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gallery.bulk import checked_id
+from gallery.encoder import differences
+from gallery.engines.base import Engine
+from gallery.errors import (
+    CorruptGalleryError,
+    EncoderMismatchError,
+    GalleryError,
+    GalleryExistsError,
+    GalleryNotFoundError,
+)
+from gallery.records import Template
+from gallery.stores.base import Header, NewTemplates, Stored
+from gallery.vectors import FloatRows, as_rows, faults, prepare
+
+FORMAT = 1
+_BLOCK = 8192
+_PER_TEMPLATE = ("embeddings", "template", "subject", "enrolled", "source")
+
+
+def write(engine: Engine, path: str | os.PathLike[str]) -> int:
+    """Writes everything enrolled, of one revision, to a new file: how many templates.
+
+    GalleryExistsError when the file is there already.
+    """
+    target = Path(os.fsdecode(path))
+    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with temporary.open("xb") as raw:
+            os.fchmod(raw.fileno(), 0o600)
+        count = _fill(engine, temporary)
+        with temporary.open("rb") as raw:
+            os.fsync(raw.fileno())
+        # A link, unlike a rename, refuses to replace a file that is there.
+        target.hardlink_to(temporary)
+    except FileExistsError as error:
+        raise GalleryExistsError(f"{target} is there already; an export never overwrites") from error
+    except OSError as error:
+        raise GalleryError(f"{target} could not be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]:
+    """Every subject of an exported file, ready to be added to the gallery of `header`.
+
+    GalleryNotFoundError, EncoderMismatchError when another encoder made the embeddings, CorruptGalleryError.
+    """
+    source = Path(os.fsdecode(path))
+    if not source.is_file():
+        raise GalleryNotFoundError(f"there is no file {source}")
+    import h5py
+
+    with _translated(source), h5py.File(source, "r") as file:
+        _check_origin(dict(file.attrs), header, source)
+        ids, metadata = _strings(file["ids"]), _strings(file["metadata"])
+        if file.attrs["ids_encoding"] == "json":
+            ids = [json.loads(id) for id in ids]
+        for subject, rows in _runs(file["subject"][:]):
+            yield NewTemplates(
+                checked_id(ids[subject]),
+                _checked(file["embeddings"][rows], header, source),
+                [text or None for text in _strings(file["source"], rows)],
+                dict(json.loads(metadata[subject])),
+                [int(at) for at in file["enrolled"][rows]],
+            )
+
+
+def _fill(engine: Engine, path: Path) -> int:
+    import h5py
+
+    header = engine.header
+    text = h5py.string_dtype("utf-8")
+    with h5py.File(path, "w") as file:
+        _dataset(file, "embeddings", "<f4", (header.dim,))
+        for name in ("template", "subject", "enrolled"):
+            _dataset(file, name, "<i8")
+        _dataset(file, "source", text)
+        ids, metadata = [], []
+        block = _Block()
+        for number, (id, about, templates, stored) in enumerate(engine.subjects()):
+            ids.append(id)
+            metadata.append(json.dumps(about, ensure_ascii=True))
+            block.take(number, templates, stored)
+            if block.count >= _BLOCK:
+                block = block.written(file)
+        block.written(file)
+        encoding = "json" if any("\0" in id for id in ids) else "utf-8"
+        file.create_dataset(
+            "ids", data=[json.dumps(id) for id in ids] if encoding == "json" else ids, dtype=text
+        )
+        file.create_dataset("metadata", data=metadata, dtype=text)
+        file.attrs.update(
+            format=FORMAT,
+            dim=header.dim,
+            metric=header.metric,
+            encoder=header.encoder,
+            fingerprint=header.fingerprint,
+            created=header.created.isoformat(),
+            ids_encoding=encoding,
+        )
+        return len(file["template"])
+
+
+@dataclass(slots=True)
+class _Block:
+    """Subjects on their way to the file: HDF5 is slow at small pieces."""
+
+    count: int = 0
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in _PER_TEMPLATE})
+
+    def take(self, subject: int, templates: list[Template], stored: Stored) -> None:
+        self.count += len(templates)
+        self.columns["embeddings"].append(stored.rows)
+        self.columns["template"].append(stored.numbers)
+        self.columns["subject"].append(np.full(len(templates), subject))
+        self.columns["enrolled"].append([round(one.enrolled.timestamp() * 1e6) for one in templates])
+        sources = [(one.source or "").replace("\0", "") for one in templates]
+        self.columns["source"].append(np.array(sources, object))
+
+    def written(self, file: Any) -> _Block:
+        if self.count:
+            for name, pieces in self.columns.items():
+                file[name].resize(len(file[name]) + self.count, axis=0)
+                file[name][-self.count :] = np.concatenate(pieces)
+        return _Block()
+
+
+def _dataset(file: Any, name: str, dtype: Any, shape: tuple[int, ...] = ()) -> None:
+    file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(1024, *shape))
+
+
+def _strings(dataset: Any, rows: slice = slice(None)) -> list[str]:
+    return [value.decode() for value in dataset[rows]]
+
+
+def _runs(subjects: Any) -> Iterable[tuple[int, slice]]:
+    """(subject, its rows): an export keeps the templates of a subject together."""
+    starts = [0, *(np.flatnonzero(np.diff(subjects)) + 1).tolist(), len(subjects)]
+    for start, stop in pairwise(starts):
+        if stop > start:
+            yield int(subjects[start]), slice(start, stop)
+
+
+def _checked(rows: Any, header: Header, source: Path) -> FloatRows:
+    checked = as_rows(rows, header.dim)
+    bad = faults(checked, header.metric)
+    if bad:
+        raise CorruptGalleryError(f"{source}: {next(iter(bad.values()))}")
+    if header.metric == "cosine" and np.abs(np.square(checked).sum(axis=1) - 1).max() > 1e-5:
+        return prepare(checked, header.metric)
+    # Rows that are of unit length already stay as they are, bit for bit.
+    return checked
+
+
+def _check_origin(attributes: dict[str, Any], header: Header, source: Path) -> None:
+    if "format" not in attributes:
+        raise CorruptGalleryError(f"{source} is an HDF5 file, but no exported gallery")
+    if attributes["format"] != FORMAT:
+        raise GalleryError(
+            f"{source} has export format {attributes['format']} and this version reads format {FORMAT}: "
+            "upgrade siamese-gallery to import it"
+        )
+    different = differences(header, **{key: attributes[key] for key in ("dim", "metric", "fingerprint")})
+    if different:
+        raise EncoderMismatchError(
+            f"{source} holds embeddings of the encoder {attributes['encoder']!r}, the gallery is of "
+            f"{header.encoder!r} ({different}); nothing was written"
+        )
+
+
+@contextmanager
+def _translated(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except GalleryError:
+        raise
+    except (OSError, KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
+        raise CorruptGalleryError(f"{source} is damaged, or is no exported gallery: {error}") from error
