@@ -38,7 +38,11 @@ def source_of(item: Any) -> str | None:
     """The path of an item that is a path, as provenance."""
     if not isinstance(item, (str, os.PathLike)):
         return None
-    return os.fsencode(item).decode("utf-8", "backslashreplace")
+    path = os.fspath(item)
+    if isinstance(path, bytes):
+        return path.decode("utf-8", "backslashreplace")
+    # A name that is not UTF-8 comes as lone surrogates, which no database takes.
+    return path.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
 
 
 @dataclass(slots=True)
@@ -65,18 +69,18 @@ class Spool:
 
     def take(self, id: str, items: Any, metadata: Mapping[str, Any] | None = None) -> None:
         """Adds a subject's items; those before may be encoded now."""
-        subject = _Subject(checked_id(id), metadata, 0)
         try:
-            for index, item in enumerate(listed(items)):
-                self._waiting.append((subject, index, item))
-                subject.items += 1
-                if len(self._waiting) >= _BATCH:
-                    self._encode()
+            all_items = listed(items)
         except InvalidItemError as error:
-            raise InvalidItemError(f"{id!r}: {error}; nothing was written", error.index) from error
-        if subject.items == 0:
+            raise InvalidItemError(f"{id!r}: {error}; nothing was written") from error
+        if len(all_items) == 0:
             raise InvalidItemError(f"{id!r}: the list of items is empty; nothing was written")
+        subject = _Subject(checked_id(id), metadata, len(all_items))
         self._subjects.append(subject)
+        for index, item in enumerate(all_items):
+            self._waiting.append((subject, index, item))
+            if len(self._waiting) >= _BATCH:
+                self._encode()
 
     def finish(self) -> None:
         """Encodes what is left."""

@@ -18,6 +18,9 @@ Numbers = npt.NDArray[np.int64]
 
 METRICS = ("cosine", "euclidean")
 
+LONGEST = 1e18
+"""Euclidean rows are no longer than this: float32 holds squares up to (1.8e19)^2, and sums of them."""
+
 
 def as_rows(array: Any, dim: int) -> FloatRows:
     """`array` as a C-contiguous (n, dim) float32 array; refuses other shapes and what is not a number.
@@ -47,6 +50,12 @@ def faults(rows: FloatRows, metric: str) -> dict[int, str]:
     if metric == "cosine":
         for row in np.flatnonzero(~rows.any(axis=1)):
             bad[int(row)] = "its embedding is all zeros, which has no direction under the cosine metric"
+    else:
+        lengths = np.sqrt(np.square(np.where(finite, rows, 0).astype(np.float64)).sum(axis=1))
+        for row in np.flatnonzero(lengths > LONGEST):
+            bad.setdefault(
+                int(row), f"its embedding has length {lengths[row]:.3g}, more than {LONGEST:.0g}: scale it down"
+            )
     return bad
 
 
