@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -124,11 +124,12 @@ def listed(items: Any) -> Any:
     if isinstance(items, np.ndarray):
         return items
     try:
-        return list(items)
+        each = iter(items)
     except TypeError as error:
         raise InvalidItemError(
             f"expected a list of items, got one {type(items).__name__}: wrap it in a list"
         ) from error
+    return list(each)
 
 
 def embed(encoder: Encoder, items: Sequence[Any]) -> tuple[FloatRows, dict[int, str]]:
@@ -139,13 +140,18 @@ def embed(encoder: Encoder, items: Sequence[Any]) -> tuple[FloatRows, dict[int, 
     return prepare(rows[good], encoder.metric), bad
 
 
-def embed_probe(encoder: Encoder, items: Sequence[Any]) -> FloatRows:
-    """Embeddings of every item, or InvalidItemError naming the first one that cannot be used."""
+def embed_probes(encoder: Encoder, items: Sequence[Any], block: int = 1024) -> Iterator[FloatRows]:
+    """Embeddings of every item, block by block; InvalidItemError names the first that cannot be used."""
+    for start in range(0, len(items), block):
+        yield _usable(encoder, items[start : start + block], start, len(items))
+
+
+def _usable(encoder: Encoder, items: Sequence[Any], start: int, total: int) -> FloatRows:
     rows, bad = embed(encoder, items)
     if bad:
-        index, reason = next(iter(sorted(bad.items())))
-        which = f"item {index} of {len(items)}" if len(items) > 1 else "the item"
-        raise InvalidItemError(f"{which} cannot be used: {reason}", index)
+        row = min(bad)
+        which = f"item {start + row} of {total}" if total > 1 else "the item"
+        raise InvalidItemError(f"{which} cannot be used: {bad[row]}", start + row)
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from gallery import hdf5
 from gallery.bulk import Progress, Spool, fill
 from gallery.decisions import checked_threshold, identification, verification
-from gallery.encoder import Encoder, embed_probe, listed
+from gallery.encoder import Encoder, embed_probes, listed
 from gallery.engines.base import Added, Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
 from gallery.info import Info, folder_bytes
@@ -26,8 +27,6 @@ from gallery.records import (
     Verification,
 )
 from gallery.vectors import distances
-
-_PROBES_AT_A_TIME = 1024
 
 
 class Gallery:
@@ -115,7 +114,7 @@ class Gallery:
         Raises InvalidItemError, and removes nothing, when one of them is not enrolled.
         """
         self._check_writable()
-        removed = self._engine.remove_templates([int(template) for template in templates])
+        removed = self._engine.remove_templates([_number(template) for template in templates])
         if erase:
             self._engine.erase()
         return removed
@@ -143,12 +142,11 @@ class Gallery:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
         limit = self.threshold if threshold is None else checked_threshold(threshold)
-        probes = listed(items)
-        answers: list[Identification] = []
-        for start in range(0, len(probes), _PROBES_AT_A_TIME):
-            rows = embed_probe(self._encoder(), probes[start : start + _PROBES_AT_A_TIME])
-            answers += [identification(ranked, limit) for ranked in self._engine.nearest(rows, k)]
-        return answers
+        return [
+            identification(ranked, limit)
+            for rows in embed_probes(self._encoder(), listed(items))
+            for ranked in self._engine.nearest(rows, k)
+        ]
 
     def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
         """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
@@ -162,7 +160,7 @@ class Gallery:
                 "a distance up to which the same subject is accepted"
             )
         claimed = self._engine.embeddings(id)
-        probe = embed_probe(self._encoder(), [item])[0]
+        probe = next(embed_probes(self._encoder(), [item]))[0]
         scores = distances(probe, claimed.rows, self._engine.header.metric)
         return verification(id, scores, claimed.numbers, limit)
 
@@ -303,10 +301,22 @@ def _with_checked_metadata(subjects: Iterable[Any]) -> Iterator[Any]:
         yield subject
 
 
+def _number(template: Any) -> int:
+    try:
+        return operator.index(template)
+    except TypeError as error:
+        raise InvalidItemError(
+            f"expected template numbers, got the {type(template).__name__} {template!r}; nothing was removed"
+        ) from error
+
+
 def _check_metadata(id: Any, metadata: Any) -> None:
     if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
         raise InvalidItemError(f"{id!r}: metadata must be a mapping with string keys; nothing was written")
     try:
-        json.dumps(dict(metadata), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidItemError(f"{id!r}: metadata must be what JSON can hold: {error}") from error
+        # As the store writes it: what fails must fail before the commit.
+        json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidItemError(
+            f"{id!r}: metadata must be what JSON can hold: {error}; nothing was written"
+        ) from error

@@ -54,7 +54,7 @@ def faults(rows: FloatRows, metric: str) -> dict[int, str]:
         lengths = np.sqrt(np.square(np.where(finite, rows, 0).astype(np.float64)).sum(axis=1))
         for row in np.flatnonzero(lengths > LONGEST):
             bad.setdefault(
-                int(row), f"its embedding has length {lengths[row]:.3g}, more than {LONGEST:.0g}: scale it down"
+                int(row), f"its embedding has length {lengths[row]:.3g}, over {LONGEST:.0g}: scale it down"
             )
     return bad
 

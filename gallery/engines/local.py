@@ -63,7 +63,8 @@ class LocalEngine:
                 for new in batch:
                     numbers, created = store.add(new)
                     added.append(Added(new.id, tuple(numbers), created))
-                revision = store.revision() + 1
+                # The revision rises with the commit, unless there was nothing to add.
+                revision = store.revision() + bool(added)
             return added, revision
 
     def remove_subject(self, id: str) -> int:
