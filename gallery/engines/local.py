@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ Finalists = list[tuple[int, int, float]]
 
 _FIRST_ASK = 16
 _ROWS_AT_A_TIME = 2**16
+_ERASED = "erased"
 
 
 class LocalEngine:
@@ -77,7 +78,9 @@ class LocalEngine:
 
     def erase(self) -> None:
         with self._open() as store:
-            # The files are caches of what there was; the vectors in memory go with them.
+            with store.commit():
+                # Tells the engines of other processes to throw away what they hold as well.
+                store.set_setting(_ERASED, str(store.revision() + 1))
             index_files.drop(self._folder)
             self._forget()
             store.erase()
@@ -105,14 +108,17 @@ class LocalEngine:
         """Asks for more templates until k different subjects are certain, for each probe."""
         answers: list[Finalists] = [[] for _ in probes]
         pending = list(range(len(probes)))
-        ask = max(_FIRST_ASK, 2 * k)
+        ask = min(max(_FIRST_ASK, 2 * k), len(index))
         while pending and len(index):
             step = max(1, _ROWS_AT_A_TIME // ask)
             unsure = []
             for start in range(0, len(pending), step):
                 unsure += self._settle(store, index, probes, pending[start : start + step], k, ask, answers)
             pending = unsure
-            ask = min(4 * ask, len(index))
+            if pending:
+                # No more subjects than there are can be waited for.
+                k = min(k, store.counts()[0])
+                ask = min(4 * ask, len(index))
         return answers
 
     def _settle(
@@ -146,36 +152,47 @@ class LocalEngine:
 
     def _in_step(self, store: Store) -> VectorIndex:
         """The index, brought up to the store's present revision. Inside a snapshot."""
-        if self._index is None:
-            self._index = self._loaded(store)
-        revision = store.revision()
-        if revision != self._revision:
-            self._catch_up(store, self._index, store.removed_since(self._revision))
+        try:
+            revision = store.revision()
+            if self._index is not None and revision != self._revision:
+                if _erased(store) > self._revision:
+                    self._forget()
+                else:
+                    self._catch_up(store, self._index, store.removed_since(self._revision))
+            if self._index is None:
+                self._index = self._loaded(store)
+            if self._index.worn():
+                self._index = self._rebuilt(store)
             self._revision = revision
-        if self._index.worn():
-            self._index = self._empty(store)
-            self._last_template = self._saved = 0
-            self._catch_up(store, self._index, np.empty(0, np.int64))
+        except BaseException:
+            # What stopped half-way would be taken for complete by the next search.
+            self._forget()
+            raise
         return self._index
 
     def _loaded(self, store: Store) -> VectorIndex:
+        """The index of the file, with what came since; built anew when none fits."""
         index = self._empty(store)
+        revisions = range(_erased(store), store.revision() + 1)
         stamp = index_files.load(
-            self._folder, index, self.header.identity, store.revision(), store.last_template()
+            self._folder, index, self.header.identity, revisions, store.last_template()
         )
         if stamp is None:
-            index = self._empty(store)
-        else:
-            self._revision, self._last_template = stamp.revision, stamp.last_template
-            self._saved = stamp.templates
-            # A file may hold templates that were removed before it was written.
-            index.remove(store.removed_since(0))
+            return self._rebuilt(store)
+        self._last_template, self._saved = stamp.last_template, stamp.templates
+        # A file may hold templates that were removed before it was written.
+        self._catch_up(store, index, store.removed_since(0))
+        return index if len(index) == store.counts()[1] else self._rebuilt(store)
+
+    def _rebuilt(self, store: Store) -> VectorIndex:
+        index = self._empty(store)
+        self._last_template = self._saved = 0
+        self._catch_up(store, index, np.empty(0, np.int64))
         return index
 
     def _catch_up(self, store: Store, index: VectorIndex, removed: Numbers) -> None:
         for stored in store.scan(after=self._last_template):
             index.add(stored.numbers, stored.rows)
-            self._last_template = int(stored.numbers[-1])
         self._last_template = store.last_template()
         index.remove(removed)
 
@@ -238,8 +255,10 @@ class LocalEngine:
             if self._store is None:
                 return
             try:
-                if not self._read_only:
-                    self._save_if_worth_it(self._store)
+                # A cache that cannot be written, or not be built, is no reason to fail: the store is whole.
+                with suppress(GalleryError, OSError):
+                    if not self._read_only:
+                        self._save_if_worth_it(self._store)
             finally:
                 self._store.close()
                 self._store, self._index = None, None
@@ -253,6 +272,14 @@ class LocalEngine:
                 index_files.save(
                     self._folder, index, self.header.identity, self._revision, self._last_template
                 )
+        if _erased(store) > self._revision:
+            # Another process erased while this one wrote.
+            index_files.drop(self._folder)
+
+
+def _erased(store: Store) -> int:
+    """The revision of the last erasure, 0 before the first."""
+    return int(store.setting(_ERASED) or 0)
 
 
 def choose(wish: str) -> str:
