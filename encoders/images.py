@@ -18,13 +18,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import IO, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-Item: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]
+Stored: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview
+Item: TypeAlias = Stored | Image.Image | npt.NDArray[Any]
 Mode: TypeAlias = Literal["RGB", "L"]
 
 MAX_PIXELS = 100_000_000
@@ -38,6 +39,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
 # Formats that Pillow reads by running another program or the system's own renderer.
 _PROGRAMS = {"EPS", "WMF"}
 _WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -52,13 +54,16 @@ class ImageError(ValueError):
         self.source = source
 
 
-def read_image(item: Item, *, mode: Mode = "RGB", max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    item: Item, *, mode: Mode = "RGB", max_pixels: int = MAX_PIXELS, at_least: int | None = None
+) -> Image.Image:
     """One item as an 8-bit PIL image of `mode` ("RGB" or "L"), upright, opaque and independent of the file.
 
     item: path (str or Path), the bytes of an image file, PIL image (the frame it stands at), or array: HxW,
     HxWx1, HxWx3 or HxWx4 of bool (True is white), uint8, uint16 (0..65535) or float in [0, 1].
-    max_pixels: checked against the header before anything is decoded. Raises ImageError, and TypeError for
-    an item of another type.
+    max_pixels: checked against the header before anything is decoded. at_least: a JPEG may be decoded at a
+    half, quarter or eighth of its size, much faster, as long as no side gets shorter than this. Raises
+    ImageError, and TypeError for an item of another type.
     """
     if mode not in ("RGB", "L"):
         raise ValueError(f'mode must be "RGB" or "L", not {mode!r}')
@@ -66,11 +71,18 @@ def read_image(item: Item, *, mode: Mode = "RGB", max_pixels: int = MAX_PIXELS) 
         return _decoded(item, "", mode, max_pixels)
     if isinstance(item, np.ndarray):
         return _flattened(_from_array(item, max_pixels), mode)
-    if isinstance(item, bytes | bytearray | memoryview):
-        return _from_stream(io.BytesIO(item), len(item), "", mode, max_pixels)
-    if isinstance(item, str | os.PathLike):
-        return _from_path(os.fspath(item), mode, max_pixels)
-    raise TypeError(f"an image is a path, bytes, a PIL image or a numpy array, not {type(item).__name__}")
+    with _opened(item) as (image, source):
+        return _decoded(image, source, mode, max_pixels, at_least)
+
+
+def image_size(item: Item, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) of the upright picture, from the header of a path or bytes. Raises as `read_image`."""
+    if isinstance(item, Image.Image | np.ndarray):
+        return read_image(item, max_pixels=max_pixels).size
+    with _opened(item) as (image, source):
+        _check_pixels(image.width, image.height, source, max_pixels)
+        turned = _turn(image) in _SIDEWAYS
+        return (image.height, image.width) if turned else image.size
 
 
 def thumbnail(item: Item, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -87,8 +99,21 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _from_path(path: str, mode: Mode, max_pixels: int) -> Image.Image:
-    source = printable(path)
+@contextmanager
+def _opened(item: Stored) -> Iterator[tuple[Image.Image, str]]:
+    """(the image with its header read, what to call it in messages)."""
+    if isinstance(item, bytes | bytearray | memoryview):
+        yield _header(io.BytesIO(item), len(item), ""), ""
+    elif isinstance(item, str | os.PathLike):
+        source = printable(item)
+        with _stream(os.fspath(item), source) as (stream, size):
+            yield _header(stream, size, source), source
+    else:
+        raise TypeError(f"an image is a path, bytes, a PIL image or a numpy array, not {type(item).__name__}")
+
+
+@contextmanager
+def _stream(path: str, source: str) -> Iterator[tuple[BinaryIO, int]]:
     try:
         status = Path(path).stat()
         if stat.S_ISDIR(status.st_mode):
@@ -97,7 +122,7 @@ def _from_path(path: str, mode: Mode, max_pixels: int) -> Image.Image:
             # Opening a pipe or a device would wait, perhaps for ever.
             raise ImageError("is not a regular file", source)
         with Path(path).open("rb") as stream:
-            return _from_stream(stream, status.st_size, source, mode, max_pixels)
+            yield stream, status.st_size
     except ImageError:
         raise
     except (OSError, ValueError) as error:
@@ -116,7 +141,7 @@ def _os_reason(error: Exception) -> str:
             return f"cannot be opened ({error})"
 
 
-def _from_stream(stream: Any, size: int, source: str, mode: Mode, max_pixels: int) -> Image.Image:
+def _header(stream: IO[bytes], size: int, source: str) -> Image.Image:
     if size == 0:
         raise ImageError("is empty (0 bytes)", source)
     try:
@@ -130,13 +155,17 @@ def _from_stream(stream: Any, size: int, source: str, mode: Mode, max_pixels: in
         raise ImageError(f"has a damaged header ({_said(error)})", source) from error
     if image.format in _PROGRAMS:
         raise ImageError(f"{image.format} is a program to be run, not a picture; convert it first", source)
-    return _decoded(image, source, mode, max_pixels)
+    return image
 
 
-def _decoded(image: Image.Image, source: str, mode: Mode, max_pixels: int) -> Image.Image:
+def _decoded(
+    image: Image.Image, source: str, mode: Mode, max_pixels: int, at_least: int | None = None
+) -> Image.Image:
     _check_pixels(image.width, image.height, source, max_pixels)
     try:
         with _pillow_warnings_off():
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
             image.load()
             upright = _upright(image)
             return _flattened(upright, mode)
@@ -154,11 +183,15 @@ def _check_pixels(width: int, height: int, source: str, max_pixels: int) -> None
         raise ImageError(f"{count}, more than the limit of {max_pixels:,} (max_pixels)", source)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        turn = _TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
+        return _TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # damaged metadata is no reason to refuse a sound picture
-        turn = None
+        return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
 
 
