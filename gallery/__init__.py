@@ -1,47 +1,60 @@
 """An enrollment gallery for anything an encoder can embed: enroll, identify, verify, remove, dedupe.
 
-import gallery, encoders
+    import gallery, encoders
 
-people = gallery.open("people.gallery", encoders.load("glyph"))
-people.enroll("alice", ["a1.png", "a2.png"])
-people.identify("probe.png").best
+    people = gallery.open("people.gallery", encoders.load("glyph"))
+    people.enroll("alice", ["a1.png", "a2.png"])
+    people.identify("probe.png").best
+
+Importing this package costs nothing; a name loads what it needs when it is first used.
 """
 
-from gallery.encoder import Encoder, Precomputed
-from gallery.errors import (
-    CorruptGalleryError,
-    EncoderMismatchError,
-    GalleryError,
-    GalleryExistsError,
-    GalleryLockedError,
-    GalleryNotFoundError,
-    InvalidItemError,
-    MissingExtraError,
-    NotCalibratedError,
-    NotEnoughDataError,
-    UnknownSubjectError,
-)
-from gallery.gallery import Gallery
-from gallery.info import Info
-from gallery.opening import create_gallery as create
-from gallery.opening import open_gallery as open
-from gallery.records import (
-    BulkEnrollment,
-    Candidate,
-    Enrollment,
-    Identification,
-    Problem,
-    Refusal,
-    Template,
-    Verification,
-)
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "BulkEnrollment": "gallery.records",
+    "Candidate": "gallery.records",
+    "CorruptGalleryError": "gallery.errors",
+    "DuplicateGroup": "gallery.duplicates",
+    "DuplicateMember": "gallery.duplicates",
+    "Duplicates": "gallery.duplicates",
+    "Encoder": "gallery.encoder",
+    "EncoderMismatchError": "gallery.errors",
+    "Enrollment": "gallery.records",
+    "Gallery": "gallery.gallery",
+    "GalleryError": "gallery.errors",
+    "GalleryExistsError": "gallery.errors",
+    "GalleryLockedError": "gallery.errors",
+    "GalleryNotFoundError": "gallery.errors",
+    "Identification": "gallery.records",
+    "Info": "gallery.info",
+    "InvalidItemError": "gallery.errors",
+    "MissingExtraError": "gallery.errors",
+    "NotCalibratedError": "gallery.errors",
+    "NotEnoughDataError": "gallery.errors",
+    "Precomputed": "gallery.encoder",
+    "Problem": "gallery.records",
+    "Refusal": "gallery.records",
+    "Subject": "gallery.records",
+    "Template": "gallery.records",
+    "UnknownSubjectError": "gallery.errors",
+    "Verification": "gallery.records",
+    "create": "gallery.opening",
+    "find_duplicates": "gallery.dedupe",
+    "open": "gallery.opening",
+    "write_report": "gallery.report",
+}
 
 __all__ = [
     "BulkEnrollment",
     "Candidate",
     "CorruptGalleryError",
+    "DuplicateGroup",
+    "DuplicateMember",
+    "Duplicates",
     "Encoder",
     "EncoderMismatchError",
     "Enrollment",
@@ -59,9 +72,24 @@ __all__ = [
     "Precomputed",
     "Problem",
     "Refusal",
+    "Subject",
     "Template",
     "UnknownSubjectError",
     "Verification",
     "create",
+    "find_duplicates",
     "open",
+    "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gallery' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

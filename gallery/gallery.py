@@ -23,6 +23,7 @@ from gallery.records import (
     Identification,
     Problem,
     Refusal,
+    Subject,
     Template,
     Verification,
 )
@@ -102,8 +103,15 @@ class Gallery:
         erase: also leave no byte of it in any file of the gallery; rewrites the catalog, so it takes time in
         proportion to the gallery. Raises UnknownSubjectError.
         """
+        return self.remove_many([id], erase)[id]
+
+    def remove_many(self, ids: Iterable[str], erase: bool = False) -> dict[str, int]:
+        """Removes several subjects in one commit: {id: how many templates went}.
+
+        Raises UnknownSubjectError, and removes nothing, when one of them is not enrolled.
+        """
         self._check_writable()
-        removed = self._engine.remove_subject(id)
+        removed = self._engine.remove_subjects(list(dict.fromkeys(ids)))
         if erase:
             self._engine.erase()
         return removed
@@ -198,6 +206,10 @@ class Gallery:
         """The ids in order of first enrolment."""
         return self._engine.ids()
 
+    def subjects(self) -> list[Subject]:
+        """Every subject with its number of templates and metadata, in order of first enrolment."""
+        return self._engine.listing()
+
     def templates(self, id: str) -> list[Template]:
         """A subject's templates by number; UnknownSubjectError."""
         return self._engine.templates(id)
@@ -245,7 +257,7 @@ class Gallery:
     def import_file(self, path: str | os.PathLike[str]) -> BulkEnrollment:
         """Adds everything in an exported HDF5 file, in one commit; known ids get more templates.
 
-        Raises EncoderMismatchError when another encoder made it, CorruptGalleryError; nothing is written then.
+        Raises EncoderMismatchError when another encoder made it, CorruptGalleryError; then it writes nothing.
         """
         self._check_writable()
         added, revision = self._engine.add(hdf5.read(path, self._engine.header))

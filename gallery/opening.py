@@ -17,7 +17,7 @@ _CATALOG = "catalog.sqlite"
 _INDEX = "index"
 
 
-def create_gallery(
+def create(
     location: str | os.PathLike[str], encoder: Encoder, *, index: str = "auto", lock_timeout: float = 30.0
 ) -> Gallery:
     """Makes a new gallery folder for an encoder.
@@ -39,7 +39,7 @@ def create_gallery(
     return Gallery(folder, LocalEngine(store, folder / _INDEX), encoder, read_only=False)
 
 
-def open_gallery(
+def open(
     location: str | os.PathLike[str],
     encoder: Encoder | None = None,
     *,
@@ -61,7 +61,7 @@ def open_gallery(
         if encoder is None or read_only:
             raise GalleryNotFoundError(f"there is no gallery at {folder}")
         try:
-            return create_gallery(folder, encoder, index=index, lock_timeout=lock_timeout)
+            return create(folder, encoder, index=index, lock_timeout=lock_timeout)
         except GalleryExistsError:
             # Another process made it since we looked.
             if not catalog.has_gallery(path):
@@ -74,6 +74,16 @@ def open_gallery(
         raise
     engine = LocalEngine(store, folder / _INDEX, read_only=read_only)
     return Gallery(folder, engine, encoder, read_only=read_only)
+
+
+def recorded_encoder(location: str | os.PathLike[str]) -> str | None:
+    """The name of the encoder that filled the gallery; None when no gallery is there."""
+    path = Path(os.fsdecode(location)) / _CATALOG
+    if not catalog.has_gallery(path):
+        return None
+    store = SqliteStore(path, read_only=True)
+    store.close()
+    return store.header.encoder
 
 
 def _bound(encoder: Encoder | None, header: Header, folder: Path) -> Encoder | None:

@@ -32,6 +32,20 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """An enrolled subject, as `gallery list` shows it."""
+
+    id: str
+    templates: int
+    """How many."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return {"id": self.id, "templates": self.templates, "metadata": dict(self.metadata)}
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """One item that was left out, and why."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gallery.records import Candidate, Problem, Template
+from gallery.records import Candidate, Problem, Subject, Template
 from gallery.stores.base import Header, NewTemplates, Stored
 from gallery.vectors import FloatRows
 
@@ -51,8 +51,8 @@ class Engine(Protocol):
         """Adds everything in one commit: what was added, and the revision."""
         ...
 
-    def remove_subject(self, id: str) -> int:
-        """Removes a subject: how many templates; UnknownSubjectError."""
+    def remove_subjects(self, ids: Sequence[str]) -> dict[str, int]:
+        """Removes subjects in one commit: how many templates each. UnknownSubjectError: none is removed."""
         ...
 
     def remove_templates(self, numbers: Sequence[int]) -> int:
@@ -81,6 +81,10 @@ class Engine(Protocol):
 
     def ids(self) -> list[str]:
         """The ids in order of first enrolment."""
+        ...
+
+    def listing(self) -> list[Subject]:
+        """Every subject with its number of templates and metadata."""
         ...
 
     def has(self, id: str) -> bool:

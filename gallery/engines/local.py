@@ -17,7 +17,7 @@ from gallery.errors import GalleryError
 from gallery.indexes.base import VectorIndex
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.faiss import FaissIndex
-from gallery.records import Candidate, Problem, Template
+from gallery.records import Candidate, Problem, Subject, Template
 from gallery.stores.base import NewTemplates, Store, Stored
 from gallery.vectors import FloatRows, Numbers, distances
 
@@ -68,9 +68,9 @@ class LocalEngine:
                 revision = store.revision() + bool(added)
             return added, revision
 
-    def remove_subject(self, id: str) -> int:
+    def remove_subjects(self, ids: Sequence[str]) -> dict[str, int]:
         with self._open() as store, store.commit():
-            return store.remove_subject(id)
+            return {id: store.remove_subject(id) for id in ids}
 
     def remove_templates(self, numbers: Sequence[int]) -> int:
         with self._open() as store, store.commit():
@@ -215,6 +215,10 @@ class LocalEngine:
     def ids(self) -> list[str]:
         with self._open() as store:
             return store.ids()
+
+    def listing(self) -> list[Subject]:
+        with self._at_one_revision() as store:
+            return store.listing()
 
     def templates(self, id: str) -> list[Template]:
         with self._at_one_revision() as store:

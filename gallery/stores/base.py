@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from gallery.records import Problem, Template
+from gallery.records import Problem, Subject, Template
 from gallery.vectors import FloatRows, Numbers
 
 
@@ -106,6 +106,10 @@ class Store(Protocol):
 
     def ids(self) -> list[str]:
         """The subjects' ids in order of first enrolment."""
+        ...
+
+    def listing(self) -> list[Subject]:
+        """Every subject with its number of templates and metadata, in order of first enrolment."""
         ...
 
     def subject(self, id: str) -> int | None:

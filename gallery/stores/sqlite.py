@@ -20,7 +20,7 @@ from gallery.errors import (
     InvalidItemError,
     UnknownSubjectError,
 )
-from gallery.records import Problem, Template
+from gallery.records import Problem, Subject, Template
 from gallery.stores import catalog
 from gallery.stores.base import Header, NewTemplates, Stored
 from gallery.stores.integrity import problems, subject_checksum, template_checksum
@@ -202,6 +202,13 @@ class SqliteStore:
 
     def ids(self) -> list[str]:
         return [row[0] for row in self._all("SELECT id FROM subjects ORDER BY subject")]
+
+    def listing(self) -> list[Subject]:
+        rows = self._all(
+            "SELECT id, (SELECT count(*) FROM templates t WHERE t.subject = s.subject), metadata "
+            "FROM subjects s ORDER BY subject"
+        )
+        return [Subject(id, templates, json.loads(metadata)) for id, templates, metadata in rows]
 
     def subject(self, id: str) -> int | None:
         row = self._one("SELECT subject FROM subjects WHERE id = ?", id)

@@ -1,0 +1,159 @@
+"""The command line: one command a verb. It parses and prints; it decides nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from encoders.errors import EncoderError
+from gallery.errors import CorruptGalleryError, GalleryError, GalleryLockedError
+
+DONE, REJECTED, MISTAKE, FAILURE = 0, 1, 2, 3
+
+_EPILOG = """\
+exit codes:
+  0  done; for verify: accepted
+  1  verify: rejected
+  2  a mistake: wrong arguments, nothing there, an item that cannot be used, the wrong encoder
+  3  a failure: the gallery is damaged or locked, the disk is full
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        # Only now: what a verb needs takes longer to import than the help takes to print.
+        from gallery import commands
+
+        return int(getattr(commands, arguments.run)(arguments))
+    except (CorruptGalleryError, GalleryLockedError) as error:
+        return _failed(error, FAILURE)
+    except (GalleryError, EncoderError, ValueError, ImportError) as error:
+        return _failed(error, MISTAKE)
+    except BrokenPipeError:
+        # The reader has seen enough, as `gallery list | head` has.
+        sys.stderr.close()
+        return DONE
+    except OSError as error:
+        return _failed(error, FAILURE)
+    except KeyboardInterrupt:
+        return _failed("stopped", 130)
+
+
+def _failed(error: object, code: int) -> int:
+    print(f"gallery: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gallery",
+        description="Enroll items under ids, and ask who is who.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    _enroll(_verb(verbs, "enroll", "enroll", "enrol a folder with one subfolder per id, or images"))
+    _identify(_verb(verbs, "identify", "identify", "who is this? the nearest subjects, or unknown"))
+    _verify(_verb(verbs, "verify", "verify", "is this that subject? exit 0 accepted, 1 rejected"))
+    _remove(_verb(verbs, "remove", "remove", "remove subjects and all their templates"))
+    _verb(verbs, "list", "listing", "the subjects, with their number of templates and metadata")
+    _verb(verbs, "info", "info", "what the gallery is and how it stands")
+    _verb(verbs, "check", "check", "read everything and report damage; exit 3 when there is any")
+    _verb(verbs, "compact", "compact", "leave no byte of what was removed, and give the space back")
+    export = _verb(verbs, "export", "export", "write everything enrolled to a new HDF5 file")
+    export.add_argument("file", metavar="FILE", help="the HDF5 file to make")
+    load = _verb(verbs, "import", "load", "add everything in an exported HDF5 file")
+    load.add_argument("file", metavar="FILE", help="an HDF5 file made by export")
+    _encoder(load)
+    _dedupe(_verb(verbs, "dedupe", "dedupe", "find copies and near copies of images", location=False))
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: str,
+    help: str,
+    *,
+    location: bool = True,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if location:
+        parser.add_argument("location", metavar="LOCATION", help="the gallery's folder")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs, and nothing else")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _encoder(parser: argparse.ArgumentParser, default: str = "the one the gallery was filled by") -> None:
+    parser.add_argument(
+        "--encoder", metavar="NAME", help=f"a shipped encoder, or the path of one (default: {default})"
+    )
+
+
+def _enroll(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="FOLDER|IMAGE", nargs="+", help="a folder, or with --id images")
+    parser.add_argument("--id", help="enrol the images under this id")
+    parser.add_argument(
+        "--metadata",
+        metavar="KEY=VALUE",
+        nargs="+",
+        default=[],
+        help="with --id: what to keep about the subject",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="an image that cannot be used: raise enrols nothing, skip enrols the others (default: raise)",
+    )
+    _encoder(parser, "the one the gallery was filled by; glyph for a new gallery")
+
+
+def _identify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    parser.add_argument("-k", type=int, default=5, help="how many subjects at most (default: 5)")
+    _threshold(parser)
+    _encoder(parser)
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the subject it claims to be")
+    parser.add_argument("image", metavar="IMAGE")
+    _threshold(parser)
+    _encoder(parser)
+
+
+def _remove(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", metavar="ID", nargs="+")
+    parser.add_argument("--erase", action="store_true", help="leave no byte of them in any file")
+
+
+def _dedupe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="searched with all its subfolders; nothing is changed"
+    )
+    parser.add_argument("--report", metavar="FILE", help="write an HTML page with the groups as pictures")
+    _threshold(parser, "the one the encoder recommends")
+    _encoder(parser, "photo")
+
+
+def _threshold(
+    parser: argparse.ArgumentParser, default: str = "the gallery's own, else the encoder's"
+) -> None:
+    parser.add_argument(
+        "--threshold", metavar="T", type=float, help=f"the largest distance to accept (default: {default})"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""What the commands do: open the gallery with its encoder, call the verb, print the answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from encoders.errors import EncoderError, UnknownEncoderError
+from gallery import opening
+from gallery.bulk import Progress
+from gallery.encoder import Encoder
+from gallery.errors import EncoderMismatchError, GalleryNotFoundError, InvalidItemError
+from gallery.folders import subject_folders
+from gallery.gallery import Gallery
+from gallery.records import BulkEnrollment, Identification
+from gallery.tables import table
+
+Arguments = argparse.Namespace
+
+_NEW_GALLERY_ENCODER = "glyph"
+
+
+def enroll(arguments: Arguments) -> int:
+    """gallery enroll LOCATION FOLDER, or --id ID IMAGE..."""
+    subjects = _subjects(arguments)
+    total = sum(len(items) for _, items, _ in subjects)
+    name = arguments.encoder or opening.recorded_encoder(arguments.location) or _NEW_GALLERY_ENCODER
+    with opening.open(arguments.location, load_encoder(name)) as people, _progress("enrolling") as progress:
+        done = people.enroll_many(subjects, on_error=arguments.on_error, progress=progress, total=total)
+    paths = {id: items for id, items, _ in subjects}
+    refused = [
+        {"id": refusal.id, "path": paths[refusal.id][refusal.index], "reason": refusal.reason}
+        for refusal in done.refused
+    ]
+    _print_enrolled(arguments, done, refused)
+    return 0
+
+
+def _subjects(arguments: Arguments) -> list[tuple[str, list[str], dict[str, str] | None]]:
+    if arguments.id is not None:
+        metadata = dict(_pair(text) for text in arguments.metadata) or None
+        return [(arguments.id, list(arguments.paths), metadata)]
+    if arguments.metadata:
+        raise InvalidItemError("--metadata belongs to one subject: give its --id too")
+    if len(arguments.paths) != 1:
+        raise InvalidItemError("give one FOLDER with one subfolder per id, or --id ID and its images")
+    return [(id, paths, None) for id, paths in subject_folders(arguments.paths[0])]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise InvalidItemError(f"metadata is given as KEY=VALUE, not {text!r}")
+    return key, value
+
+
+def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[dict[str, str]]) -> None:
+    if arguments.json:
+        _json(
+            {
+                "subjects": done.subjects,
+                "templates": done.templates,
+                "created": done.created,
+                "refused": refused,
+            }
+        )
+        return
+    print(done)
+    if refused:
+        print(
+            table(["refused", "id", "reason"], [[row["path"], row["id"], row["reason"]] for row in refused])
+        )
+
+
+def identify(arguments: Arguments) -> int:
+    """gallery identify LOCATION IMAGE..."""
+    with _opened(arguments) as people:
+        answers = _named(arguments.images, people, arguments.k, arguments.threshold)
+    if arguments.json:
+        _json(
+            [
+                {
+                    "path": path,
+                    "decision": answer.decision,
+                    "candidates": [candidate.to_dict() for candidate in answer.candidates],
+                }
+                for path, answer in zip(arguments.images, answers, strict=True)
+            ]
+        )
+        return 0
+    rows = [
+        row
+        for path, answer in zip(arguments.images, answers, strict=True)
+        for row in _identified(path, answer)
+    ]
+    print(table(["image", "decision", "id", "distance", "template"], rows))
+    threshold = answers[0].threshold
+    print("\nno threshold: ranked, not decided" if threshold is None else f"\nthreshold {threshold:.4f}")
+    return 0
+
+
+def _named(images: list[str], people: Gallery, k: int, threshold: float | None) -> list[Identification]:
+    """The answers, asked in batches with progress; an unusable image is named by its path."""
+    answers: list[Identification] = []
+    with _progress("identifying") as progress:
+        for start in range(0, len(images), 256):
+            try:
+                answers += people.identify_batch(images[start : start + 256], k, threshold)
+            except InvalidItemError as error:
+                if error.index is None:
+                    raise
+                raise InvalidItemError(f"{images[start + error.index]}: {error}") from error
+            progress(len(answers), len(images))
+    return answers
+
+
+def _identified(path: str, answer: Identification) -> list[list[Any]]:
+    if not answer.candidates:
+        nearest = answer.nearest
+        note = None if nearest is None else f"(nearest: {nearest.id})"
+        return [[path, answer.decision, note, nearest and nearest.distance, nearest and nearest.template]]
+    return [
+        [path, answer.decision, candidate.id, candidate.distance, candidate.template]
+        for candidate in answer.candidates
+    ]
+
+
+def verify(arguments: Arguments) -> int:
+    """gallery verify LOCATION ID IMAGE"""
+    with _opened(arguments) as people:
+        answer = people.verify(arguments.id, arguments.image, arguments.threshold)
+    if arguments.json:
+        _json({"path": arguments.image} | answer.to_dict())
+    else:
+        print(answer)
+    return 0 if answer.accepted else 1
+
+
+def remove(arguments: Arguments) -> int:
+    """gallery remove LOCATION ID..."""
+    with opening.open(arguments.location) as people:
+        removed = people.remove_many(arguments.ids, erase=arguments.erase)
+    if arguments.json:
+        _json({"removed": removed})
+    else:
+        print(table(["removed", "templates"], list(removed.items())))
+    return 0
+
+
+def listing(arguments: Arguments) -> int:
+    """gallery list LOCATION"""
+    with opening.open(arguments.location, read_only=True) as people:
+        subjects = people.subjects()
+    if arguments.json:
+        _json([subject.to_dict() for subject in subjects])
+    else:
+        rows = [
+            [one.id, one.templates, json.dumps(dict(one.metadata), ensure_ascii=False)] for one in subjects
+        ]
+        print(table(["id", "templates", "metadata"], rows))
+    return 0
+
+
+def info(arguments: Arguments) -> int:
+    """gallery info LOCATION"""
+    name = opening.recorded_encoder(arguments.location)
+    try:
+        # Only the encoder knows the threshold it recommends.
+        encoder = load_encoder(name) if name else None
+    except (EncoderError, ImportError):
+        encoder = None
+    with opening.open(arguments.location, encoder, read_only=True) as people:
+        found = people.info()
+    if arguments.json:
+        _json(found.to_dict())
+    else:
+        print(table(["what", "value"], list(found.to_dict().items())))
+    return 0
+
+
+def check(arguments: Arguments) -> int:
+    """gallery check LOCATION"""
+    with opening.open(arguments.location, read_only=True) as people:
+        problems = people.check()
+    if arguments.json:
+        _json({"problems": [{"where": one.where, "what": one.what} for one in problems]})
+    elif problems:
+        print(table(["where", "what"], [[one.where, one.what] for one in problems]))
+    else:
+        print("all is well")
+    return 3 if problems else 0
+
+
+def compact(arguments: Arguments) -> int:
+    """gallery compact LOCATION"""
+    with opening.open(arguments.location) as people:
+        before = people.info().bytes
+        people.compact()
+        after = people.info().bytes
+    if arguments.json:
+        _json({"bytes_before": before, "bytes_after": after})
+    else:
+        print(f"{before:,} bytes before, {after:,} after; nothing that was removed is left in them")
+    return 0
+
+
+def export(arguments: Arguments) -> int:
+    """gallery export LOCATION FILE"""
+    with opening.open(arguments.location, read_only=True) as people:
+        templates = people.export(arguments.file)
+    if arguments.json:
+        _json({"file": arguments.file, "templates": templates})
+    else:
+        print(f"{templates} templates written to {arguments.file}")
+    return 0
+
+
+def load(arguments: Arguments) -> int:
+    """gallery import LOCATION FILE"""
+    encoder = load_encoder(arguments.encoder) if arguments.encoder else None
+    with opening.open(arguments.location, encoder) as people:
+        done = people.import_file(arguments.file)
+    _print_enrolled(arguments, done, [])
+    return 0
+
+
+def dedupe(arguments: Arguments) -> int:
+    """gallery dedupe FOLDER"""
+    from gallery.dedupe import find_duplicates
+
+    encoder = load_encoder(arguments.encoder) if arguments.encoder else None
+    with _progress("reading") as progress:
+        found = find_duplicates(arguments.folder, encoder, arguments.threshold, progress=progress)
+    if arguments.report:
+        from gallery.report import write_report
+
+        write_report(found, arguments.report)
+    if arguments.json:
+        _json(found.to_dict())
+    else:
+        print(found)
+        if arguments.report:
+            print(f"\nreport: {arguments.report}")
+    return 0
+
+
+def load_encoder(name: str) -> Encoder:
+    """The shipped encoder of that name, or the one in that folder, which the gallery then remembers."""
+    import encoders
+
+    encoder: Encoder = encoders.load(name)
+    if Path(name).is_dir():
+        encoder.name = str(Path(name).resolve())  # type: ignore[attr-defined]
+    return encoder
+
+
+@contextmanager
+def _opened(arguments: Arguments) -> Iterator[Gallery]:
+    """The gallery, read-only, with the encoder that was asked for or that it was filled by."""
+    name = arguments.encoder or opening.recorded_encoder(arguments.location)
+    if name is None:
+        raise GalleryNotFoundError(f"there is no gallery at {arguments.location}")
+    try:
+        encoder = load_encoder(name)
+    except UnknownEncoderError as error:
+        if arguments.encoder:
+            raise
+        raise EncoderMismatchError(
+            f"{arguments.location} was filled by the encoder {name!r}, which the command line does not know: "
+            "name its folder with --encoder, or ask from Python"
+        ) from error
+    with opening.open(arguments.location, encoder, read_only=True) as people:
+        yield people
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    """A bar on standard error, where that is a terminal and the work takes more than a second."""
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=" items", delay=1, disable=None, leave=False) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    print()
