@@ -1,8 +1,8 @@
 """The files in `index/`: an index, stamped with what it was built from.
 
 A file of vectors gets a name of its own and never changes; `current.json` names the one in use and is
-replaced atomically once that file is on the disk. Both carry a checksum. Whatever does not fit is passed over:
-the store can always rebuild it.
+replaced atomically once that file is on the disk. Both carry a checksum. Whatever does not fit is passed
+over: the store can always rebuild it.
 """
 
 from __future__ import annotations

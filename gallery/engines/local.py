@@ -174,9 +174,7 @@ class LocalEngine:
         """The index of the file, with what came since; built anew when none fits."""
         index = self._empty(store)
         revisions = range(_erased(store), store.revision() + 1)
-        stamp = index_files.load(
-            self._folder, index, self.header.identity, revisions, store.last_template()
-        )
+        stamp = index_files.load(self._folder, index, self.header.identity, revisions, store.last_template())
         if stamp is None:
             return self._rebuilt(store)
         self._last_template, self._saved = stamp.last_template, stamp.templates

@@ -133,7 +133,7 @@ class Store(Protocol):
         ...
 
     def describe(self, subjects: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
-        """{subject number: (id, metadata)}."""
+        """{subject number: (id, metadata)}; CorruptGalleryError when one of them is not there."""
         ...
 
     def scan(self, after: int = 0, block: int = 8192) -> Iterator[Stored]:

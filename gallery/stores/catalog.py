@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -111,6 +111,22 @@ def has_gallery(path: Path) -> bool:
             return _has_header(db)
     finally:
         db.close()
+        tidy(path)
+
+
+def tidy(path: Path) -> None:
+    """After reading: deletes the empty WAL and shared memory that a read-only connection leaves behind.
+
+    A writable connection does that when it is the last one, and SQLite knows whether it is.
+    """
+    wal = path.with_name(path.name + "-wal")
+    with suppress(OSError, sqlite3.Error):
+        if wal.stat().st_size == 0:
+            db = _open(path, "rw", 0.0)
+            try:
+                db.execute("SELECT count(*) FROM sqlite_master")
+            finally:
+                db.close()
 
 
 def read_header(db: sqlite3.Connection, path: Path) -> Header:
@@ -119,7 +135,9 @@ def read_header(db: sqlite3.Connection, path: Path) -> Header:
         raise CorruptGalleryError(
             f"{path} is a database without a gallery in it; nothing can be read from it"
         )
-    (format,) = db.execute("SELECT format FROM header").fetchone()
+    (format,) = db.execute("SELECT max(format) FROM header").fetchone()
+    if format is None:
+        raise CorruptGalleryError(f"{path} has lost its header; restore the folder from a backup")
     if format != FORMAT:
         raise GalleryError(
             f"{path} has format {format} and this version reads format {FORMAT}: "
@@ -128,7 +146,12 @@ def read_header(db: sqlite3.Connection, path: Path) -> Header:
     dim, metric, encoder, fingerprint, created, identity = db.execute(
         "SELECT dim, metric, encoder, fingerprint, created, identity FROM header"
     ).fetchone()
-    return Header(dim, metric, encoder, fingerprint, datetime.fromisoformat(created), identity)
+    try:
+        return Header(dim, metric, encoder, fingerprint, datetime.fromisoformat(created), identity)
+    except (TypeError, ValueError) as error:
+        raise CorruptGalleryError(
+            f"{path} has a damaged header ({error}); restore the folder from a backup"
+        ) from error
 
 
 @contextmanager
@@ -160,7 +183,7 @@ def _translate(error: sqlite3.Error, path: Path) -> GalleryError:
 
 
 def _open(path: Path, mode: str, lock_timeout: float) -> sqlite3.Connection:
-    address = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
     db = sqlite3.connect(
         address, uri=True, timeout=lock_timeout, isolation_level=None, check_same_thread=False
     )

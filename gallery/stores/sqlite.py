@@ -17,6 +17,7 @@ import numpy as np
 from gallery.errors import (
     CorruptGalleryError,
     GalleryError,
+    GalleryLockedError,
     InvalidItemError,
     UnknownSubjectError,
 )
@@ -56,6 +57,7 @@ class SqliteStore:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         with self._used() as db:
+            self._alone(db)
             db.execute("BEGIN")
             try:
                 yield
@@ -67,6 +69,7 @@ class SqliteStore:
         if not self._writable:
             raise GalleryError(f"{self.path.parent} was opened read-only; nothing was written")
         with self._used() as db:
+            self._alone(db)
             db.execute("BEGIN IMMEDIATE")
             try:
                 before = db.total_changes
@@ -88,6 +91,13 @@ class SqliteStore:
             )
         with catalog.translated(self.path):
             yield self._db
+
+    def _alone(self, db: sqlite3.Connection) -> None:
+        if db.in_transaction:
+            raise GalleryError(
+                f"{self.path.parent} is being read by this thread, as by an export that is not finished: "
+                "finish that first; nothing was written"
+            )
 
     def _one(self, sql: str, *values: Any) -> Any:
         with self._used() as db:
@@ -169,15 +179,19 @@ class SqliteStore:
         return len(wanted)
 
     def erase(self) -> None:
-        with self._used() as db:
-            # secure_delete zeroes freed cells; VACUUM also drops copies that page splits left behind,
-            # and truncating the WAL drops the pages as they were before.
-            db.execute("VACUUM")
-            busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        try:
+            with self._used() as db:
+                self._alone(db)
+                # secure_delete zeroes freed cells; VACUUM also drops copies that page splits left behind,
+                # and truncating the WAL drops the pages as they were before.
+                db.execute("VACUUM")
+                busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except GalleryLockedError:
+            busy = 1
         if busy:
-            raise GalleryError(
-                "the removal is done, but another process is reading the gallery, so old pages are still in "
-                "its WAL; call compact() once the readers have finished"
+            raise GalleryLockedError(
+                f"what was removed is gone from every search, but another process is using {self.path.parent}, "
+                "so old pages are still in its files; call compact() once it has finished"
             )
 
     def set_setting(self, key: str, value: str | None) -> None:
@@ -211,6 +225,9 @@ class SqliteStore:
         return [Subject(id, templates, json.loads(metadata)) for id, templates, metadata in rows]
 
     def subject(self, id: str) -> int | None:
+        # A lone surrogate cannot be stored, and SQLite takes the number 5 for the text "5".
+        if not isinstance(id, str) or any("\ud800" <= letter <= "\udfff" for letter in id):
+            return None
         row = self._one("SELECT subject FROM subjects WHERE id = ?", id)
         return None if row is None else int(row[0])
 
@@ -264,11 +281,18 @@ class SqliteStore:
         return Stored(numbers, subjects, embeddings.astype(np.float32, copy=False))
 
     def describe(self, subjects: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+        wanted = sorted({int(subject) for subject in subjects})
         rows = self._all(
             "SELECT subject, id, metadata, checksum FROM subjects "
             "WHERE subject IN (SELECT value FROM json_each(?))",
-            json.dumps([int(subject) for subject in subjects]),
+            json.dumps(wanted),
         )
+        if len(rows) < len(wanted):
+            missing = min(set(wanted) - {row[0] for row in rows})
+            raise CorruptGalleryError(
+                f"{self.path}: the record of subject {missing} is missing; "
+                f"run `gallery check {self.path.parent}`"
+            )
         for number, id, metadata, checksum in rows:
             if checksum != subject_checksum(number, id, metadata):
                 raise CorruptGalleryError(
@@ -293,6 +317,8 @@ class SqliteStore:
         if os.getpid() == self._process:
             with catalog.translated(self.path):
                 self._db.close()
+            if not self._writable:
+                catalog.tidy(self.path)
 
 
 def new_header(dim: int, metric: str, encoder: str, fingerprint: str) -> Header:
