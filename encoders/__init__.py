@@ -1,1 +1,70 @@
-"""Encoders."""
+"""Siamese encoders: load one that ships, or train one on your own data.
+
+    encoder = encoders.load("glyph")
+    embeddings = encoder.encode(["a.png", "b.png"])      # (2, dim) float32
+
+Importing this package loads neither torch nor numpy; a name loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "CheckpointError": "encoders.errors",
+    "DatasetError": "encoders.errors",
+    "EncodeError": "encoders.errors",
+    "EncoderError": "encoders.errors",
+    "History": "encoders.history",
+    "MissingExtraError": "encoders.errors",
+    "SiameseEncoder": "encoders.siamese",
+    "TrainingError": "encoders.errors",
+    "UnknownEncoderError": "encoders.errors",
+    "save": "encoders.checkpoint",
+    "train": "encoders.training",
+}
+
+__all__ = [
+    "CheckpointError",
+    "DatasetError",
+    "EncodeError",
+    "EncoderError",
+    "History",
+    "MissingExtraError",
+    "SiameseEncoder",
+    "TrainingError",
+    "UnknownEncoderError",
+    "list",
+    "load",
+    "save",
+    "train",
+]
+
+
+def load(name_or_path: Any, device: str | None = None) -> Any:
+    """The SiameseEncoder that ships under this name, or the one in this checkpoint folder.
+
+    `device` is "cpu", "cuda", "mps", or None for the best there is.
+    Raises UnknownEncoderError, CheckpointError.
+    """
+    from encoders import checkpoint, shipped
+
+    return checkpoint.load(shipped.find(name_or_path), device=device)
+
+
+def list() -> Any:
+    """The names of the encoders that ship, sorted."""
+    from encoders import shipped
+
+    return shipped.names()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'encoders' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> Any:
+    return sorted({*globals(), *__all__})

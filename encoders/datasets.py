@@ -1,0 +1,153 @@
+"""Labelled sets: a folder with one subfolder a subject, or an .npz; splitting them by group or subject."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.errors import DatasetError
+
+Ints = NDArray[np.int64]
+SHOWN = 10  # unreadable items named in one message
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSet:
+    """n items with a subject each, and a group each where there is one (an alphabet, a writer, a shop).
+
+    `items` is a list of n items or an array of n rows; `labels` and `groups` are (n,) integers into
+    `subjects` and `group_names`. A set without groups has `groups` None.
+    """
+
+    items: Any
+    labels: Ints
+    subjects: tuple[str, ...]
+    groups: Ints | None = None
+    group_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indexes: Ints) -> LabelledSet:
+        """The chosen rows; names keep their numbers."""
+        items = (
+            self.items[indexes] if isinstance(self.items, np.ndarray) else [self.items[i] for i in indexes]
+        )
+        groups = None if self.groups is None else self.groups[indexes]
+        return LabelledSet(items, self.labels[indexes], self.subjects, groups, self.group_names)
+
+
+def load(source: str | os.PathLike[str]) -> LabelledSet:
+    """A folder of subfolders or an .npz with `images` (or `vectors`), `labels` and maybe `groups`."""
+    path = Path(source)
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist")
+    return from_folder(path) if path.is_dir() else from_npz(path)
+
+
+def from_folder(folder: Path) -> LabelledSet:
+    """One subfolder a subject, every file in it an item. Hidden files are passed over; order is by name."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not names:
+        raise DatasetError(f"{folder} has no subfolders: put the images of each subject in one of their own")
+    files = [sorted(p for p in (folder / n).iterdir() if p.is_file() and p.name[0] != ".") for n in names]
+    labels = np.repeat(np.arange(len(names)), [len(f) for f in files])
+    return checked(LabelledSet([p for f in files for p in f], labels, tuple(names)), str(folder))
+
+
+def from_npz(path: Path) -> LabelledSet:
+    """Arrays `images` (n, h, w[, c]) or `vectors` (n, d), `labels` (n,) and maybe `groups` (n,)."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            arrays = {name: held[name] for name in held.files if name in _ARRAYS}
+    except (OSError, ValueError, EOFError) as exc:
+        raise DatasetError(f"{path} is not an .npz file of plain arrays: {exc}") from exc
+    items = arrays.get("images", arrays.get("vectors"))
+    if items is None or "labels" not in arrays:
+        raise DatasetError(
+            f"{path} needs arrays `images` (or `vectors`) and `labels`; it has {sorted(arrays)}"
+        )
+    return from_arrays(items, arrays["labels"], arrays.get("groups"), str(path))
+
+
+_ARRAYS = ("images", "vectors", "labels", "groups")
+
+
+def from_arrays(items: Any, labels: Any, groups: Any = None, name: str = "the set") -> LabelledSet:
+    """A set from parallel sequences; labels and groups may be any names or numbers."""
+    if len(items) != len(labels) or (groups is not None and len(groups) != len(labels)):
+        raise DatasetError(f"{name}: {len(items)} items, {len(labels)} labels: one label (and group) an item")
+    subjects, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    kept = tuple(str(s) for s in subjects)
+    if groups is None:
+        return checked(LabelledSet(items, numbers, kept), name)
+    names, members = np.unique(np.asarray(groups), return_inverse=True)
+    return checked(LabelledSet(items, numbers, kept, members, tuple(str(g) for g in names)), name)
+
+
+def checked(data: LabelledSet, name: str = "the set") -> LabelledSet:
+    """The same set, or DatasetError: no items, one subject, or no subject with two items."""
+    if not len(data):
+        raise DatasetError(f"{name} is empty: there is nothing to learn from")
+    counts = np.bincount(data.labels)
+    if (present := int((counts > 0).sum())) < 2:
+        raise DatasetError(f"{name} has {present} subject: a Siamese encoder needs at least 2 to tell apart")
+    if counts.max() < 2:
+        raise DatasetError(
+            f"{name} has one item for each of {present} subjects: two or more of each are needed"
+        )
+    return data
+
+
+def prepared(data: LabelledSet, preprocess: Callable[[Any], Any], *, skip: bool = False) -> LabelledSet:
+    """The set with every item preprocessed, `items` one float32 array. Unreadable items are all listed in one
+    DatasetError, or left out when `skip`."""
+    good: list[int] = []
+    arrays, bad = [], []
+    for index, item in enumerate(data.items):
+        try:
+            arrays.append(preprocess(item))
+            good.append(index)
+        except (ValueError, TypeError) as exc:
+            bad.append(f"{item if isinstance(item, str | Path) else f'item {index}'}: {exc}")
+    if bad and not skip:
+        raise DatasetError(_listed(bad, len(data)))
+    kept = data.take(np.asarray(good, dtype=np.int64))
+    items = np.stack(arrays) if arrays else np.empty((0,), np.float32)
+    return checked(
+        LabelledSet(items, kept.labels, kept.subjects, kept.groups, kept.group_names), "what could be read"
+    )
+
+
+def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[LabelledSet, LabelledSet]:
+    """(training, validation): whole groups are held out where there are two or more, else whole subjects.
+
+    `share` in (0, 1) is the part of groups or subjects held out, at least 2 subjects; no subject is in both.
+    """
+    by_group = data.groups is not None and len(np.unique(data.groups)) > 1
+    keys = data.groups if by_group and data.groups is not None else data.labels
+    units = rng.permutation(np.unique(keys))
+    least = 1 if by_group else 2
+    held = np.isin(keys, units[: max(least, round(share * len(units)))])
+    held = np.isin(data.labels, np.unique(data.labels[held]))
+    parts = data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
+    if any(len(np.unique(p.labels)) < 2 for p in parts):
+        count = len(np.unique(data.labels))
+        raise DatasetError(
+            f"{count} subjects cannot be split into training and validation: at least 4 are needed"
+        )
+    return parts
+
+
+def _listed(bad: Sequence[str], total: int) -> str:
+    rest = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    lines = "\n  ".join(bad[:SHOWN])
+    return (
+        f"{len(bad)} of {total} items cannot be read (leave them out with skip_unreadable):\n  {lines}{rest}"
+    )

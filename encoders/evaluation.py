@@ -1,0 +1,113 @@
+"""Error rates of an encoder, in pure numpy. Smaller distances are nearer; distance <= threshold accepts.
+
+FMR is the share of non-mated comparisons accepted, FNMR the share of mated ones rejected (ISO/IEC 19795-1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A rate with its 95 % interval and the number of trials it rests on; all rates in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.2%} [{self.low:.2%}, {self.high:.2%}] of {self.count:,}"
+
+
+def distances(left: Floats, right: Floats, metric: str) -> Floats:
+    """All distances of the rows of `left` (n, d) to those of `right` (m, d), (n, m) float32."""
+    if metric == "cosine":
+        cosine: Floats = (1.0 - left @ right.T).clip(0.0, 2.0).astype(np.float32)
+        return cosine
+    squares = (left**2).sum(1)[:, None] + (right**2).sum(1)[None, :] - 2.0 * left @ right.T
+    euclidean: Floats = np.sqrt(squares.clip(min=0.0)).astype(np.float32)
+    return euclidean
+
+
+def comparisons(embeddings: Floats, labels: Ints, metric: str) -> tuple[Floats, Floats]:
+    """The distances of all mated and all non-mated pairs i < j; every item against every other."""
+    apart = distances(embeddings, embeddings, metric)
+    upper = np.triu(np.ones(apart.shape, dtype=bool), k=1)
+    same = labels[:, None] == labels[None, :]
+    return apart[upper & same], apart[upper & ~same]
+
+
+def fmr_at(non_mated: Floats, threshold: float) -> float:
+    """False match rate: the share of non-mated distances at or below the threshold."""
+    return float((non_mated <= np.float32(threshold)).mean())
+
+
+def fnmr_at(mated: Floats, threshold: float) -> float:
+    """False non-match rate: the share of mated distances above the threshold."""
+    return float((mated > np.float32(threshold)).mean())
+
+
+def threshold_at_fmr(non_mated: Floats, fmr: float) -> float:
+    """The largest threshold whose FMR is at most `fmr`: just below the first distance that is too many.
+
+    Ties at the threshold count as accepted, so the FMR at the answer never exceeds `fmr`.
+    """
+    ordered = np.sort(non_mated)
+    allowed = math.floor(fmr * len(ordered) + 1e-9)
+    if allowed >= len(ordered):
+        return float(ordered[-1])
+    return float(np.nextafter(ordered[allowed], np.float32(-np.inf)))
+
+
+def eer(mated: Floats, non_mated: Floats) -> tuple[float, float]:
+    """(equal error rate, its threshold): the mean of FMR and FNMR where they are nearest to each other."""
+    steps = np.unique(np.concatenate([mated, non_mated]))
+    accepted = np.searchsorted(np.sort(non_mated), steps, side="right") / len(non_mated)
+    rejected = 1.0 - np.searchsorted(np.sort(mated), steps, side="right") / len(mated)
+    best = int(np.argmin(np.abs(accepted - rejected)))
+    return float((accepted[best] + rejected[best]) / 2), float(steps[best])
+
+
+def wilson(errors: int, count: int, z: float = 1.959964) -> Rate:
+    """Wilson's 95 % interval of a rate of independent trials (Wilson 1927)."""
+    if count < 1:
+        raise ValueError("a rate needs at least one trial")
+    share = errors / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return Rate(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)), count)
+
+
+def grouped_bootstrap(errors: Floats, counts: Ints, groups: Ints, rng: np.random.Generator) -> Rate:
+    """A rate of episodes with a 95 % percentile interval from resampling whole groups (2,000 times).
+
+    `errors` and `counts` (episodes,) are wrong and all answers of each episode, `groups` the alphabet (or the
+    like) it came from: episodes of one group share items, so episodes must not be resampled one by one.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    wrong = np.bincount(member, weights=errors, minlength=len(names))
+    asked = np.bincount(member, weights=counts, minlength=len(names))
+    draws = rng.integers(0, len(names), size=(2000, len(names)))
+    rates = wrong[draws].sum(axis=1) / asked[draws].sum(axis=1)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return Rate(float(wrong.sum() / asked.sum()), float(low), float(high), int(asked.sum()))
+
+
+def one_shot_error(apart: Floats, truth: Ints) -> float:
+    """Share of rows of `apart` (queries, supports) whose nearest support is not `truth` (queries,).
+
+    A tie between the true support and another one counts as an error.
+    """
+    own = apart[np.arange(len(truth)), truth]
+    others = apart.copy()
+    others[np.arange(len(truth)), truth] = np.inf
+    return float((own >= others.min(axis=1)).mean())

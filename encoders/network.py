@@ -1,0 +1,36 @@
+"""The shared tower and its head: one module, used for both items of every pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encoders import preprocess as preprocessing
+from encoders import towers
+from encoders.spec import Spec
+
+
+class SiameseNetwork(nn.Module):
+    """Tower, then a linear head with batch norm: (n, *shape) -> (n, dim), of unit length under cosine."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        shape = preprocessing.build(spec.preprocess).shape
+        self.tower = towers.build(spec.tower, shape, **spec.tower_args)
+        self.head = nn.Linear(self.tower.features, spec.dim, bias=False)
+        self.norm = nn.BatchNorm1d(spec.dim)
+        self._unit = spec.metric == "cosine"
+
+    def forward(self, batch: Tensor) -> Tensor:
+        embeddings: Tensor = self.norm(self.head(self.tower(batch)))
+        return F.normalize(embeddings, dim=1) if self._unit else embeddings
+
+
+def best_device(wanted: str | None = None) -> torch.device:
+    """The device asked for, or CUDA, or Apple's MPS, or the CPU."""
+    if wanted is not None:
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,118 @@
+"""From an item to the float32 array a tower takes. The settings are recorded in the checkpoint.
+
+A kind is a frozen dataclass whose fields are its settings, with `shape` and `__call__(item) -> array`.
+A new kind is a class and a line in `KINDS`. Bump `REVISION` when the same settings give other numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from encoders.errors import EncoderError
+from encoders.ink import ink_square
+
+Array = NDArray[np.float32]
+REVISION = 1
+
+
+class Preprocess(Protocol):
+    """What a checkpoint rebuilds: called on an item, of the shape it tells; ValueError on a bad item."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __call__(self, item: Any) -> Array: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InkPreprocess:
+    """Characters: grey, polarity, contrast, ink box, square, resize; (1, size, size) in [0, 1], 1 is ink.
+
+    Dark on light and light on dark give the same array. A blank image is refused.
+    """
+
+    kind: ClassVar[str] = "ink"
+    size: int = 48
+    margin: float = 0.08
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1, self.size, self.size)
+
+    def __call__(self, item: Any) -> Array:
+        from encoders.images import read_image
+
+        return ink_square(read_image(item, mode="L"), self.size, self.margin)[None]
+
+
+@dataclass(frozen=True, slots=True)
+class RgbPreprocess:
+    """Photographs: RGB, resized to a square (aspect not kept), standardised by channel; (3, size, size)."""
+
+    kind: ClassVar[str] = "rgb"
+    size: int = 96
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (3, self.size, self.size)
+
+    def __call__(self, item: Any) -> Array:
+        from encoders.images import read_image
+
+        image = read_image(item, mode="RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
+        scaled = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPreprocess:
+    """Feature vectors of one length, standardised; (length,). NaN and infinity are refused."""
+
+    kind: ClassVar[str] = "vector"
+    length: int
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def __call__(self, item: Any) -> Array:
+        vector = np.asarray(item, dtype=np.float32)
+        if vector.shape != self.shape:
+            raise ValueError(
+                f"a vector of {self.length} numbers is needed, not an array of shape {vector.shape}"
+            )
+        if not np.isfinite(vector).all():
+            raise ValueError("the vector holds NaN or infinity")
+        scaled = (vector - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return scaled.astype(np.float32)
+
+
+KINDS: dict[str, type[Any]] = {k.kind: k for k in (InkPreprocess, RgbPreprocess, VectorPreprocess)}
+
+
+def build(settings: dict[str, Any]) -> Preprocess:
+    """The preprocessing that `settings` describe, e.g. {"kind": "ink", "size": 48}."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    kind = fields.pop("kind", None)
+    fields.pop("revision", None)
+    if kind not in KINDS:
+        raise EncoderError(f"no preprocessing is called {kind!r}; there are {', '.join(sorted(KINDS))}")
+    try:
+        return KINDS[kind](**fields)  # type: ignore[no-any-return]
+    except TypeError as exc:
+        raise EncoderError(f"preprocessing {kind!r} does not take {fields}: {exc}") from exc
+
+
+def settings_of(preprocess: Any) -> dict[str, Any]:
+    """The JSON-ready settings from which `build` makes the same preprocessing again."""
+    return {"kind": preprocess.kind, "revision": REVISION, **asdict(preprocess)}

@@ -1,0 +1,64 @@
+"""The settings of a training run, checked before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from encoders.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides the weights, besides the data.
+
+    `steps` batches of `subjects` x `items`; `quarter_turns` makes each quarter turn of a subject a subject of
+    its own; `holdout` is the share of groups (or subjects) held out; `ema` the decay of the averaged weights
+    that are validated and kept; `fmr` the false match rate that the recommended threshold is set for.
+    """
+
+    tower: str = "conv"
+    tower_args: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=lambda: {"kind": "ink"})
+    dim: int = 128
+    metric: str = "cosine"
+    loss: str = "margin"
+    mining: str | None = None
+    margin: float | None = None
+    augment: str = "ink"
+    quarter_turns: bool = False
+    subjects: int = 32
+    items: int = 4
+    steps: int = 2000
+    lr: float = 2e-3
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    holdout: float = 0.15
+    validate_every: int = 500
+    fmr: float = 0.001
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise TrainingError(f"{name} is {value}: it must lie between {low} and {high}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return asdict(self)
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("dim", 2, 4096),
+    ("subjects", 2, 100_000),
+    ("items", 2, 10_000),
+    ("steps", 1, 100_000_000),
+    ("lr", 1e-8, 10.0),
+    ("weight_decay", 0.0, 10.0),
+    ("ema", 0.0, 0.99999),
+    ("holdout", 0.0, 0.9),
+    ("validate_every", 1, 100_000_000),
+    ("fmr", 1e-6, 0.5),
+    ("seed", 0, 2**63 - 1),
+)

@@ -1,0 +1,54 @@
+"""The encoders that ship with the package, and finding one by its name or folder. Free of torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from encoders.errors import UnknownEncoderError
+from encoders.record import CARD, RECORD, card_text, read_record, read_spec
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def names() -> list[str]:
+    """The names of the shipped encoders, sorted."""
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{RECORD}"))
+
+
+def find(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a shipped encoder, or the folder given. UnknownEncoderError when neither is there."""
+    name = os.fspath(name_or_path)
+    if name in names():
+        return PRETRAINED / name
+    if Path(name).is_dir():
+        return Path(name)
+    raise UnknownEncoderError(
+        f"no encoder is called {name!r} and no folder of that name exists; "
+        f"shipped: {', '.join(names()) or 'none'}"
+    )
+
+
+def rows() -> list[dict[str, Any]]:
+    """One object for each shipped encoder: name, dim, metric, threshold, threshold_fmr."""
+    kept = ("name", "dim", "metric", "threshold", "threshold_fmr")
+    return [{k: getattr(read_spec(PRETRAINED / name), k) for k in kept} for name in names()]
+
+
+def about(place: Path) -> dict[str, Any]:
+    """The record of the checkpoint in `place`, with the bytes of its weights."""
+    size = sum(path.stat().st_size for path in place.glob("*.safetensors"))
+    return read_record(place) | {"weights_bytes": size}
+
+
+def card(place: Path) -> str:
+    """The model card in Markdown; of a checkpoint without one, its record in a few lines."""
+    if text := card_text(place):
+        return text.rstrip()
+    spec = read_spec(place)
+    at = "none" if spec.threshold is None else f"{spec.threshold:.4f} (set for FMR {spec.threshold_fmr:.2%})"
+    return (
+        f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
+        f"recommended threshold {at}.\nThis checkpoint has no {CARD}."
+    )

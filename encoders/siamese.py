@@ -1,0 +1,81 @@
+"""A trained Siamese encoder: items in, embeddings out. It satisfies the gallery's encoder protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoders import preprocess as preprocessing
+from encoders.errors import EncodeError
+from encoders.network import SiameseNetwork, best_device
+from encoders.spec import Spec, fingerprint
+
+Array = NDArray[np.float32]
+
+# Every forward pass has exactly this many rows, the last one padded with zeros: one shape means one kernel,
+# so an item embeds to the same bits whatever it is encoded with (asserted by tests/encoders/test_siamese.py).
+CHUNK = 16
+
+
+class SiameseEncoder:
+    """One shared tower and head, always in eval mode.
+
+    `dim` (int), `metric` ("cosine" or "euclidean"), `fingerprint` (changes whenever the same item could embed
+    differently), `name`, `threshold` (recommended distance or None), `card` (Markdown).
+    """
+
+    def __init__(
+        self, spec: Spec, network: SiameseNetwork, card: str = "", device: str | None = None
+    ) -> None:
+        self.spec, self.card = spec, card
+        self.name, self.dim, self.metric, self.threshold = spec.name, spec.dim, spec.metric, spec.threshold
+        self.device = best_device(device)
+        self.network = network.eval().to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.preprocess = preprocessing.build(spec.preprocess)
+        weights = {k: v.detach().cpu().numpy() for k, v in network.state_dict().items()}
+        self.fingerprint = fingerprint(spec, weights)
+
+    def encode(self, items: Iterable[Any]) -> Array:
+        """Embeddings (n, dim) float32 of n items, of unit length under cosine; (0, dim) for none.
+
+        Items are read one chunk at a time, so any iterable will do and memory is bounded by the result.
+        Raises EncodeError with the index and the reason of the first item that cannot be embedded.
+        """
+        chunks = [self._embed(chunk) for chunk in _chunks(self._prepared(items))]
+        return np.concatenate(chunks) if chunks else np.empty((0, self.dim), dtype=np.float32)
+
+    def encode_prepared(self, arrays: Iterable[Array]) -> Array:
+        """Like `encode`, for arrays that already went through `preprocess`."""
+        chunks = [self._embed(chunk) for chunk in _chunks(iter(arrays))]
+        return np.concatenate(chunks) if chunks else np.empty((0, self.dim), dtype=np.float32)
+
+    def _prepared(self, items: Iterable[Any]) -> Iterator[Array]:
+        for index, item in enumerate(items):
+            try:
+                yield self.preprocess(item)
+            except (ValueError, TypeError) as exc:
+                raise EncodeError(index, str(exc)) from exc
+
+    def _embed(self, arrays: list[Array]) -> Array:
+        batch = np.zeros((CHUNK, *self.preprocess.shape), dtype=np.float32)
+        batch[: len(arrays)] = arrays
+        with torch.inference_mode():
+            embedded = self.network(torch.from_numpy(batch).to(self.device))
+        result: Array = embedded[: len(arrays)].float().cpu().numpy()
+        return result
+
+    def __repr__(self) -> str:
+        return (
+            f"SiameseEncoder({self.name!r}, dim={self.dim}, metric={self.metric!r}, {self.fingerprint[:12]})"
+        )
+
+
+def _chunks(arrays: Iterator[Array]) -> Iterator[list[Array]]:
+    while chunk := list(islice(arrays, CHUNK)):
+        yield chunk

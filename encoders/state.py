@@ -1,0 +1,67 @@
+"""The state of an unfinished training run on disk: safetensors for tensors, JSON for the rest; no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from encoders.errors import TrainingError
+
+Flat = dict[str, Tensor]
+
+
+def write(folder: Path, tensors: Flat, record: dict[str, Any]) -> None:
+    """Replaces the state in `folder`. The JSON names its tensor file and is renamed last: the commit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"step-{record['step']}.safetensors"
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, folder / f"{name}.part")
+    _sync(folder / f"{name}.part", folder / name)
+    (folder / "state.json.part").write_text(json.dumps(record | {"tensors": name}), encoding="utf-8")
+    _sync(folder / "state.json.part", folder / "state.json")
+    for old in folder.glob("step-*.safetensors*"):
+        if old.name != name:
+            old.unlink()
+
+
+def read(folder: Path) -> tuple[Flat, dict[str, Any]]:
+    """What `write` left in `folder`; TrainingError when there is nothing or it is damaged."""
+    path = folder / "state.json"
+    if not path.is_file():
+        raise TrainingError(f"nothing to resume: {path} does not exist")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return load_file(folder / Path(record["tensors"]).name), record
+    except (ValueError, KeyError, OSError, SafetensorError) as exc:
+        raise TrainingError(f"the state in {folder} is damaged ({exc}): start again without resume") from exc
+
+
+def remove(folder: Path) -> None:
+    """Deletes the state of a run that is done."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def flatten_optimizer(state: dict[str, Any]) -> Flat:
+    """The tensors of an optimizer's state as {"<parameter number>.<name>": tensor}."""
+    return {f"{number}.{name}": v for number, entry in state["state"].items() for name, v in entry.items()}
+
+
+def unflatten_optimizer(flat: Flat, groups: Any) -> dict[str, Any]:
+    """The inverse of `flatten_optimizer`, with the optimizer's own parameter groups."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    return {"state": state, "param_groups": groups}
+
+
+def _sync(part: Path, final: Path) -> None:
+    with part.open("rb") as held:
+        os.fsync(held.fileno())
+    part.rename(final)

@@ -1,0 +1,154 @@
+"""One training run in memory: network, averaged copy, objective, optimizer and random state, step by step."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders import objectives
+from encoders.augment import RECIPES
+from encoders.datasets import LabelledSet
+from encoders.errors import TrainingError
+from encoders.network import SiameseNetwork, best_device
+from encoders.sampling import PKSampler
+from encoders.settings import Settings
+from encoders.spec import Spec
+from encoders.state import flatten_optimizer, unflatten_optimizer
+
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear rise over the first 5 % of the steps, then half a cosine down to a hundredth of the peak."""
+    warm = max(1, int(WARM_UP * steps))
+    if step < warm:
+        return peak * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Trainer:
+    """Everything that changes while training, with one seed and no globals; `step()` is one batch."""
+
+    def __init__(self, data: LabelledSet, spec: Spec, settings: Settings, device: str | None = None) -> None:
+        self.settings, self.device, self.done = settings, best_device(device), 0
+        self.rng = np.random.default_rng(settings.seed)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self._items = torch.from_numpy(np.ascontiguousarray(data.items))
+        names, labels = np.unique(data.labels, return_inverse=True)
+        turns = _turns(settings, tuple(self._items.shape[1:]))
+        self._labels = np.concatenate([labels + len(names) * t for t in range(turns)])
+        self._sampler = PKSampler(self._labels, settings.subjects, settings.items, self.rng)
+        self._augment = _recipe(settings.augment)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.network = SiameseNetwork(spec)
+            classes = len(names) * turns
+            self.objective = objectives.build(
+                settings.loss, settings.mining, settings.margin, spec.dim, classes
+            )
+        self._place()
+
+    def _place(self) -> None:
+        self.network = self.network.to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = self.objective.to(self.device)
+        self.average = copy.deepcopy(self.network).eval()
+        parameters = [*self.network.parameters(), *self.objective.parameters()]
+        decay = [p for p in parameters if p.ndim > 1]
+        plain = [p for p in parameters if p.ndim <= 1]
+        groups = [{"params": decay, "weight_decay": self.settings.weight_decay}]
+        self.optimizer = torch.optim.AdamW(
+            [*groups, {"params": plain, "weight_decay": 0.0}], lr=self.settings.lr
+        )
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """The next augmented batch and its labels, on the device."""
+        drawn = self._sampler.draw()
+        images = self._items[torch.from_numpy(drawn % len(self._items))]
+        quarters = torch.from_numpy(drawn // len(self._items))
+        for quarter in range(1, int(quarters.max()) + 1):
+            chosen = quarters == quarter
+            images[chosen] = torch.rot90(images[chosen], quarter, (2, 3))
+        images = self._augment(images, self.generator)
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images.to(self.device), torch.from_numpy(self._labels[drawn]).to(self.device)
+
+    def step(self) -> float:
+        """One batch: forward, loss, backward, update; gives the loss. TrainingError when it is no number."""
+        rate = learning_rate(self.done, self.settings.steps, self.settings.lr)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images, labels = self.batch()
+        self.network.train()
+        loss = self.objective(self.network(images), labels)
+        value = objectives.finite(loss, self.done + 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.done += 1
+        self._update_average()
+        return value
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Early on a shorter memory, so that the random start is soon forgotten."""
+        keep = min(self.settings.ema, (1 + self.done) / (10 + self.done))
+        new = self.network.state_dict()
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(new[name], 1.0 - keep)
+            else:
+                value.copy_(new[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the run's state, by name."""
+        parts = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": flatten_optimizer(self.optimizer.state_dict()),
+        }
+        flat = {f"{part}/{name}": value for part, held in parts.items() for name, value in held.items()}
+        return flat | {"generator/state": self.generator.get_state()}
+
+    def record(self) -> dict[str, Any]:
+        """The rest of the state: the step and the numpy generator."""
+        return {"step": self.done, "numpy": self.rng.bit_generator.state}
+
+    def restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """Puts the run back to where `tensors` and `record` were taken."""
+        try:
+            for part in ("network", "average", "objective"):
+                getattr(self, part).load_state_dict(_part(tensors, part))
+        except RuntimeError as exc:
+            raise TrainingError(f"the saved state is of another network: {exc}") from exc
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(unflatten_optimizer(_part(tensors, "optimizer"), groups))
+        self.generator.set_state(tensors["generator/state"])
+        self.rng.bit_generator.state = record["numpy"]
+        self.done = int(record["step"])
+
+
+def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{part}/"): v for k, v in tensors.items() if k.startswith(f"{part}/")}
+
+
+def _turns(settings: Settings, shape: tuple[int, ...]) -> int:
+    if not settings.quarter_turns:
+        return 1
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise TrainingError(f"quarter turns need square images, not items of shape {shape}")
+    return 4
+
+
+def _recipe(name: str) -> Any:
+    if name not in RECIPES:
+        raise TrainingError(f"no augmentation is called {name!r}; there are {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]

@@ -1,0 +1,82 @@
+"""How good an encoder is on subjects it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders import evaluation
+from encoders.datasets import LabelledSet
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+WAYS, EPISODES, MOST_ITEMS = 20, 400, 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """EER over all pairs and one-shot error, rates in [0, 1], with what they rest on.
+
+    `one_shot_error` is over episodes of up to 20 subjects of one group, one item of each enrolled and another
+    asked. `threshold` is the largest distance whose FMR on the non-mated pairs is at most `fmr`.
+    """
+
+    eer: float
+    one_shot_error: float
+    threshold: float
+    fmr: float
+    fnmr: float
+    subjects: int
+    mated: int
+    non_mated: int
+
+
+def validate(embeddings: Floats, data: LabelledSet, metric: str, fmr: float, seed: int = 0) -> Validation:
+    """Measures (n, d) embeddings of the n items of `data`; the same seed draws the same episodes."""
+    rng = np.random.default_rng(seed)
+    mated, non_mated = evaluation.comparisons(*_at_most(embeddings, data.labels, rng), metric)
+    threshold = evaluation.threshold_at_fmr(non_mated, fmr)
+    return Validation(
+        eer=evaluation.eer(mated, non_mated)[0],
+        one_shot_error=one_shot(embeddings, data, metric, rng),
+        threshold=threshold,
+        fmr=evaluation.fmr_at(non_mated, threshold),
+        fnmr=evaluation.fnmr_at(mated, threshold),
+        subjects=len(np.unique(data.labels)),
+        mated=len(mated),
+        non_mated=len(non_mated),
+    )
+
+
+def one_shot(embeddings: Floats, data: LabelledSet, metric: str, rng: np.random.Generator) -> float:
+    """Mean error of episodes within a group (or the whole set without groups); NaN-free: 0 <= error <= 1."""
+    groups = np.zeros(len(data), np.int64) if data.groups is None else data.groups
+    pools = [p for g in np.unique(groups) if len(p := _usable(data.labels, np.flatnonzero(groups == g))) >= 2]
+    if not pools:
+        return 1.0
+    errors = [
+        _episode(embeddings, pools[int(rng.integers(len(pools)))], metric, rng) for _ in range(EPISODES)
+    ]
+    return float(np.mean(errors))
+
+
+def _usable(labels: Ints, indexes: Ints) -> list[Ints]:
+    """The items of each subject that has two or more."""
+    return [m for s in np.unique(labels[indexes]) if len(m := indexes[labels[indexes] == s]) >= 2]
+
+
+def _episode(embeddings: Floats, pool: list[Ints], metric: str, rng: np.random.Generator) -> float:
+    chosen = rng.choice(len(pool), min(WAYS, len(pool)), replace=False)
+    picks = np.array([rng.choice(pool[c], 2, replace=False) for c in chosen])
+    apart = evaluation.distances(embeddings[picks[:, 1]], embeddings[picks[:, 0]], metric)
+    return evaluation.one_shot_error(apart, np.arange(len(chosen)))
+
+
+def _at_most(embeddings: Floats, labels: Ints, rng: np.random.Generator) -> tuple[Floats, Ints]:
+    if len(labels) <= MOST_ITEMS:
+        return embeddings, labels
+    kept = rng.choice(len(labels), MOST_ITEMS, replace=False)
+    return embeddings[kept], labels[kept]
