@@ -25,14 +25,24 @@ def subject_checksum(number: int, id: str, metadata: str) -> int:
 
 def problems(db: sqlite3.Connection, path: Path, dim: int) -> list[Problem]:
     """Everything in the catalog that is damaged; empty when all is well."""
-    found = [
-        Problem(path.name, line) for (line,) in db.execute("PRAGMA integrity_check(100)") if line != "ok"
-    ]
-    found += [
-        Problem(path.name, f"table {row[0]}, row {row[1]} refers to a missing row of {row[2]}")
-        for row in db.execute("PRAGMA foreign_key_check")
-    ]
-    return found + list(_templates(db, dim)) + list(_subjects(db))
+    found: list[Problem] = []
+    for looked_at in (_pages(db, path), _references(db, path), _templates(db, dim), _subjects(db)):
+        try:
+            found += looked_at
+        except sqlite3.DatabaseError as error:
+            found.append(Problem(path.name, str(error)))
+    return list(dict.fromkeys(found))
+
+
+def _pages(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    for (line,) in db.execute("PRAGMA integrity_check(100)"):
+        if line != "ok":
+            yield Problem(path.name, line)
+
+
+def _references(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    for table, row, missing, _ in db.execute("PRAGMA foreign_key_check"):
+        yield Problem(path.name, f"table {table}, row {row} refers to a missing row of {missing}")
 
 
 def _templates(db: sqlite3.Connection, dim: int) -> Iterator[Problem]:

@@ -191,7 +191,7 @@ class SqliteStore:
         if busy:
             raise GalleryLockedError(
                 f"what was removed is gone from every search, but another process is using "
-                f"{self.path.parent}, so old pages are still in its files; call compact() once it has finished"
+                f"{self.path.parent}, so old pages are still in it; call compact() once it has finished"
             )
 
     def set_setting(self, key: str, value: str | None) -> None:
