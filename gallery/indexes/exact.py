@@ -125,7 +125,8 @@ class ExactIndex:
     def load(self, path: Path) -> None:
         index, numbers = library.read(path, self._dim, self._metric, mapped=True)
         rows = library.flat_rows(index)
-        self._segments = [_Segment(numbers, rows, np.zeros(len(numbers), np.bool_), index)]
+        dead = np.zeros(len(numbers), np.bool_)
+        self._segments = [_Segment(numbers, rows, dead, index)] if len(numbers) else []
         self._largest_norm = 1.0
         if self._metric == "euclidean":
             for start in range(0, len(rows), _BLOCK):

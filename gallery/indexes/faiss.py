@@ -21,6 +21,7 @@ from gallery.vectors import FloatRows, Numbers
 _PER_CELL = 39
 """k-means of FAISS warns below so many training vectors a cell."""
 _EF_SEARCH = 128
+_BLOCK = 65536
 
 
 class FaissIndex:
@@ -76,25 +77,38 @@ class FaissIndex:
             _reach_for(self._index.index, ask)
             scores, numbers = self._index.search(queries, ask)
             alive = (numbers >= 0) & ~np.isin(numbers, self._dead)
-            more = (numbers[:, -1] >= 0) & (alive.sum(axis=1) < min(k, len(self)))
-            if ask == total or not more.any():
+            short = alive.sum(axis=1) < min(k, len(self))
+            if ask == total or not (short & (numbers[:, -1] >= 0)).any():
                 break
             ask = min(total, 4 * ask)
         distances = np.where(alive, library.as_distances(scores, self._metric), np.float32(np.inf))
-        ended = (numbers[:, -1] < 0) | (alive.sum(axis=1) == len(self))
-        return self._ranked(np.where(alive, numbers, -1), distances, ended & (alive.sum(axis=1) <= k), k)
+        found = self._ranked(np.where(alive, numbers, -1), distances, k)
+        if short.any():
+            self._fill(found, np.flatnonzero(short), queries, k)
+        return found
 
-    def _ranked(
-        self, numbers: Numbers, distances: npt.NDArray[np.float32], exhausted: npt.NDArray[np.bool_], k: int
-    ) -> Neighbours:
+    def _ranked(self, numbers: Numbers, distances: npt.NDArray[np.float32], k: int) -> Neighbours:
         order = np.lexsort((numbers, distances), axis=1)[:, :k]
         lacking = ((0, 0), (0, k - order.shape[1]))
         return Neighbours(
             np.pad(np.take_along_axis(numbers, order, axis=1), lacking, constant_values=-1),
             np.pad(np.take_along_axis(distances, order, axis=1), lacking, constant_values=np.inf),
             np.full(len(order), np.inf),
-            exhausted,
+            np.full(len(order), len(self) <= k),
         )
+
+    def _fill(self, found: Neighbours, rows: Numbers, queries: FloatRows, k: int) -> None:
+        """Answers by brute force where the kind cannot reach enough: duplicates tear the graph of HNSW apart,
+        and an IVF looks into some of its cells only."""
+        exact = ExactIndex(self._dim, self._metric)
+        ids = library.faiss().vector_to_array(self._index.id_map)
+        for start in range(0, len(ids), _BLOCK):
+            block = ids[start : start + _BLOCK]
+            exact.add(block, self._index.index.reconstruct_n(start, len(block)))
+        exact.remove(self._dead)
+        filled = exact.search(queries[rows], k)
+        found.numbers[rows], found.distances[rows] = filled.numbers, filled.distances
+        found.exhausted[rows] = filled.exhausted
 
     def saveable(self) -> bool:
         return self._waiting is None
@@ -104,7 +118,8 @@ class FaissIndex:
 
     def load(self, path: Path) -> None:
         index, _ = library.read(path, self._dim, self._metric, mapped=False)
-        if type(library.faiss().downcast_index(index.index)) is not type(self._index.index):
+        downcast = library.faiss().downcast_index
+        if type(downcast(index.index)) is not type(downcast(self._index.index)):
             raise GalleryError(f"{path} does not hold a {self.kind} index")
         self._index, self._waiting, self._dead = index, None, np.empty(0, np.int64)
         _set_probes(self._index.index)
