@@ -87,7 +87,7 @@ def image_size(item: Item, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 def thumbnail(item: Item, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """The item as JPEG bytes (quality 85, no metadata) whose longer side is at most `size` pixels."""
-    image = read_image(item, max_pixels=max_pixels)
+    image = read_image(item, max_pixels=max_pixels, at_least=size)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     held = io.BytesIO()
     image.save(held, "JPEG", quality=85)
@@ -95,8 +95,13 @@ def thumbnail(item: Item, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed and encoded anywhere; bytes that are not UTF-8 show as \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as text that can be printed and encoded anywhere.
+
+    Bytes that are not UTF-8 show as \\xNN, and so do control characters and those that change the direction
+    of writing: a terminal or a page must not act on a file name.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
