@@ -91,10 +91,9 @@ def checksum(path: Path) -> int:
 
     Notices any one change, torn writes, zeroed and exchanged pages.
     """
-    words = np.memmap(path, np.uint8, mode="r")
-    whole = len(words) // 8 * 8
-    tail = bytes(words[whole:])
-    words = words[:whole].view("<u8")
+    content = np.memmap(path, np.uint8, mode="r")
+    whole = len(content) // 8 * 8
+    words, tail = content[:whole].view("<u8"), bytes(content[whole:])
     sums = [
         words[start : start + _WORDS_AT_A_TIME].sum(dtype=np.uint64)
         for start in range(0, len(words), _WORDS_AT_A_TIME)

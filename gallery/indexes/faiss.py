@@ -119,7 +119,8 @@ class FaissIndex:
     def load(self, path: Path) -> None:
         index, _ = library.read(path, self._dim, self._metric, mapped=False)
         downcast = library.faiss().downcast_index
-        if type(downcast(index.index)) is not type(downcast(self._index.index)):
+        # Some kinds come back as the class that the made one derives from.
+        if not isinstance(downcast(self._index.index), type(downcast(index.index))):
             raise GalleryError(f"{path} does not hold a {self.kind} index")
         self._index, self._waiting, self._dead = index, None, np.empty(0, np.int64)
         _set_probes(self._index.index)
