@@ -118,9 +118,9 @@ class FaissIndex:
 
     def load(self, path: Path) -> None:
         index, _ = library.read(path, self._dim, self._metric, mapped=False)
-        downcast = library.faiss().downcast_index
-        # Some kinds come back as the class that the made one derives from.
-        if not isinstance(downcast(self._index.index), type(downcast(index.index))):
+        made, read = (library.faiss().downcast_index(one.index) for one in (self._index, index))
+        # "Flat" is made as IndexFlat and read as IndexFlatIP or IndexFlatL2.
+        if not (isinstance(made, type(read)) or isinstance(read, type(made))):
             raise GalleryError(f"{path} does not hold a {self.kind} index")
         self._index, self._waiting, self._dead = index, None, np.empty(0, np.int64)
         _set_probes(self._index.index)
@@ -148,6 +148,7 @@ def _training_size(inner: Any) -> int:
 
 def _set_probes(inner: Any) -> None:
     """Recall before speed: FAISS looks into one cell of an IVF unless told otherwise."""
+    inner = library.faiss().downcast_index(inner)
     ivf = library.faiss().try_extract_index_ivf(inner)
     if ivf is not None:
         ivf.nprobe = max(8, ivf.nlist // 16)
