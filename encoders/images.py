@@ -81,8 +81,7 @@ def image_size(item: Item, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         return read_image(item, max_pixels=max_pixels).size
     with _opened(item) as (image, source):
         _check_pixels(image.width, image.height, source, max_pixels)
-        turned = _turn(image) in _SIDEWAYS
-        return (image.height, image.width) if turned else image.size
+        return (image.height, image.width) if _sideways(image) else image.size
 
 
 def thumbnail(item: Item, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -193,6 +192,13 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return _TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # damaged metadata is no reason to refuse a sound picture
         return None
+
+
+def _sideways(image: Image.Image) -> bool:
+    if image.format == "TIFF":  # Pillow has already turned the size
+        return False
+    # Of a PNG without the metadata in its header Pillow would decode the whole picture to look behind it.
+    return (image.format != "PNG" or "exif" in image.info) and _turn(image) in _SIDEWAYS
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Duplicates as one self-contained HTML page: pictures, distances, sizes, paths; no script, nothing to fetch."""
+"""Duplicates as one self-contained HTML page: pictures, distances, sizes and paths. No script, no fetch."""
 
 from __future__ import annotations
 
