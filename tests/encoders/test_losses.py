@@ -53,9 +53,7 @@ def test_contrastive_label_convention() -> None:
 @pytest.mark.parametrize("margin", [0.2, 1.0])
 def test_triplet(margin: float) -> None:
     a, p, n = (made(seed)[0] for seed in (1, 2, 3))
-    terms = [
-        max(0.0, distance(a[i], p[i]) ** 2 - distance(a[i], n[i]) ** 2 + margin) for i in range(len(a))
-    ]
+    terms = [max(0.0, distance(a[i], p[i]) ** 2 - distance(a[i], n[i]) ** 2 + margin) for i in range(len(a))]
     assert float(losses.triplet(a, p, n, margin)) == pytest.approx(sum(terms) / len(terms), rel=1e-5)
 
 

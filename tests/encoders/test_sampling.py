@@ -69,9 +69,7 @@ def test_hard_triplets(seed: int) -> None:
         positives = [i for i in range(14) if i != a and labels[i] == labels[a]]
         negatives = [i for i in range(14) if labels[i] != labels[a]]
         if positives and negatives:
-            expected.append(
-                (a, max(positives, key=lambda i: d[a][i]), min(negatives, key=lambda i: d[a][i]))
-            )
+            expected.append((a, max(positives, key=lambda i: d[a][i]), min(negatives, key=lambda i: d[a][i])))
     found = zip(*(t.tolist() for t in sampling.hard_triplets(embeddings, labels)), strict=True)
     assert list(found) == expected
 
@@ -84,9 +82,7 @@ def test_semi_hard_triplets(seed: int) -> None:
         for p in range(14):
             if p == a or labels[p] != labels[a]:
                 continue
-            inside = [
-                n for n in range(14) if labels[n] != labels[a] and d[a][p] < d[a][n] < d[a][p] + MARGIN
-            ]
+            inside = [n for n in range(14) if labels[n] != labels[a] and d[a][p] < d[a][n] < d[a][p] + MARGIN]
             if inside:
                 expected.append((a, p, min(inside, key=lambda n: d[a][n])))
     found = zip(*(t.tolist() for t in sampling.semi_hard_triplets(embeddings, labels, MARGIN)), strict=True)

@@ -1,0 +1,102 @@
+"""Writes glyph's model card from its record, its history and the results: `python -m benchmarks.glyph_card`.
+
+No figure of the card is typed by hand; a test holds the card to what this writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.omniglot import PUBLISHED
+from encoders import history, record, shipped
+from encoders.history import History
+from encoders.spec import Spec
+
+TEMPLATE = Path(__file__).with_name("glyph_card.template.md")
+COMMANDS = """\
+python -m benchmarks.omniglot export background.npz
+encoders train background.npz --output glyph.encoder --name glyph --tower residual --quarter-turns \\
+    --subjects {subjects} --items {items} --steps {steps} --lr {lr} --weight-decay {weight_decay} \\
+    --holdout {holdout} --validate-every {validate_every} --seed {seed} --threads 2"""
+
+
+def main() -> int:
+    """Writes `card.md` beside the shipped weights."""
+    place = shipped.find("glyph")
+    (place / record.CARD).write_text(card(place, report.read("omniglot")), encoding="utf-8")
+    print(f"written: {record.CARD} of glyph")
+    return 0
+
+
+def card(place: Path, measured: dict[str, Any]) -> str:
+    """The card in Markdown, of the checkpoint in `place` and the results of `benchmarks.omniglot`."""
+    facts = _encoder(place, record.read_spec(place), measured) | _figures(measured) | _verification(measured)
+    facts |= _training(history.load(place / record.HISTORY))
+    return TEMPLATE.read_text(encoding="utf-8").format(**facts)
+
+
+def _encoder(place: Path, spec: Spec, measured: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "dim": spec.dim,
+        "metric": spec.metric,
+        "size": spec.preprocess["size"],
+        "megabytes": f"{(place / record.WEIGHTS).stat().st_size / 1e6:.1f}",
+        "fingerprint": measured["encoder"]["fingerprint"],
+        "threshold": f"{spec.threshold:.4f}",
+        "threshold_fmr": f"{spec.threshold_fmr:.1%}",
+    }
+
+
+def _figures(measured: dict[str, Any]) -> dict[str, Any]:
+    ways = [(way, measured[way]["fixed"], measured[way]["sampled"]) for way in ("glyph", "raw pixels")]
+    rows = [f"| {way} | {_rate(fixed)} | {_rate(sampled)} |" for way, fixed, sampled in ways]
+    rows += [f"| {who} | {error:.1%} | |" for who, error in PUBLISHED.items()]
+    speed, machine = measured["speed"], measured["machine"]
+    return {
+        **{f"{name}_protocol": words for name, words in measured["protocols"].items()},
+        "omniglot_rows": "\n".join(rows),
+        "digit_rows": "\n".join(f"| {way} | {_spread(found)} |" for way, found in measured["digits"].items()),
+        "cores": machine["cores"],
+        "processor": machine["processor"],
+        "one_ms": speed["one_picture_ms"],
+        "per_second": f"{speed['encoded_per_second']:.0f}",
+    }
+
+
+def _verification(measured: dict[str, Any]) -> dict[str, str]:
+    found = measured["verification"]
+    counts = {name: f"{found[name]:,}" for name in ("mated", "non_mated")}
+    return counts | {
+        "fmr": f"{found['fmr']:.2%}",
+        "fnmr": f"{found['fnmr']:.1%}",
+        "eer": f"{found['eer']:.2%}",
+    }
+
+
+def _training(past: History) -> dict[str, Any]:
+    best = past.best or {}
+    return past.settings | {
+        "holdout": f"{past.settings['holdout']:.0%}",
+        "minutes": f"{past.seconds / 60:.0f}",
+        "best_step": f"{best['step']:,}",
+        "best_eer": f"{best['eer']:.2%}",
+        "best_one_shot": f"{best['one_shot_error']:.2%}",
+        "val_non_mated": f"{past.evidence['non_mated']:,}",
+        "val_subjects": past.evidence["subjects"],
+        "commands": COMMANDS.format(**past.settings),
+    }
+
+
+def _rate(found: dict[str, Any]) -> str:
+    return f"{found['value']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
+
+
+def _spread(found: dict[str, Any]) -> str:
+    return f"{found['accuracy']:.1%} (95 % of draws: {found['low']:.1%} to {found['high']:.1%})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The command line: tables, --json, exit codes, and one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encoders import checkpoint, cli, shipped
+from tests.encoders import made
+from tests.encoders.shapes import labelled
+
+TRAIN = [
+    "--steps",
+    "4",
+    "--dim",
+    "8",
+    "--subjects",
+    "4",
+    "--items",
+    "2",
+    "--preprocess",
+    '{"kind":"ink","size":24}',
+]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    held = labelled(8, 4, groups=4)
+    np.savez(tmp_path / "set.npz", images=held.items, labels=held.labels, groups=held.groups)
+    return tmp_path / "set.npz"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return checkpoint.save(made.encoder(threshold=0.25, threshold_fmr=0.001), tmp_path / "made.encoder")
+
+
+def test_every_command_is_in_the_help_with_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ([], ["list"], ["info"], ["train"], ["evaluate"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([*command, "--help"])
+        assert stopped.value.code == 0
+        printed = capsys.readouterr().out
+        assert "0 done; 2 a mistake" in " ".join(printed.split())
+        assert command or all(name in printed for name in ("list", "info", "train", "evaluate"))
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    begun = time.perf_counter()
+    code = "import sys; from encoders import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.perf_counter() - begun < 2.0
+
+
+def test_list_names_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == shipped.names()
+    assert cli.main(["list"]) == 0
+    assert all(name in capsys.readouterr().out for name in shipped.names())
+
+
+def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", str(folder)]) == 0
+    assert "recommended threshold 0.2500 (set for FMR 0.10%)" in capsys.readouterr().out
+    assert cli.main(["info", str(folder), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["dim"], record["tower"], record["weights_bytes"]) == (
+        8,
+        "conv",
+        (folder / "weights.safetensors").stat().st_size,
+    )
+
+
+def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, page = tmp_path / "my.encoder", tmp_path / "page.html"
+    assert cli.main(["train", str(data), "--output", str(place), "--plot", str(page), *TRAIN]) == 0
+    told = capsys.readouterr()
+    assert "4 steps" in told.out and "held-out subjects" in told.out and "4/4" in told.err
+    assert "<svg" in page.read_text()
+    assert cli.main(["evaluate", str(place), str(data), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["encoder"], found["subjects"], found["mated"]) == ("my", 8, 48)
+    assert cli.main(["evaluate", str(place), str(data)]) == 0
+    assert f"EER {found['eer']:.2%}" in capsys.readouterr().out
+
+
+def test_train_json_prints_only_the_history(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", str(data), "--output", str(tmp_path / "j.encoder"), "--json", *TRAIN]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["settings"]["steps"] == 4 and told.err == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["info", "glyhp"], "no encoder is called 'glyhp'"),
+        (["evaluate", "nobody", "DATA"], "no encoder is called 'nobody'"),
+        (["train", "nowhere", "--output", "OUT"], "nowhere does not exist"),
+        (["train", "DATA", "--output", "OUT", "--loss", "hinge"], "no loss is called 'hinge'"),
+        (["train", "DATA", "--output", "OUT", "--lr", "-1"], "lr is -1.0"),
+        (["train", "DATA", "--output", "OUT", "--preprocess", "{x"], "is not JSON"),
+        (["train", "DATA", "--output", "OUT", "--resume"], "nothing to resume"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    command: list[str], words: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"DATA": str(data), "OUT": str(tmp_path / "o.encoder")}
+    assert cli.main([places.get(word, word) for word in command]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("encoders: ") and words in told.err
+    assert told.err.count("\n") == 1 and "Traceback" not in told.err
+
+
+def test_interruption_says_how_to_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from encoders import training
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupted)
+    assert cli.main(["train", str(data), "--output", str(tmp_path / "o")]) == 130
+    assert "--resume" in capsys.readouterr().err

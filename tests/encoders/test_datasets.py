@@ -1,0 +1,116 @@
+"""Labelled sets from folders and arrays, their splits, and every refusal with its numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoders import datasets, preprocess
+from encoders.errors import DatasetError
+from tests.encoders.shapes import labelled, picture
+
+READ = preprocess.InkPreprocess()
+
+
+def folder(place: Path, subjects: int = 4, items: int = 3) -> Path:
+    for s in range(subjects):
+        (place / f"subject {s}").mkdir(parents=True)
+        for i in range(items):
+            Image.fromarray(picture(s, np.random.default_rng(i))).save(place / f"subject {s}" / f"{i}.png")
+    return place
+
+
+def test_folder(tmp_path: Path) -> None:
+    (folder(tmp_path) / ".hidden").mkdir()
+    (tmp_path / "subject 1" / ".DS_Store").write_bytes(b"x")
+    data = datasets.load(tmp_path)
+    assert data.subjects == ("subject 0", "subject 1", "subject 2", "subject 3")
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [p.name for p in data.items[:3]] == ["0.png", "1.png", "2.png"]
+    assert data.groups is None
+
+
+def test_npz_equals_folder(tmp_path: Path) -> None:
+    data = labelled(4, 3, groups=2)
+    np.savez(tmp_path / "set.npz", images=data.items, labels=data.labels, groups=data.groups)
+    found = datasets.load(tmp_path / "set.npz")
+    assert np.array_equal(found.items, data.items) and np.array_equal(found.labels, data.labels)
+    assert found.groups is not None and found.groups.tolist() == [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3
+
+
+def test_vectors_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", vectors=np.eye(4), labels=["a", "a", "b", "b"])
+    found = datasets.prepared(datasets.load(tmp_path / "v.npz"), preprocess.VectorPreprocess(4))
+    assert found.items.dtype == np.float32 and np.array_equal(found.items, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("subjects", "items", "words"),
+    [(1, 5, "1 subject"), (6, 1, "one item for each of 6 subjects")],
+)
+def test_sets_that_teach_nothing(tmp_path: Path, subjects: int, items: int, words: str) -> None:
+    with pytest.raises(DatasetError, match=words):
+        datasets.load(folder(tmp_path, subjects, items))
+
+
+def test_empty_and_missing_and_flat_folders(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no subfolders"):
+        datasets.load(tmp_path)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DatasetError, match="is empty"):
+        datasets.load(tmp_path)
+    with pytest.raises(DatasetError, match="does not exist"):
+        datasets.load(tmp_path / "nowhere")
+
+
+def test_bad_npz_files(tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("not a zip")
+    with pytest.raises(DatasetError, match=r"not an \.npz"):
+        datasets.load(tmp_path / "text.npz")
+    np.savez(tmp_path / "other.npz", images=np.zeros((2, 4, 4)))
+    with pytest.raises(DatasetError, match=r"it has \['images'\]"):
+        datasets.load(tmp_path / "other.npz")
+    np.savez(tmp_path / "short.npz", images=np.zeros((3, 4, 4)), labels=[0, 1])
+    with pytest.raises(DatasetError, match="3 items, 2 labels"):
+        datasets.load(tmp_path / "short.npz")
+    objects = np.array([{}, {}], dtype=object)
+    np.savez(tmp_path / "pickled.npz", images=objects, labels=[0, 1])
+    with pytest.raises(DatasetError, match=r"not an \.npz file of plain arrays"):
+        datasets.load(tmp_path / "pickled.npz")
+
+
+def test_unreadable_items_are_all_listed_or_left_out(tmp_path: Path) -> None:
+    data = datasets.load(folder(tmp_path))
+    data.items[1].write_bytes(b"")
+    data.items[5].write_text("no image")
+    with pytest.raises(DatasetError, match="2 of 12 items cannot be read") as raised:
+        datasets.prepared(data, READ)
+    assert str(data.items[1]) in str(raised.value) and str(data.items[5]) in str(raised.value)
+    kept = datasets.prepared(data, READ, skip=True)
+    assert kept.items.shape == (10, 1, 48, 48)
+    assert kept.labels.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_a_long_list_of_unreadable_items_is_cut() -> None:
+    data = datasets.from_arrays([np.zeros((5, 5), np.uint8)] * 30, np.repeat([0, 1], 15))
+    with pytest.raises(DatasetError, match="and 20 more"):
+        datasets.prepared(data, READ)
+
+
+def test_split_by_group_shares_no_group_and_no_subject() -> None:
+    data = labelled(20, 3, groups=5)
+    train, held = datasets.split(data, 0.4, np.random.default_rng(0))
+    assert train.groups is not None and held.groups is not None
+    assert len(set(held.groups)) == 2 and len(set(train.groups)) == 3
+    assert not set(train.groups) & set(held.groups) and not set(train.labels) & set(held.labels)
+    assert len(train) + len(held) == 60
+
+
+def test_split_by_subject_holds_out_two_at_least() -> None:
+    train, held = datasets.split(labelled(10, 3), 0.01, np.random.default_rng(0))
+    assert len(set(held.labels)) == 2 and len(set(train.labels)) == 8
+    with pytest.raises(DatasetError, match="3 subjects cannot be split"):
+        datasets.split(labelled(3, 3), 0.2, np.random.default_rng(0))
