@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -180,42 +180,37 @@ class _Walker:
         return Walk(tuple(files), tuple(self.problems), dict(self._passed))
 
     def enter(self, root: str) -> None:
-        """Folders are kept on a list of our own: depth is not bounded by Python's stack.
+        """Visits everything from `root` on, on a list of our own: depth is not bounded by Python's stack.
 
-        Real folders come before linked ones, so that an item is named by its real path where it has one.
+        Links come last, so that an item is named by its real path where it has one.
         """
-        folders, linked = [root], list[str]()
-        while folders or linked:
-            folder = folders.pop() if folders else linked.pop()
+        pending, linked = [root], deque[str]()
+        while pending or linked:
+            path = pending.pop() if pending else linked.popleft()
             try:
-                if not self._first_time(Path(folder).stat(), "folder reached by another path"):
-                    continue
-                with os.scandir(folder) as listing:
-                    entries = sorted(listing, key=lambda entry: entry.name, reverse=True)
+                status = Path(path).stat()
+                if not stat.S_ISDIR(status.st_mode):
+                    self._take(path, status)
+                elif self._first_time(status, "folder reached by another path"):
+                    pending.extend(reversed(list(self._listed(path, linked))))
             except OSError as error:
-                self.problems.append(Unreadable(folder, os_reason(error)))
-                continue
-            for entry in entries:
-                self._look(entry, folders, linked)
+                broken = Path(path).is_symlink()
+                reason = "is a link to nothing, or to itself" if broken else os_reason(error)
+                self.problems.append(Unreadable(path, reason))
 
-    def _look(self, entry: os.DirEntry[str], folders: list[str], linked: list[str]) -> None:
-        if _hidden(entry.name):
-            self._passed["hidden"] += 1
-            return
-        link = entry.is_symlink()
-        if link and not self._links:
-            self._passed["symbolic link"] += 1
-            return
-        try:
-            status = Path(entry.path).stat()
-        except OSError as error:
-            broken = "is a link to nothing, or to itself" if link else os_reason(error)
-            self.problems.append(Unreadable(entry.path, broken))
-            return
-        if stat.S_ISDIR(status.st_mode):
-            (linked if link else folders).append(entry.path)
-        else:
-            self._take(entry.path, status)
+    def _listed(self, folder: str, linked: deque[str]) -> Iterator[str]:
+        """What is to be visited in a folder, by name; its links are put off to `linked`."""
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        for entry in entries:
+            if _hidden(entry.name):
+                self._passed["hidden"] += 1
+            elif not entry.is_symlink():
+                yield entry.path
+            elif self._links:
+                linked.append(entry.path)
+            else:
+                self._passed["symbolic link"] += 1
 
     def _take(self, path: str, status: os.stat_result) -> None:
         if self._suffixes is not None and Path(path).suffix.lower() not in self._suffixes:
