@@ -1,0 +1,299 @@
+"""The SQLite store: the contract, and what only a file can suffer."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gallery.errors import (
+    CorruptGalleryError,
+    GalleryError,
+    GalleryExistsError,
+    GalleryLockedError,
+    GalleryNotFoundError,
+)
+from gallery.stores import catalog
+from gallery.stores.sqlite import SqliteStore, new_header
+from tests.gallery.contracts.store import StoreContract, new
+from tests.gallery.doubles import contents
+
+
+class TestSqliteStore(StoreContract):
+    def create(self, place: Path) -> SqliteStore:
+        return SqliteStore.create(place / "catalog.sqlite", new_header(3, "euclidean", "enc", "fp"))
+
+    def open(self, place: Path) -> SqliteStore:
+        return SqliteStore(place / "catalog.sqlite")
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "catalog.sqlite"
+    store = SqliteStore.create(path, new_header(3, "euclidean", "enc", "fp"))
+    with store.commit():
+        store.add(new("a", [1, 2, 3], [4, 5, 6]))
+        store.add(new("b", [7, 8, 9], metadata={"k": 1}))
+    store.close()
+    return path
+
+
+def change(path: Path, sql: str, *values: object) -> None:
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(sql, values)
+    db.close()
+
+
+def test_a_second_creation_is_refused_and_changes_nothing(path):
+    before = path.read_bytes()
+    with pytest.raises(GalleryExistsError, match="already"):
+        SqliteStore.create(path, new_header(5, "cosine", "other", "other"))
+    assert path.read_bytes() == before
+
+
+def test_the_files_are_private(tmp_path):
+    store = SqliteStore.create(tmp_path / "c", new_header(3, "cosine", "e", "f"))
+    with store.commit():
+        store.add(new("a", [1, 2, 3]))
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()}
+    assert modes == {"c": 0o600, "c-wal": 0o600, "c-shm": 0o600}
+    store.close()
+
+
+def test_the_pragmas_that_durability_and_erasure_rest_on(path):
+    store = SqliteStore(path)
+    pragmas = {
+        name: store._one(f"PRAGMA {name}")[0] for name in ("journal_mode", "synchronous", "secure_delete")
+    }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
+    store.close()
+
+
+@pytest.mark.parametrize(("dim", "size"), [(4, 4096), (128, 4096), (512, 32768), (768, 16384), (2048, 4096)])
+def test_page_sizes_waste_little(dim, size):
+    assert catalog.page_size(dim) == size
+
+
+def test_a_flipped_byte_of_an_embedding_is_named(path):
+    blob = bytearray(np.array([4, 5, 6], "<f4").tobytes())
+    blob[3] ^= 1
+    change(path, "UPDATE templates SET embedding = ? WHERE template = 2", bytes(blob))
+    store = SqliteStore(path)
+    for read in (lambda: store.embeddings("a"), lambda: store.fetch([1, 2]), lambda: list(store.scan())):
+        with pytest.raises(
+            CorruptGalleryError, match=r"template 2 does not match its checksum.*gallery check"
+        ):
+            read()
+    assert store.embeddings("b").rows.tolist() == [[7, 8, 9]]
+    assert [str(one) for one in store.check()] == ["template 2: its embedding does not match its checksum"]
+    store.close()
+
+
+def test_embeddings_that_changed_places_are_noticed(path):
+    change(path, "UPDATE templates SET subject = 2 WHERE template = 1")
+    store = SqliteStore(path)
+    with pytest.raises(CorruptGalleryError, match="template 1"):
+        store.embeddings("b")
+    assert [one.where for one in store.check()] == ["template 1"]
+    store.close()
+
+
+def test_a_short_embedding_is_noticed(path):
+    change(path, "UPDATE templates SET embedding = x'0000' WHERE template = 3")
+    store = SqliteStore(path)
+    assert [str(one) for one in store.check()] == ["template 3: its embedding has 2 bytes, not 12"]
+    with pytest.raises(CorruptGalleryError, match="template 3"):
+        store.fetch([3])
+    store.close()
+
+
+def test_changed_metadata_and_ids_are_noticed(path):
+    change(path, "UPDATE subjects SET id = 'mallory' WHERE id = 'b'")
+    store = SqliteStore(path)
+    with pytest.raises(CorruptGalleryError, match=r"subject 2 \('mallory'\) does not match"):
+        store.describe([2])
+    assert [one.where for one in store.check()] == ["subject 'mallory'"]
+    store.close()
+
+
+def test_a_missing_subject_is_damage(path):
+    change(path, "DELETE FROM subjects WHERE id = 'b'")
+    store = SqliteStore(path)
+    with pytest.raises(CorruptGalleryError, match="subject 2 is missing"):
+        store.describe([1, 2])
+    assert [str(one) for one in store.check()] == [
+        "catalog.sqlite: table templates, row 3 refers to a missing row of subjects"
+    ]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("UPDATE header SET format = 2", "format 2 and this version reads format 1: upgrade"),
+        ("UPDATE header SET created = 'yesterday'", "damaged header"),
+        ("DELETE FROM header", "lost its header"),
+        ("DROP TABLE header", "without a gallery in it"),
+    ],
+)
+def test_headers_that_cannot_be_read(path, sql, message):
+    change(path, sql)
+    with pytest.raises(GalleryError, match=message):
+        SqliteStore(path)
+
+
+@pytest.mark.parametrize("page", [0, 1, 3, 5])
+def test_a_catalog_overwritten_with_garbage_is_said_to_be_damaged(path, page):
+    with path.open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xa5" * 4096)
+    with pytest.raises(CorruptGalleryError, match="damaged"):
+        store = SqliteStore(path)
+        try:
+            found = store.check()
+            assert found, "check saw nothing"
+            raise CorruptGalleryError("damaged: " + str(found[0]))
+        finally:
+            store.close()
+
+
+def test_check_lists_broken_pages_rather_than_failing_on_them(path):
+    with path.open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\xa5" * 4096)
+    store = SqliteStore(path)
+    assert any(one.where == "catalog.sqlite" for one in store.check())
+    store.close()
+
+
+def test_a_truncated_catalog(path):
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CorruptGalleryError, match=r"gallery check|restore"):
+        store = SqliteStore(path)
+        try:
+            store.embeddings("a")
+        finally:
+            store.close()
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(GalleryNotFoundError, match="no gallery"):
+        SqliteStore(tmp_path / "catalog.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_writer_is_waited_for_only_so_long(path):
+    first, second = SqliteStore(path), SqliteStore(path, lock_timeout=0.05)
+    with first.commit():
+        first.add(new("c", [1, 1, 1]))
+        assert second.counts() == (2, 3)
+        with pytest.raises(GalleryLockedError, match="another writer"), second.commit():
+            pass
+    with second.commit():
+        assert second.add(new("d", [1, 1, 1])) == ([5], True)
+    first.close()
+    second.close()
+
+
+def test_a_writer_waits_for_the_other(path):
+    first, second = SqliteStore(path), SqliteStore(path, lock_timeout=20)
+    holding, numbers = threading.Event(), []
+
+    def hold():
+        with first.commit():
+            first.add(new("c", [1, 1, 1]))
+            holding.set()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait()
+    with second.commit():
+        numbers += second.add(new("d", [1, 1, 1]))[0]
+    thread.join()
+    assert numbers == [5]
+    first.close()
+    second.close()
+
+
+def test_reading_only_refuses_to_write_and_leaves_the_folder_as_it_was(path):
+    before = contents(path.parent)
+    store = SqliteStore(path, read_only=True)
+    with pytest.raises(GalleryError, match="read-only; nothing was written"), store.commit():
+        pass
+    assert store.embeddings("b").rows.tolist() == [[7, 8, 9]]
+    store.close()
+    assert contents(path.parent) == before
+
+
+def test_reading_only_leaves_the_log_of_a_killed_writer_alone(path):
+    writer = SqliteStore(path)
+    with writer.commit():
+        writer.add(new("late", [1, 1, 1]))
+    left = contents(path.parent)
+    writer.close()
+    # As kill -9 leaves it: the commit is in the WAL only.
+    for name, content in left.items():
+        (path.parent / name).write_bytes(content)
+    store = SqliteStore(path, read_only=True)
+    assert store.ids() == ["a", "b", "late"]
+    store.close()
+    now = contents(path.parent)
+    assert now["catalog.sqlite"] == left["catalog.sqlite"]
+    assert now["catalog.sqlite-wal"] == left["catalog.sqlite-wal"]
+
+
+def test_erasing_while_somebody_reads_says_that_the_removal_is_done(path):
+    reader, writer = SqliteStore(path), SqliteStore(path, lock_timeout=0.05)
+    with reader.snapshot():
+        assert reader.counts() == (2, 3)
+        with writer.commit():
+            writer.remove_subject("b")
+        with pytest.raises(GalleryLockedError, match=r"gone from every search.*compact\(\)"):
+            writer.erase()
+    writer.erase()
+    assert np.array([7, 8, 9], "<f4").tobytes() not in b"".join(contents(path.parent).values())
+    reader.close()
+    writer.close()
+
+
+def _in_a_fork(store: SqliteStore, answers) -> None:
+    try:
+        store.counts()
+    except GalleryError as error:
+        answers.put(str(error))
+    store.close()
+
+
+def test_a_forked_process_is_told_to_open_again(path):
+    store = SqliteStore(path)
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    process = context.Process(target=_in_a_fork, args=(store, answers))
+    process.start()
+    process.join()
+    assert "before this process was forked: open it again in the worker" in answers.get()
+    assert store.counts() == (2, 3)
+    store.close()
+
+
+def test_a_closed_store_says_so(path):
+    store = SqliteStore(path)
+    store.close()
+    with pytest.raises(GalleryError, match="was closed"):
+        store.ids()
+
+
+def test_a_folder_whose_name_is_not_utf8(tmp_path):
+    folder = Path(str(tmp_path) + "/\udcff#?%")
+    folder.mkdir()
+    store = SqliteStore.create(folder / "c.sqlite", new_header(3, "cosine", "e", "f"))
+    with store.commit():
+        store.add(new("a", [1, 0, 0]))
+    store.close()
+    assert SqliteStore(folder / "c.sqlite", read_only=True).ids() == ["a"]
