@@ -22,7 +22,7 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         # Only now: what a verb needs takes longer to import than the help takes to print.
         from gallery import commands
@@ -47,14 +47,14 @@ def _failed(error: object, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
         prog="gallery",
         description="Enroll items under ids, and ask who is who.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    verbs = top.add_subparsers(metavar="COMMAND", required=True)
     _enroll(_verb(verbs, "enroll", "enroll", "enrol a folder with one subfolder per id, or images"))
     _identify(_verb(verbs, "identify", "identify", "who is this? the nearest subjects, or unknown"))
     _verify(_verb(verbs, "verify", "verify", "is this that subject? exit 0 accepted, 1 rejected"))
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("file", metavar="FILE", help="an HDF5 file made by export")
     _encoder(load)
     _dedupe(_verb(verbs, "dedupe", "dedupe", "find copies and near copies of images", location=False))
-    return parser
+    return top
 
 
 def _verb(

@@ -1,0 +1,249 @@
+"""The command line as a user meets it: what it prints, its exit codes, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+import gallery
+from gallery.cli import main
+
+
+def draw(letter: str, size: int = 64, slant: int = 0) -> Image.Image:
+    image = Image.new("L", (96, 96), 255)
+    font = ImageFont.load_default(size=size)
+    ImageDraw.Draw(image).text((48, 48), letter, font=font, fill=0, anchor="mm")
+    return image.rotate(slant, fillcolor=255)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """people/{A,K,S}/ with two drawings each, probes of A and K, and a broken file."""
+    monkeypatch.chdir(tmp_path)
+    for letter in "AKS":
+        (tmp_path / "people" / letter).mkdir(parents=True)
+        draw(letter).save(tmp_path / "people" / letter / "1.png")
+        draw(letter, 50, 8).save(tmp_path / "people" / letter / "2.png")
+    draw("A", 56, -6).save(tmp_path / "a.png")
+    draw("K", 56, -6).save(tmp_path / "k.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+    return tmp_path
+
+
+class Shell:
+    """Runs commands in this process; `said` and `complained` are what they printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.said = self.complained = ""
+
+    def __call__(self, *arguments: str) -> int:
+        self._capsys.readouterr()
+        try:
+            code = main(arguments)
+        except SystemExit as exit:
+            code = int(exit.code or 0)
+        self.said, self.complained = self._capsys.readouterr()
+        assert "Traceback" not in self.said + self.complained
+        return code
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        assert self(*arguments, "--json") == code, self.complained
+        return json.loads(self.said)
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture
+def people(folder: Path, shell: Shell) -> str:
+    assert shell("enroll", "g", "people", "--encoder", "glyph") == 0, shell.complained
+    return "g"
+
+
+def test_enroll_a_folder(folder: Path, shell: Shell) -> None:
+    done = shell.json("enroll", "g", "people", "--encoder", "glyph")
+    assert done == {"subjects": 3, "templates": 6, "created": 3, "refused": []}
+    assert shell("enroll", "g", "--id", "A", "a.png", "--metadata", "site=north", "shift=2") == 0
+    assert shell.said == "1 subjects (0 new): 1 templates enrolled\n"
+    assert shell.json("list", "g") == [
+        {"id": "A", "templates": 3, "metadata": {"site": "north", "shift": "2"}},
+        {"id": "K", "templates": 2, "metadata": {}},
+        {"id": "S", "templates": 2, "metadata": {}},
+    ]
+    with gallery.open("g", read_only=True) as opened:
+        assert [t.source for t in opened.templates("A")] == ["people/A/1.png", "people/A/2.png", "a.png"]
+
+
+def test_an_unreadable_image_enrols_nothing_unless_skipped(folder: Path, shell: Shell, people: str) -> None:
+    (folder / "more" / "Z").mkdir(parents=True)
+    draw("Z").save(folder / "more" / "Z" / "1.png")
+    (folder / "more" / "Z" / "2.png").write_bytes(b"\x89PNG broken")
+    assert shell("enroll", "g", "more") == 2
+    assert "'Z': item 1 of 2" in shell.complained and "2.png" in shell.complained
+    assert len(shell.json("list", "g")) == 3
+    done = shell.json("enroll", "g", "more", "--on-error", "skip")
+    assert (done["templates"], done["refused"][0]["path"]) == (1, "more/Z/2.png")
+
+
+def test_identify(shell: Shell, people: str) -> None:
+    found = shell.json("identify", "g", "a.png", "k.png", "-k", "2", "--threshold", "2")
+    assert [one["path"] for one in found] == ["a.png", "k.png"]
+    assert [one["decision"] for one in found] == ["match", "match"]
+    assert [one["candidates"][0]["id"] for one in found] == ["A", "K"]
+    for one in found:
+        assert len(one["candidates"]) == 2
+        assert set(one["candidates"][0]) == {"id", "distance", "template", "metadata"}
+        assert 0 <= one["candidates"][0]["distance"] < one["candidates"][1]["distance"] <= 2
+    assert shell.json("identify", "g", "a.png", "--threshold", "0") == [
+        {"path": "a.png", "decision": "unknown", "candidates": []}
+    ]
+    assert shell("identify", "g", "a.png", "--threshold", "2") == 0
+    assert "decision" in shell.said.splitlines()[0] and "threshold 2.0000" in shell.said
+
+
+def test_the_command_line_and_python_give_the_same_answer(shell: Shell, people: str) -> None:
+    import encoders
+
+    printed = shell.json("identify", "g", "a.png", "--threshold", "2")[0]["candidates"]
+    with gallery.open("g", encoders.load("glyph"), read_only=True) as opened:
+        answer = opened.identify(Image.open("a.png"), threshold=2.0)
+        assert [one.to_dict() for one in answer.candidates] == printed
+        array = np.asarray(Image.open("a.png"))
+        assert opened.identify(array, threshold=2.0) == answer
+
+
+def test_verify_exits_0_or_1(shell: Shell, people: str) -> None:
+    assert shell("verify", "g", "A", "people/A/1.png") == 0
+    assert "A accepted: distance 0.0000" in shell.said
+    assert shell("verify", "g", "K", "a.png", "--threshold", "0.001") == 1
+    assert "K rejected" in shell.said
+    one = shell.json("verify", "g", "K", "a.png", "--threshold", "0.001", code=1)
+    assert (one["id"], one["accepted"], one["threshold"], one["path"]) == ("K", False, 0.001, "a.png")
+    assert one["distance"] > 0.001
+
+
+def test_remove(shell: Shell, people: str) -> None:
+    assert shell.json("remove", "g", "A", "K") == {"removed": {"A": 2, "K": 2}}
+    assert [one["id"] for one in shell.json("list", "g")] == ["S"]
+    assert shell("remove", "g", "S", "nobody") == 2
+    assert "no subject 'nobody' is enrolled" in shell.complained
+    assert [one["id"] for one in shell.json("list", "g")] == ["S"], "one unknown id and nothing is removed"
+    assert shell("remove", "g", "S", "--erase") == 0
+
+
+def test_info_check_compact(shell: Shell, people: str) -> None:
+    info = shell.json("info", "g")
+    assert (info["subjects"], info["templates"], info["encoder"], info["index"]) == (3, 6, "glyph", "exact")
+    assert info["threshold_source"] == "encoder" and 0 < info["threshold"] < 2
+    assert shell.json("check", "g") == {"problems": []}
+    assert shell("compact", "g") == 0
+    assert "bytes before" in shell.said
+
+
+def test_check_finds_damage_and_exits_3(shell: Shell, people: str) -> None:
+    import sqlite3
+
+    db = sqlite3.connect("g/catalog.sqlite")
+    db.execute("UPDATE templates SET embedding = zeroblob(length(embedding)) WHERE template = 4")
+    db.commit()
+    db.close()
+    found = shell.json("check", "g", code=3)["problems"]
+    assert found == [{"where": "template 4", "what": "its embedding does not match its checksum"}]
+    assert shell("identify", "g", "a.png") == 3
+    assert "template 4" in shell.complained and "gallery check g" in shell.complained
+
+
+def test_export_import(shell: Shell, people: str) -> None:
+    assert shell.json("export", "g", "all.h5") == {"file": "all.h5", "templates": 6}
+    assert shell("export", "g", "all.h5") == 2
+    assert shell("import", "g", "all.h5") == 0
+    assert shell.said == "3 subjects (0 new): 6 templates enrolled\n"
+
+
+def test_dedupe(folder: Path, shell: Shell) -> None:
+    (folder / "people" / "copy.png").write_bytes((folder / "people" / "A" / "1.png").read_bytes())
+    (folder / "people" / "torn.png").write_bytes(b"\x89PNG broken")
+    found = shell.json("dedupe", "people", "--report", "dupes.html", "--threshold", "0")
+    group = found["groups"][0]
+    assert {group["keeper"], group["members"][0]["path"]} == {"people/A/1.png", "people/copy.png"}
+    assert group["members"][0]["distance"] == 0.0
+    assert [one["path"] for one in found["unreadable"]] == ["people/torn.png"]
+    page = (folder / "dupes.html").read_text()
+    assert "data:image/" in page and "torn.png" in page
+    assert shell("dedupe", "people") == 0
+    assert "people/torn.png" in shell.said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["identify", "nowhere", "a.png"], 2, "there is no gallery at nowhere"),
+        (["enroll", "g", "nowhere"], 2, "nowhere: no such folder"),
+        (["enroll", "g", "a.png"], 2, "is a file"),
+        (["enroll", "g", "people", "people"], 2, "give one FOLDER"),
+        (["enroll", "g", "people", "--encoder", "nonsense"], 2, "no encoder is called 'nonsense'"),
+        (["enroll", "g", "--id", "B", "nowhere.png"], 2, "nowhere.png"),
+        (["enroll", "g", "--id", "B", "a.png", "--metadata", "north"], 2, "KEY=VALUE"),
+        (["enroll", "g", "people", "--metadata", "site=north"], 2, "--id"),
+        (["identify", "g", "k.png", "broken.png"], 2, "broken.png"),
+        (["identify", "g", "a.png", "-k", "0"], 2, "k must be"),
+        (["identify", "g", "a.png", "--threshold", "-1"], 2, "threshold"),
+        (["identify", "g", "a.png", "--threshold", "nan"], 2, "threshold"),
+        (["verify", "g", "nobody", "a.png"], 2, "no subject 'nobody'"),
+        (["dedupe", "nowhere"], 2, "nowhere"),
+        (["dedupe", "a.png"], 2, "a.png"),
+        (["import", "g", "nowhere.h5"], 2, "nowhere.h5"),
+        (["frobnicate"], 2, "invalid choice"),
+        ([], 2, "required"),
+    ],
+)
+def test_mistakes_are_a_line_or_two_and_exit_2(
+    shell: Shell, people: str, arguments: list[str], code: int, words: str
+) -> None:
+    assert shell(*arguments) == code
+    assert words in shell.complained and shell.said == ""
+
+
+def test_a_gallery_of_vectors_says_what_the_command_line_cannot_do(folder: Path, shell: Shell) -> None:
+    gallery.create("v", gallery.Precomputed(4, name="my-model")).close()
+    assert shell("identify", "v", "a.png") == 2
+    assert "'my-model'" in shell.complained and "--encoder" in shell.complained
+    assert shell("list", "v") == 0
+
+
+def test_a_locked_gallery_exits_3(shell: Shell, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gallery import gallery as module
+
+    def locked(*_: object, **__: object) -> None:
+        raise gallery.GalleryLockedError("another writer has held g")
+
+    monkeypatch.setattr(module.Gallery, "remove_many", locked)
+    assert shell("remove", "g", "A") == 3
+    assert "another writer" in shell.complained
+
+
+def test_ids_cannot_drive_the_terminal(folder: Path, shell: Shell, people: str) -> None:
+    shell("enroll", "g", "--id", "red\x1b[31m", "a.png")
+    assert shell("list", "g") == 0
+    assert "\x1b" not in shell.said and "red\\x1b[31m" in shell.said
+
+
+def test_help_loads_nothing_heavy() -> None:
+    probe = (
+        "import sys\nfrom gallery.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print({'torch', 'faiss', 'h5py', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+    assert "exit codes" in done.stdout
