@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 Array = NDArray[np.float32]
+Wide = NDArray[np.float64]
 
 LARGEST = 512  # longer sides are shrunk first: a scan of 4,000 pixels has no more to say about a character
 LEAST_CONTRAST = 8.0  # of 255 grey levels between ink and background; below it a picture is blank
+LEAST_FALL = 12.0  # grey levels from edge to edge; a smaller fall of light is left alone
 INSIDE = 0.35  # what counts as ink for the box, between background 0 and stroke 1
 
 
@@ -21,7 +24,7 @@ def ink_square(image: Image.Image, size: int, margin: float) -> Array:
     `margin` is a share of the longer side of the ink's box; the aspect is kept. Raises ValueError on a
     picture without contrast.
     """
-    ink = ink_of(_grey(image))
+    ink = ink_of(evenly_lit(_grey(image)))
     canvas, corners = _square(ink[_box(ink)], margin)
     resized = Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR, box=corners)
     return np.clip(np.asarray(resized, dtype=np.float32), 0.0, 1.0)
@@ -44,6 +47,25 @@ def ink_of(grey: Array) -> Array:
     return ink
 
 
+def evenly_lit(grey: Array) -> Array:
+    """The picture without a linear fall of light across it, judged by its border; unchanged without one.
+
+    The plane is fitted to the border pixels by least absolute deviations, which ink that touches the border
+    does not sway. Pictures with a side under 32 pixels are left alone.
+    """
+    if min(grey.shape) < 32:
+        return grey
+    places, levels = _border_places(grey.shape), _border(grey).astype(np.float64)
+    plane, rest = _plane(places, levels)
+    fall = abs(plane[1]) + abs(plane[2])
+    if fall < LEAST_FALL or float(np.median(rest)) > fall / 4:
+        return grey
+    down, across = (np.linspace(-0.5, 0.5, side) for side in grey.shape)
+    light = plane[1] * down[:, None] + plane[2] * across[None, :]
+    lit: Array = np.clip(grey - light, 0.0, 255.0).astype(np.float32)
+    return lit
+
+
 def otsu(grey: Array) -> float:
     """The grey level that splits the histogram best in two (Otsu 1979); a negative splits at 255 minus it."""
     counts = np.bincount(np.rint(grey).astype(np.uint8).ravel(), minlength=256).astype(np.float64)
@@ -55,10 +77,31 @@ def otsu(grey: Array) -> float:
     return float(best[0] + best[-1]) / 2 + 0.5
 
 
+def _plane(places: Wide, levels: Wide) -> tuple[Wide, Wide]:
+    """(coefficients, absolute residuals) of a robust plane, by reweighted least squares."""
+    weights = np.ones(len(levels))
+    for _ in range(8):
+        weighted = places * weights[:, None]
+        plane = np.asarray(np.linalg.solve(weighted.T @ places, weighted.T @ levels), dtype=np.float64)
+        rest: Wide = np.abs(levels - places @ plane)
+        weights = 1.0 / np.maximum(rest, 0.5)
+    return plane, rest
+
+
+def _border(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The outermost pixels of a picture (h, w), in a fixed order."""
+    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+
+
+def _border_places(shape: tuple[int, ...]) -> Wide:
+    """(1, down, across) of each border pixel, the picture reaching from -0.5 to 0.5 both ways."""
+    down, across = np.meshgrid(*(np.linspace(-0.5, 0.5, side) for side in shape), indexing="ij")
+    return np.stack([np.ones(len(_border(down))), _border(down), _border(across)], axis=1)
+
+
 def _background_is_bright(bright: NDArray[np.bool_]) -> bool:
     """By the border, which is mostly background; by the whole picture when the border is undecided."""
-    border = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
-    share = float(border.mean())
+    share = float(_border(bright).mean())
     if abs(share - 0.5) < 0.12:
         share = float(bright.mean())
     return share >= 0.5

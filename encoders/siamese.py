@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -65,7 +66,7 @@ class SiameseEncoder:
     def _embed(self, arrays: list[Array]) -> Array:
         batch = np.zeros((CHUNK, *self.preprocess.shape), dtype=np.float32)
         batch[: len(arrays)] = arrays
-        with torch.inference_mode():
+        with torch.inference_mode(), _exact(self.device):
             embedded = self.network(torch.from_numpy(batch).to(self.device))
         result: Array = embedded[: len(arrays)].float().cpu().numpy()
         return result
@@ -74,6 +75,16 @@ class SiameseEncoder:
         return (
             f"SiameseEncoder({self.name!r}, dim={self.dim}, metric={self.metric!r}, {self.fingerprint[:12]})"
         )
+
+
+def _exact(device: torch.device) -> AbstractContextManager[None]:
+    """On CUDA: no TF32 and no kernel chosen by timing, so that the same item embeds the same each time."""
+    if device.type != "cuda":
+        return nullcontext()
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return flags
 
 
 def _chunks(arrays: Iterator[Array]) -> Iterator[list[Array]]:

@@ -60,6 +60,22 @@ def test_paper_grain_is_not_ink() -> None:
     assert abs(READ(page) - READ(picture(5))).mean() < 0.05
 
 
+@pytest.mark.parametrize("fall", [30.0, 70.0])
+def test_a_fall_of_light_across_the_page_is_taken_out(fall: float) -> None:
+    down, across = np.mgrid[0:40, 0:40] / 40
+    dark = picture(5)
+    page = np.clip(60 + dark * (150 / 255) - fall * (0.7 * across + 0.3 * down) * (dark / 255), 0, 255)
+    assert np.corrcoef(READ(page.astype(np.uint8)).ravel(), READ(dark).ravel())[0, 1] > 0.95
+
+
+def test_an_evenly_lit_page_is_not_touched() -> None:
+    crossing = np.full((40, 40), 255, dtype=np.float32)
+    crossing[:, 18:22] = 0  # ink that touches the border is no fall of light
+    crossing[30:34, :] = 0
+    for page in (crossing, picture(7).astype(np.float32)):
+        assert ink.evenly_lit(page) is page
+
+
 def test_a_tight_crop_full_of_ink_keeps_its_polarity() -> None:
     cross = np.full((12, 12), 250, dtype=np.uint8)
     cross[5:7, :] = 5
