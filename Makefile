@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-crash lint bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/quickstart.py
@@ -14,6 +14,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+test-crash: $(READY)
+	$(BIN)/python -m pytest -m slow tests/crash
 
 lint: $(READY)
 	$(BIN)/ruff check .
