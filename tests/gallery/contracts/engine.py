@@ -1,0 +1,259 @@
+"""What every engine promises; a new kind inherits this class and says how it is opened."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gallery.engines.base import Engine
+from gallery.errors import GalleryError, InvalidItemError, UnknownSubjectError
+from gallery.stores.base import NewTemplates
+from gallery.vectors import prepare
+from tests.gallery.doubles import METRICS, true_distances, vectors
+
+DIM = 6
+
+
+def new(id: str, rows: np.ndarray, metadata: dict | None = None) -> NewTemplates:
+    return NewTemplates(id, rows, [None] * len(rows), metadata)
+
+
+def flat(found) -> list[tuple[str, float, int]]:
+    return [(one.id, one.distance, one.template) for one in found]
+
+
+class EngineContract:
+    """Inherit and give `open`, which makes the engine of `place` where none is."""
+
+    certain = True
+    """Its answers are those of brute force, also where an index is in between."""
+
+    def open(self, place: Path, metric: str, *, read_only: bool = False) -> Engine:
+        raise NotImplementedError
+
+    @pytest.fixture(params=METRICS)
+    def metric(self, request) -> str:
+        return request.param
+
+    @pytest.fixture
+    def engine(self, tmp_path, metric):
+        engine = self.open(tmp_path, metric)
+        yield engine
+        engine.close()
+
+    def truth(self, probe, enrolled: dict[str, tuple[list[int], np.ndarray]], metric: str, k: int):
+        """[(distance, template, id)] of the k nearest subjects, by brute force."""
+        best = []
+        for id, (numbers, rows) in enrolled.items():
+            away = true_distances(probe, rows, metric)
+            at = np.lexsort((numbers, away))[0]
+            best.append((float(away[at]), numbers[at], id))
+        return sorted(best)[:k]
+
+    def check(self, engine, probes, enrolled, metric, k) -> None:
+        for probe, found in zip(probes, engine.nearest(probes, k), strict=True):
+            expected = self.truth(probe, enrolled, metric, k)
+            assert [(one.template, one.id) for one in found] == [(one[1], one[2]) for one in expected]
+            np.testing.assert_allclose(
+                [one.distance for one in found], [one[0] for one in expected], rtol=1e-6, atol=2e-7
+            )
+
+    def enrol(self, engine, sizes: list[int], metric: str, seed: int = 0):
+        """Subjects s0, s1, ... of so many templates; what the oracle needs to know of them."""
+        rows = prepare(vectors(sum(sizes), DIM, seed), metric)
+        starts = np.cumsum([0, *sizes])
+        batch = [new(f"s{n}", rows[starts[n] : starts[n + 1]]) for n in range(len(sizes))]
+        added, _ = engine.add(batch)
+        return {one.id: (list(one.templates), new.rows) for one, new in zip(added, batch, strict=True)}
+
+    def test_an_empty_engine_knows_no_one(self, engine):
+        assert engine.nearest(vectors(2, DIM), 3) == [[], []]
+        assert (engine.counts(), engine.ids(), engine.has("a")) == ((0, 0), [], False)
+        assert engine.state().templates == 0
+
+    def test_subjects_are_ranked_by_their_nearest_template(self, engine, metric):
+        enrolled = self.enrol(engine, [1, 2, 40, 1, 7, 3] * 5, metric)
+        self.check(engine, prepare(vectors(25, DIM, 1), metric), enrolled, metric, 5)
+
+    def test_k_counts_subjects_however_many_templates_one_has(self, engine, metric):
+        """3,000 templates of one subject are all nearer than the only one of each of the others."""
+        centre = np.zeros(DIM, np.float32)
+        centre[0] = 1
+        noise = vectors(3000, DIM, 2) * np.float32(1e-3)
+        crowd = prepare(centre + noise, metric)
+        others = prepare(np.eye(DIM, dtype=np.float32)[1:4] + np.float32(0.5) * centre, metric)
+        added, _ = engine.add([new("crowd", crowd), *[new(f"o{n}", others[n : n + 1]) for n in range(3)]])
+        enrolled = {one.id: (list(one.templates), rows) for one, rows in zip(
+            added, [crowd, *[others[n : n + 1] for n in range(3)]], strict=True
+        )}  # fmt: skip
+        probes = prepare(centre[None] + np.float32(1e-4), metric)
+        assert engine.nearest(probes, 4)[0][0].id == "crowd"
+        self.check(engine, probes, enrolled, metric, 4)
+        self.check(engine, probes, enrolled, metric, 2)
+
+    @pytest.mark.parametrize("k", [4, 5, 1000, 10**15])
+    def test_more_subjects_than_there_are(self, engine, metric, k):
+        enrolled = self.enrol(engine, [300, 1, 200, 2], metric)
+        self.check(engine, prepare(vectors(3, DIM, 1), metric), enrolled, metric, k)
+
+    def test_ties_go_to_the_lower_template(self, engine, metric):
+        row = prepare(np.arange(1, DIM + 1, dtype=np.float32)[None], metric)
+        engine.add([new(f"s{n}", row) for n in range(60)])
+        (found,) = engine.nearest(row, 50)
+        assert flat(found) == [(f"s{n}", 0.0, n + 1) for n in range(50)]
+
+    def test_the_same_bits_alone_and_in_any_batch(self, engine, metric):
+        self.enrol(engine, [3] * 300, metric)
+        probes = prepare(vectors(70, DIM, 1), metric)
+        together = [flat(found) for found in engine.nearest(probes, 5)]
+        assert [flat(engine.nearest(probes[n : n + 1], 5)[0]) for n in range(70)] == together
+        assert [flat(found) for found in engine.nearest(probes[::-1].copy(), 5)] == together[::-1]
+
+    def test_the_removed_are_gone_from_the_next_search(self, engine, metric):
+        enrolled = self.enrol(engine, [2] * 50, metric)
+        probes = prepare(vectors(10, DIM, 1), metric)
+        self.check(engine, probes, enrolled, metric, 5)
+        for id in {found[0].id for found in engine.nearest(probes, 1)}:
+            assert engine.remove_subjects([id]) == {id: 2}
+            del enrolled[id]
+            assert not engine.has(id)
+            self.check(engine, probes, enrolled, metric, 5)
+
+    def test_removing_templates(self, engine, metric):
+        enrolled = self.enrol(engine, [2] * 20, metric)
+        probes = prepare(vectors(10, DIM, 1), metric)
+        self.check(engine, probes, enrolled, metric, 5)
+        assert engine.remove_templates([1, 3, 4]) == 3
+        enrolled["s0"] = ([2], enrolled["s0"][1][1:])
+        del enrolled["s1"]
+        self.check(engine, probes, enrolled, metric, 19)
+        with pytest.raises(InvalidItemError, match="1 of the 2 templates are not enrolled, 4 among them"):
+            engine.remove_templates([2, 4])
+        with pytest.raises(UnknownSubjectError, match="'s1'"):
+            engine.remove_subjects(["s0", "s1"])
+        self.check(engine, probes, enrolled, metric, 19)
+
+    def test_it_stays_right_through_many_removals_and_additions(self, engine, metric):
+        enrolled = self.enrol(engine, [4] * 700, metric)
+        probes = prepare(vectors(3, DIM, 1), metric)
+        self.check(engine, probes, enrolled, metric, 5)
+        for round in range(3):
+            gone = list(enrolled)[::2]
+            engine.remove_subjects(gone)
+            enrolled = {id: one for id, one in enrolled.items() if id not in gone}
+            enrolled |= {
+                f"{round}{id}": one
+                for id, one in self.enrol_as(engine, f"{round}", [1, 3] * 40, metric, 10 + round).items()
+            }
+            self.check(engine, probes, enrolled, metric, 5)
+
+    def enrol_as(self, engine, prefix, sizes, metric, seed):
+        rows = prepare(vectors(sum(sizes), DIM, seed), metric)
+        starts = np.cumsum([0, *sizes])
+        batch = [new(f"{prefix}t{n}", rows[starts[n] : starts[n + 1]]) for n in range(len(sizes))]
+        added, _ = engine.add(batch)
+        return {f"t{n}": (list(one.templates), batch[n].rows) for n, one in enumerate(added)}
+
+    def test_another_engine_sees_a_commit_at_its_next_call(self, tmp_path, metric):
+        first, second = self.open(tmp_path, metric), self.open(tmp_path, metric)
+        row = prepare(vectors(1, DIM), metric)
+        assert first.nearest(row, 1) == second.nearest(row, 1) == [[]]
+        first.add([new("a", row)])
+        assert flat(second.nearest(row, 1)[0]) == [("a", 0.0, 1)]
+        second.add([new("b", row)])
+        assert flat(first.nearest(row, 5)[0]) == [("a", 0.0, 1), ("b", 0.0, 2)]
+        first.remove_subjects(["a"])
+        assert flat(second.nearest(row, 5)[0]) == [("b", 0.0, 2)]
+        second.erase()
+        assert flat(first.nearest(row, 5)[0]) == [("b", 0.0, 2)]
+        assert (first.counts(), second.counts()) == ((1, 1), (1, 1))
+        first.close()
+        second.close()
+
+    def test_reopening_gives_the_same_bits(self, tmp_path, metric):
+        engine = self.open(tmp_path, metric)
+        self.enrol(engine, [3] * 500, metric)
+        probes = prepare(vectors(20, DIM, 1), metric)
+        before = [flat(found) for found in engine.nearest(probes, 5)]
+        for _ in range(2):
+            engine.close()
+            engine = self.open(tmp_path, metric)
+            assert [flat(found) for found in engine.nearest(probes, 5)] == before
+        engine.close()
+
+    def test_an_addition_that_fails_adds_nothing(self, engine, metric):
+        rows = prepare(vectors(2, DIM), metric)
+
+        def failing():
+            yield new("a", rows)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            engine.add(failing())
+        assert (engine.counts(), engine.nearest(rows, 3)) == ((0, 0), [[], []])
+
+    def test_adding_nothing_stays_at_the_revision(self, engine):
+        revision = engine.state().revision
+        assert engine.add([]) == ([], revision)
+        assert engine.add([new("a", vectors(1, DIM))])[1] == engine.state().revision == revision + 1
+
+    def test_metadata_and_settings(self, engine):
+        engine.add([new("a", vectors(1, DIM), {"x": 1})])
+        engine.set_setting("threshold", "0.5")
+        assert (engine.metadata("a"), engine.setting("threshold")) == ({"x": 1}, "0.5")
+        assert engine.nearest(vectors(1, DIM), 1)[0][0].metadata == {"x": 1}
+
+    def test_it_may_be_shared_by_threads(self, engine, metric):
+        enrolled = self.enrol(engine, [2] * 40, metric)
+        probes = prepare(vectors(4, DIM, 1), metric)
+        expected = [flat(found) for found in engine.nearest(probes, 3)]
+        far = prepare(-100 * probes[:1], metric)
+        wrong: list[object] = []
+
+        def search():
+            for _ in range(15):
+                found = [flat(one) for one in engine.nearest(probes, 3)]
+                wrong.extend([found] if found != expected else [])
+
+        def write(name: str):
+            for n in range(8):
+                engine.add([new(f"{name}{n}", far)])
+                engine.remove_subjects([f"{name}{n}"])
+
+        def guarded(work, *arguments):
+            try:
+                work(*arguments)
+            except BaseException as error:
+                wrong.append(error)
+
+        # What is added lies opposite to a probe, so that no answer changes.
+        self.check(engine, probes, enrolled, metric, 3)
+        threads = [threading.Thread(target=guarded, args=(search,)) for _ in range(3)]
+        threads += [threading.Thread(target=guarded, args=(write, name)) for name in "xy"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert engine.counts() == (40, 80)
+
+    def test_everything_is_read_of_one_revision(self, engine, metric):
+        enrolled = self.enrol(engine, [2, 1], metric)
+        read = list(engine.subjects())
+        assert [(id, [int(one) for one in templates]) for id, _, templates, _ in read] == [
+            ("s0", [1, 2]),
+            ("s1", [3]),
+        ]
+        for id, _, _, stored in read:
+            assert stored.rows.tobytes() == enrolled[id][1].tobytes()
+
+    def test_a_closed_engine_says_so(self, engine):
+        engine.close()
+        engine.close()
+        with pytest.raises(GalleryError, match="was closed"):
+            engine.nearest(vectors(1, DIM), 1)
+        with pytest.raises(GalleryError, match="was closed"):
+            engine.add([])

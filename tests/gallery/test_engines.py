@@ -1,0 +1,376 @@
+"""The local engine: the contract with several kinds of index, and the files of `index/` under attack."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gallery.engines import index_files
+from gallery.engines.local import LocalEngine, choose, worth_saving
+from gallery.errors import CorruptGalleryError
+from gallery.indexes import faiss, library
+from gallery.stores.sqlite import SqliteStore, new_header
+from gallery.vectors import prepare
+from tests.gallery.contracts.engine import DIM, EngineContract, flat, new
+from tests.gallery.doubles import contents, vectors
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """What is searched here is so small that waking threads would take most of the time."""
+    library.faiss().omp_set_num_threads(1)
+    yield
+    library.faiss().omp_set_num_threads(os.cpu_count())
+
+
+def opened(place: Path, metric: str, index: str = "auto", *, read_only: bool = False) -> LocalEngine:
+    path = place / "catalog.sqlite"
+    if path.exists():
+        return LocalEngine(SqliteStore(path, read_only=read_only), place / "index", read_only=read_only)
+    store = SqliteStore.create(path, new_header(DIM, metric, "enc", "fp"))
+    with store.commit():
+        store.set_setting("index", None if index == "auto" else index)
+    return LocalEngine(store, place / "index")
+
+
+class TestExact(EngineContract):
+    def open(self, place, metric, *, read_only=False):
+        return opened(place, metric, read_only=read_only)
+
+
+class TestFlat(EngineContract):
+    def open(self, place, metric, *, read_only=False):
+        return opened(place, metric, "Flat", read_only=read_only)
+
+
+class TestIVF(EngineContract):
+    """8 cells, all of them looked into, trained on the first 512 templates."""
+
+    @pytest.fixture(autouse=True)
+    def small_training(self, monkeypatch):
+        monkeypatch.setattr(faiss, "_PER_CELL", 2)
+
+    def open(self, place, metric, *, read_only=False):
+        return opened(place, metric, "IVF8,Flat", read_only=read_only)
+
+
+PROBES = vectors(15, DIM, 1)
+
+
+def ask(engine: LocalEngine) -> list:
+    return [flat(found) for found in engine.nearest(PROBES, 5)]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A gallery of 1,500 templates with an index file, of which 300 were removed after it was written."""
+    folder = tmp_path_factory.mktemp("original")
+    engine = opened(folder, "euclidean")
+    engine.add([new(f"s{n}", vectors(3, DIM, n)) for n in range(500)])
+    engine.close()
+    engine = opened(folder, "euclidean")
+    engine.remove_subjects([f"s{n}" for n in range(100)])
+    engine.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """Another gallery with an index file of the same size."""
+    folder = tmp_path_factory.mktemp("stranger")
+    engine = opened(folder, "euclidean")
+    engine.add([new(f"s{n}", vectors(3, DIM, n + 9000)) for n in range(500)])
+    engine.close()
+    return folder
+
+
+@pytest.fixture
+def place(original, tmp_path):
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def truth(original, tmp_path_factory):
+    """The answers with no index file at all."""
+    folder = tmp_path_factory.mktemp("bare")
+    shutil.copy(original / "catalog.sqlite", folder)
+    return reopened(folder)
+
+
+def reopened(place: Path) -> list:
+    engine = opened(place, "euclidean", read_only=True)
+    answers = ask(engine)
+    engine.close()
+    return answers
+
+
+def the_file(place: Path) -> Path:
+    (path,) = (place / "index").glob("*.faiss")
+    return path
+
+
+def test_the_index_file_is_used(place, truth, monkeypatch):
+    scanned = []
+    scan = SqliteStore.scan
+    monkeypatch.setattr(SqliteStore, "scan", lambda self, after=0: scanned.append(after) or scan(self, after))
+    assert reopened(place) == truth
+    assert scanned == [1500]
+
+
+def test_the_index_files_are_private(place):
+    assert (place / "index").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (place / "index").iterdir()} == {0o600}
+    assert sorted(path.suffix for path in (place / "index").iterdir()) == [".faiss", ".json"]
+
+
+@pytest.mark.parametrize("which", ["*.faiss", "current.json", "*"])
+def test_deleting_index_files_changes_nothing(place, truth, which):
+    for path in (place / "index").glob(which):
+        path.unlink()
+    assert reopened(place) == truth
+
+
+@pytest.mark.parametrize("which", ["*.faiss", "current.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"file": "../x"}', b"\0" * 4000, b"[" * 100_000])
+def test_overwriting_index_files_changes_nothing(place, truth, which, content):
+    for path in (place / "index").glob(which):
+        path.write_bytes(content)
+    assert reopened(place) == truth
+
+
+def test_flipping_any_byte_of_the_stamp_changes_nothing(place, truth):
+    path = place / "index" / "current.json"
+    content = path.read_bytes()
+    for at in range(0, len(content), 7):
+        for bit in (1, 16):
+            path.write_bytes(content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :])
+            assert index_files._stamp(place / "index") is None, (at, bit)
+    assert reopened(place) == truth
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 1.0])
+@pytest.mark.parametrize("bit", [1, 64])
+def test_flipping_a_byte_of_the_vectors_changes_nothing(place, truth, share, bit):
+    path = the_file(place)
+    content = bytearray(path.read_bytes())
+    content[int(share * (len(content) - 1))] ^= bit
+    path.write_bytes(content)
+    assert reopened(place) == truth
+
+
+def test_truncating_or_growing_the_vectors_changes_nothing(place, truth):
+    path = the_file(place)
+    content = path.read_bytes()
+    for changed in (content[:-1], content + b"\0", content[: len(content) // 2], content[8:]):
+        path.write_bytes(changed)
+        assert reopened(place) == truth
+
+
+def test_the_checksum_notices_exchanged_and_zeroed_pages(tmp_path):
+    content = np.random.default_rng(0).bytes(3 * 2**20 + 5)
+    mebi = 2**20
+    path = tmp_path / "f"
+    sums = set()
+    for changed in (
+        content,
+        content[mebi : 2 * mebi] + content[:mebi] + content[2 * mebi :],
+        content[:4096] + b"\0" * 4096 + content[8192:],
+        content[:-1] + b"\0",
+        content[:-5],
+    ):
+        path.write_bytes(changed)
+        sums.add(index_files.checksum(path))
+    assert len(sums) == 5
+
+
+def test_the_files_of_another_gallery_are_not_taken_up(place, truth, stranger):
+    shutil.rmtree(place / "index")
+    shutil.copytree(stranger / "index", place / "index")
+    assert reopened(place) == truth
+
+
+def test_the_vectors_of_another_gallery_under_our_stamp_are_not_taken_up(place, truth, stranger):
+    assert the_file(stranger).stat().st_size == the_file(place).stat().st_size
+    shutil.copy(the_file(stranger), the_file(place))
+    assert reopened(place) == truth
+
+
+def test_a_file_from_a_future_that_was_undone_is_not_taken_up(place, truth):
+    """The catalog was restored from a backup and the index folder was not."""
+    backup = (place / "catalog.sqlite").read_bytes()
+    engine = opened(place, "euclidean")
+    engine.add([new(f"later{n}", PROBES) for n in range(100)])
+    engine.close()
+    assert len(the_file(place).read_bytes()) > 1500 * 4 * DIM
+    (place / "catalog.sqlite").write_bytes(backup)
+    assert reopened(place) == truth
+
+
+def test_a_file_that_misses_templates_is_built_anew(place, truth):
+    stamp = index_files._stamp(place / "index")
+    index = faiss.ExactIndex(DIM, "euclidean")
+    index.add(np.arange(1, 1400), vectors(1399, DIM))
+    index_files.save(place / "index", index, stamp.identity, stamp.revision, stamp.last_template)
+    assert reopened(place) == truth
+
+
+@pytest.mark.parametrize("wish", ["Flat", "HNSW16"])
+def test_approximate_files_are_used_too(tmp_path, wish, monkeypatch):
+    engine = opened(tmp_path, "cosine", wish)
+    engine.add([new(f"s{n}", prepare(vectors(3, DIM, n), "cosine")) for n in range(500)])
+    before = ask(engine)
+    engine.close()
+    scanned = []
+    scan = SqliteStore.scan
+    monkeypatch.setattr(SqliteStore, "scan", lambda self, after=0: scanned.append(after) or scan(self, after))
+    engine = opened(tmp_path, "cosine")
+    assert ask(engine) == before
+    assert (scanned, engine.state().index) == ([1500], wish)
+    engine.close()
+
+
+def test_a_worn_index_is_built_anew(place, truth, monkeypatch):
+    engine = opened(place, "euclidean")
+    assert ask(engine) == truth
+    first = engine._index
+    engine.remove_subjects([f"s{n}" for n in range(100, 480)])
+    found = ask(engine)
+    assert engine._index is not first
+    assert {id for answer in found for id, _, _ in answer} <= {f"s{n}" for n in range(480, 500)}
+    engine.close()
+    assert reopened(place) == found
+
+
+def test_a_rebuild_that_fails_half_way_is_not_taken_for_complete(place, monkeypatch):
+    engine = opened(place, "euclidean")
+    ask(engine)
+    engine.remove_subjects([f"s{n}" for n in range(100, 480)])
+    scan = SqliteStore.scan
+
+    def failing(self, after=0):
+        if after == 0:
+            yield next(scan(self, after, 10))
+            raise CorruptGalleryError("damage")
+
+    monkeypatch.setattr(SqliteStore, "scan", failing)
+    for _ in range(2):
+        with pytest.raises(CorruptGalleryError):
+            ask(engine)
+    monkeypatch.setattr(SqliteStore, "scan", scan)
+    found = ask(engine)
+    engine.close()
+    shutil.rmtree(place / "index")
+    assert reopened(place) == found
+
+
+def test_closing_does_not_fail_where_the_cache_cannot_be_written(tmp_path):
+    engine = opened(tmp_path, "euclidean")
+    engine.add([new(f"s{n}", vectors(3, DIM, n)) for n in range(500)])
+    before = ask(engine)
+    (tmp_path / "index").write_text("in the way")
+    engine.close()
+    assert (tmp_path / "index").read_text() == "in the way"
+    assert reopened(tmp_path) == before
+
+
+def test_a_failed_save_leaves_the_old_file_in_use(place, truth, monkeypatch):
+    before = contents(place / "index")
+    engine = opened(place, "euclidean")
+    engine.add([new("many", vectors(1200, DIM, 77) + 1000)])
+    ask(engine)
+    monkeypatch.setattr(index_files, "_replace", _no_space)
+    engine.close()
+    assert contents(place / "index") == before
+    monkeypatch.undo()
+    assert reopened(place) == truth
+
+
+def _no_space(path, content):
+    raise OSError(28, "No space left on device")
+
+
+def test_reading_only_writes_no_index(tmp_path):
+    engine = opened(tmp_path, "euclidean")
+    engine.add([new(f"s{n}", vectors(3, DIM, n)) for n in range(500)])
+    engine._store.close()
+    reopened(tmp_path)
+    assert not (tmp_path / "index").exists()
+
+
+def test_what_one_process_erased_another_does_not_write_back(tmp_path):
+    """An approximate index hides the removed, so its file would still hold them."""
+    secret = np.full((1, DIM), 1.2345678, np.float32)
+    first = opened(tmp_path, "euclidean", "Flat")
+    first.add([new("secret", secret), *[new(f"s{n}", vectors(3, DIM, n)) for n in range(500)]])
+    second = opened(tmp_path, "euclidean")
+    ask(second)
+    first.remove_subjects(["secret"])
+    ask(second)
+    first.erase()
+    second.close()
+    first.close()
+    files = contents(tmp_path)
+    assert any(name.endswith(".faiss") for name in files)
+    assert all(secret.tobytes() not in content for content in files.values())
+
+
+def test_an_index_file_from_before_an_erasure_is_not_taken_up(place):
+    saved = {path: path.read_bytes() for path in (place / "index").iterdir()}
+    engine = opened(place, "euclidean")
+    engine.erase()
+    assert list((place / "index").iterdir()) == []
+    engine.close()
+    for path, content in saved.items():
+        path.write_bytes(content)
+    engine = opened(place, "euclidean", read_only=True)
+    ask(engine)
+    assert engine.state().in_memory == 1200
+    engine.close()
+
+
+def test_two_that_close_at_once_leave_one_whole_file(place, truth):
+    engines = [opened(place, "euclidean") for _ in range(3)]
+    engines[0].add([new("many", vectors(1600, DIM, 77) + 1000)])
+    for engine in engines:
+        assert ask(engine) == truth
+    for engine in engines:
+        engine.close()
+    assert sorted(path.suffix for path in (place / "index").iterdir()) == [".faiss", ".json"]
+    stamp = json.loads((place / "index" / "current.json").read_text())
+    assert (stamp["templates"], stamp["file"]) == (2800, the_file(place).name)
+    assert reopened(place) == truth
+
+
+def test_damage_is_named_by_every_search_and_mended_by_removal(place):
+    db = sqlite3.connect(place / "catalog.sqlite")
+    with db:
+        db.execute("UPDATE templates SET embedding = zeroblob(?) WHERE template = 700", (4 * DIM,))
+    db.close()
+    shutil.rmtree(place / "index")
+    engine = opened(place, "euclidean")
+    for _ in range(2):
+        with pytest.raises(CorruptGalleryError, match="template 700"):
+            ask(engine)
+    assert [one.where for one in engine.check()] == ["template 700"]
+    engine.remove_templates([700])
+    assert len(ask(engine)[0]) == 5
+    assert engine.check() == []
+    engine.close()
+
+
+def test_what_is_worth_a_file():
+    assert [worth_saving(n, 0, False) for n in (0, 1000, 1001)] == [False, False, True]
+    assert [worth_saving(n, 100_000, True) for n in (100_000, 105_000, 105_001, 94_999)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert [choose(wish) for wish in ("auto", "exact", "HNSW32")] == ["exact", "exact", "HNSW32"]
