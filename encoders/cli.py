@@ -77,11 +77,12 @@ def _train(command: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="my.encoder", help="the checkpoint folder to write")
     add("--name", help="the encoder's name (default: that of the output)")
     add("--tower", default="conv", help="conv, residual or dense (default: %(default)s)")
+    add("--tower-args", default="{}", metavar="JSON", help='e.g. {"widths": [16, 32]}')
     add("--loss", default="margin", help="margin, triplet, contrastive or bce (default: %(default)s)")
     add("--mining", help="triplet: semi-hard or hard; contrastive and bce: hard or none")
     add("--margin", type=float, help="of the loss (default: 0.3 margin, 0.2 triplet, 1.0 contrastive)")
     add(
-        "--preprocess", default="ink", metavar="KIND", help="ink, rgb or a JSON object (default: %(default)s)"
+        "--preprocess", default="ink", metavar="KIND", help="ink, rgb, vector or a JSON object (default: ink)"
     )
     add("--augment", help="none, affine, ink or noise (default: ink for ink, else affine or noise)")
     add(
@@ -135,6 +136,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         skip_unreadable=arguments.skip_unreadable,
         device=arguments.device,
         preprocess=prepare,
+        tower_args=_json("--tower-args", arguments.tower_args),
         augment=arguments.augment or usual,
         **{name: getattr(arguments, name) for name in _SETTINGS},
     )
@@ -144,13 +146,17 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def _preprocess(text: str) -> dict[str, Any]:
-    if not text.startswith("{"):
-        return {"kind": text}
+    return _json("--preprocess", text) if text.startswith("{") else {"kind": text}
+
+
+def _json(option: str, text: str) -> dict[str, Any]:
     try:
-        settings: dict[str, Any] = json.loads(text)
+        value = json.loads(text)
     except ValueError as exc:
-        raise EncoderError(f"--preprocess {text!r} is not JSON: {exc}") from exc
-    return settings
+        raise EncoderError(f"{option} {text!r} is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise EncoderError(f"{option} {text!r} is not a JSON object")
+    return value
 
 
 def _trained(history: Any) -> str:

@@ -113,6 +113,20 @@ def build(settings: dict[str, Any]) -> Preprocess:
         raise EncoderError(f"preprocessing {kind!r} does not take {fields}: {exc}") from exc
 
 
+def fitted(settings: dict[str, Any], items: Any) -> dict[str, Any]:
+    """The settings as they are; {"kind": "vector"} alone takes length, mean and deviation from `items`."""
+    if settings != {"kind": "vector"}:
+        return settings
+    vectors = np.asarray(items, dtype=np.float64)
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise EncoderError(
+            f"vectors are needed, finite and of one length, not an array of shape {vectors.shape}"
+        )
+    deviation = np.maximum(vectors.std(axis=0), 1e-8)
+    scale = {"mean": vectors.mean(axis=0).tolist(), "std": deviation.tolist()}
+    return {"kind": "vector", "length": vectors.shape[1], **scale}
+
+
 def settings_of(preprocess: Any) -> dict[str, Any]:
     """The JSON-ready settings from which `build` makes the same preprocessing again."""
     return {"kind": preprocess.kind, "revision": REVISION, **asdict(preprocess)}

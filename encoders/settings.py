@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -45,8 +46,9 @@ class Settings:
                 raise TrainingError(f"{name} is {value}: it must lie between {low} and {high}")
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return asdict(self)
+        """The settings as plain JSON values: what reading them back from a file gives."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
 
 
 _RANGES: tuple[tuple[str, float, float], ...] = (

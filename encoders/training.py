@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def train(
     chosen = _settings(settings)
     checkpoint.refuse_foreign(Path(output))
     raw = data if isinstance(data, LabelledSet) else datasets.load(data)
+    chosen = replace(chosen, preprocess=preprocess.fitted(chosen.preprocess, raw.items))
     ready = datasets.prepared(raw, preprocess.build(chosen.preprocess), skip=skip_unreadable)
     run = Run(ready, chosen, Path(output), name, device)
     run.choose_steps(minutes, epochs, resume)

@@ -110,6 +110,8 @@ def test_train_json_prints_only_the_history(
         (["train", "DATA", "--output", "OUT", "--loss", "hinge"], "no loss is called 'hinge'"),
         (["train", "DATA", "--output", "OUT", "--lr", "-1"], "lr is -1.0"),
         (["train", "DATA", "--output", "OUT", "--preprocess", "{x"], "is not JSON"),
+        (["train", "DATA", "--output", "OUT", "--tower-args", "[1]"], "is not a JSON object"),
+        (["train", "DATA", "--output", "OUT", "--tower-args", '{"wings": 2}'], "does not take"),
         (["train", "DATA", "--output", "OUT", "--resume"], "nothing to resume"),
     ],
 )

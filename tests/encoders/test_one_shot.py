@@ -59,12 +59,17 @@ def test_results_are_written_with_the_machine(tmp_path: Path) -> None:
     assert report.read("x", tmp_path) == held
 
 
-def test_real_runs_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     place = needs("omniglot", "all_runs.zip").parent
     monkeypatch.setenv("GALLERY_DATA", str(place.parent))
     runs = omniglot_data.fixed_runs()
     assert len(runs) == 20 and all(len(s) == len(q) == 20 for s, q, _ in runs)
     assert all(sorted(truth) == list(range(20)) for _, _, truth in runs)
+
+
+@pytest.mark.slow
+def test_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GALLERY_DATA", str(needs("omniglot", "omniglot.npz").parent.parent))
     assert omniglot_data.export(tmp_path / "b.npz") == 19_280
     data = datasets.load(tmp_path / "b.npz")
     assert len(data.subjects) == 964 and len(data.group_names) == 30

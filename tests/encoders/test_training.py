@@ -187,13 +187,16 @@ def test_a_loss_that_is_no_number_is_refused_with_its_step(
 def test_vectors_train_a_dense_tower(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(30), 6)
-    vectors = (rng.normal(size=(30, 10))[labels] + 0.2 * rng.normal(size=(180, 10))).astype(np.float32)
+    vectors = rng.normal(50, 10, size=(30, 10))[labels] + rng.normal(0, 2, size=(180, 10))
     data = LabelledSet(vectors, labels, tuple(map(str, range(30))))
     found = encoders.train(
-        data, output=tmp_path / "v.encoder", tower="dense", preprocess={"kind": "vector", "length": 10},
-        augment="noise", metric="euclidean", loss="contrastive", margin=4.0, steps=60, progress=False,
+        data, output=tmp_path / "v.encoder", tower="dense", preprocess={"kind": "vector"}, augment="noise",
+        metric="euclidean", loss="contrastive", margin=4.0, steps=60, progress=False,
     )  # fmt: skip
     assert found.best is not None and found.best["eer"] < 0.1
+    encoder = encoders.load(tmp_path / "v.encoder")
+    assert encoder.preprocess(vectors.mean(axis=0)) == pytest.approx(np.zeros(10), abs=1e-4)
+    assert encoder.encode(vectors).shape == (180, 128)
 
 
 @pytest.mark.parametrize(
