@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -46,8 +47,11 @@ class SiameseEncoder:
         """Embeddings (n, dim) float32 of n items, of unit length under cosine; (0, dim) for none.
 
         Items are read one chunk at a time, so any iterable will do and memory is bounded by the result.
-        Raises EncodeError with the index and the reason of the first item that cannot be embedded.
+        Raises EncodeError with the index and the reason of the first item that cannot be embedded, and
+        TypeError for a path, bytes or a picture that is not in a list.
         """
+        if isinstance(items, str | bytes | os.PathLike) or not isinstance(items, Iterable):
+            raise TypeError(f"encode takes a list of items, not one {type(items).__name__}: encode([item])")
         chunks = [self._embed(chunk) for chunk in _chunks(self._prepared(items))]
         return np.concatenate(chunks) if chunks else np.empty((0, self.dim), dtype=np.float32)
 

@@ -65,6 +65,12 @@ def test_a_bad_item_is_named_with_its_reason() -> None:
         made.encoder().encode([PICTURES[0], object()])
 
 
+@pytest.mark.parametrize("item", ["a.png", b"bytes", Path("a.png"), Image.fromarray(PICTURES[0])])
+def test_one_item_without_its_list_is_refused(item: object) -> None:
+    with pytest.raises(TypeError, match=r"encode takes a list of items, not one .*: encode\(\[item\]\)"):
+        made.encoder().encode(item)  # type: ignore[arg-type]
+
+
 def test_train_mode_and_gradients_are_off() -> None:
     encoder = made.encoder()
     assert not any(module.training for module in encoder.network.modules())
