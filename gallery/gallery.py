@@ -111,7 +111,9 @@ class Gallery:
         Raises UnknownSubjectError, and removes nothing, when one of them is not enrolled.
         """
         self._check_writable()
-        removed = self._engine.remove_subjects(list(dict.fromkeys(ids)))
+        if isinstance(ids, str):
+            raise InvalidItemError("expected a list of ids, got one string; nothing was removed")
+        removed = self._engine.remove_subjects(list(ids))
         if erase:
             self._engine.erase()
         return removed

@@ -70,7 +70,12 @@ class LocalEngine:
 
     def remove_subjects(self, ids: Sequence[str]) -> dict[str, int]:
         with self._open() as store, store.commit():
-            return {id: store.remove_subject(id) for id in ids}
+            removed: dict[str, int] = {}
+            for id in ids:
+                # What is no string is not enrolled, and the store says so.
+                if not isinstance(id, str) or id not in removed:
+                    removed[id] = store.remove_subject(id)
+            return removed
 
     def remove_templates(self, numbers: Sequence[int]) -> int:
         with self._open() as store, store.commit():
