@@ -37,7 +37,7 @@ class CopySettings:
     dim: int = 128
     batch: int = 96
     untouched: float = 0.5
-    steps: int = 1500
+    steps: int = 1200
     lr: float = 2e-3
     weight_decay: float = 0.01
     temperature: float = 0.1
