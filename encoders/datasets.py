@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,8 @@ def from_npz(path: Path) -> LabelledSet:
     try:
         with np.load(path, allow_pickle=False) as held:
             arrays = {name: held[name] for name in held.files if name in _ARRAYS}
-    except (OSError, ValueError, EOFError) as exc:
-        raise DatasetError(f"{path} is not an .npz file of plain arrays: {exc}") from exc
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as exc:
+        raise DatasetError(f"{path} is not a whole .npz file of plain arrays: {exc}") from exc
     items = arrays.get("images", arrays.get("vectors"))
     if items is None or "labels" not in arrays:
         raise DatasetError(

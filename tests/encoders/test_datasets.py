@@ -68,7 +68,7 @@ def test_empty_and_missing_and_flat_folders(tmp_path: Path) -> None:
 
 def test_bad_npz_files(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("not a zip")
-    with pytest.raises(DatasetError, match=r"not an \.npz"):
+    with pytest.raises(DatasetError, match=r"not a whole \.npz"):
         datasets.load(tmp_path / "text.npz")
     np.savez(tmp_path / "other.npz", images=np.zeros((2, 4, 4)))
     with pytest.raises(DatasetError, match=r"it has \['images'\]"):
@@ -76,9 +76,15 @@ def test_bad_npz_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", images=np.zeros((3, 4, 4)), labels=[0, 1])
     with pytest.raises(DatasetError, match="3 items, 2 labels"):
         datasets.load(tmp_path / "short.npz")
+    whole = (tmp_path / "short.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for name in ("cut.npz", "one.npy"):
+        with pytest.raises(DatasetError, match=r"not a whole \.npz"):
+            datasets.load(tmp_path / name)
     objects = np.array([{}, {}], dtype=object)
     np.savez(tmp_path / "pickled.npz", images=objects, labels=[0, 1])
-    with pytest.raises(DatasetError, match=r"not an \.npz file of plain arrays"):
+    with pytest.raises(DatasetError, match=r"not a whole \.npz file of plain arrays"):
         datasets.load(tmp_path / "pickled.npz")
 
 
