@@ -65,7 +65,7 @@ def from_folder(folder: Path) -> LabelledSet:
 def from_npz(path: Path) -> LabelledSet:
     """Arrays `images` (n, h, w[, c]) or `vectors` (n, d), `labels` (n,) and maybe `groups` (n,)."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             arrays = {name: held[name] for name in held.files if name in _ARRAYS}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as exc:
         raise DatasetError(f"{path} is not a whole .npz file of plain arrays: {exc}") from exc
