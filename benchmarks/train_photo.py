@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.train_photo")
     parser.add_argument("--output", type=Path, required=True, help="the checkpoint folder to write")
-    parser.add_argument("--steps", type=int, default=CopySettings.steps)
+    parser.add_argument("--steps", type=int, default=CopySettings().steps)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1, as the shipped one)")
     parser.add_argument("--fmr", type=float, default=FMR, help="false match rate the threshold is set for")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -153,6 +154,11 @@ def _jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     return np.asarray(Image.open(held).convert("RGB"))
 
 
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
 def _overlay(side: int, generator: Generator) -> Tensor:
     """A caption, a logo or a bar: RGBA in [0, 1], (4, side, side)."""
 
@@ -171,5 +177,5 @@ def _overlay(side: int, generator: Generator) -> Tensor:
             draw.ellipse((x, y, x + width, y + width), fill=ink)
         case _:
             text = "".join(chr(97 + pick(0, 26)) if pick(0, 5) else " " for _ in range(pick(4, 16)))
-            draw.text((x // 2, y), text, fill=ink, font=ImageFont.load_default(pick(side // 10, side // 4)))
+            draw.text((x // 2, y), text, fill=ink, font=_font(pick(side // 10, side // 4)))
     return torch.from_numpy(np.asarray(layer).transpose(2, 0, 1).copy()).float() / 255

@@ -87,7 +87,8 @@ class CopyTrainer:
         self._mean, self._std = (torch.tensor(v).view(1, 3, 1, 1) for v in (ready.mean, ready.std))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = SiameseNetwork(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.network = SiameseNetwork(spec)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
         self._neighbours: Ints | None = None
         self._optimizer = torch.optim.AdamW(
@@ -130,8 +131,10 @@ class CopyTrainer:
     def _mined(self, count: int = 12, chunk: int = 256) -> Ints:
         """The `count` nearest other pictures of each, (n, count), by the averaged network."""
         maker = CopyMaker(self.settings.size, torch.Generator(), overlays=1)
-        rows = torch.cat([self.average(self._scaled(maker(p, 1.0))) for p in self.pictures.split(chunk)])
-        near = [(part @ rows.t()).topk(count + 1).indices[:, 1:] for part in rows.split(chunk)]
+        parts = torch.split(self.pictures, chunk)
+        rows = torch.cat([self.average(self._scaled(maker(part, 1.0))) for part in parts])
+        blocks = torch.split(rows, chunk)
+        near = [(block @ rows.t()).topk(count + 1).indices[:, 1:] for block in blocks]
         return torch.cat(near).numpy()
 
     @torch.no_grad()

@@ -126,10 +126,10 @@ class Duplicates:
 
     def summary(self) -> str:
         """One line of counts."""
+        groups = f"{len(self.groups):,} group{'' if len(self.groups) == 1 else 's'}"
         return (
             f"{self.duplicates:,} of {self.scanned:,} files ({self.duplicate_ratio:.1%}) are duplicates, "
-            f"in {len(self.groups):,} groups, at threshold {self.threshold:.4f}; "
-            f"{len(self.unreadable):,} unreadable"
+            f"in {groups}, at threshold {self.threshold:.4f}; {len(self.unreadable):,} unreadable"
         )
 
     def __str__(self) -> str:

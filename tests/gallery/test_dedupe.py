@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import dedupe, photos
 from gallery import reading
 from gallery.dedupe import find_duplicates
 from gallery.duplicates import Duplicates, Picture
 from gallery.errors import InvalidItemError, NotCalibratedError
+from tests.data import needs
 
 
 class Tint:
@@ -212,6 +215,56 @@ def test_names_that_are_not_utf8_are_grouped_and_printed(tmp_path: Path) -> None
     (group,) = found.groups
     assert group.members[0].path == odd
     assert "caf\\xe9.png" in str(found).encode().decode()
+
+
+@pytest.fixture
+def two_photographs() -> list[Image.Image]:
+    datasets = pytest.importorskip("sklearn.datasets")
+    return [Image.fromarray(image).resize((320, 213)) for image in datasets.load_sample_images().images]
+
+
+def test_the_shipped_encoder_finds_copies_of_two_photographs(
+    tmp_path: Path, two_photographs: list[Image.Image]
+) -> None:
+    for name, image in zip(("china", "flower"), two_photographs, strict=True):
+        image.save(tmp_path / f"{name}.png")
+        image.resize((160, 106)).save(tmp_path / f"{name} half.jpg")
+        image.save(tmp_path / f"{name} poor.jpg", quality=30)
+        image.point(lambda value: min(255, round(1.3 * value))).save(tmp_path / f"{name} bright.jpg")
+        image.crop((10, 6, 310, 207)).save(tmp_path / f"{name} crop.jpg")
+    found = find_duplicates(tmp_path)
+    assert found.unreadable == ()
+    assert {k: len(v) for k, v in shape(found, tmp_path).items()} == {"china.png": 4, "flower.png": 4}
+    for group in found.groups:
+        names = {Path(m.path).name.split()[0] for m in group.members}
+        assert names == {Path(group.keeper).stem}
+
+
+def test_copies_of_real_photographs_with_the_defaults(tmp_path: Path) -> None:
+    archive = needs("photos", "imagenet_sample_320.zip")
+    with zipfile.ZipFile(archive) as held:
+        pool = [(name, held.read(name)) for name in sorted(held.namelist())[:60]]
+    labels = dedupe.lay_out(tmp_path / "copies", pool, photos.COPIES)
+    scored = dedupe.score(dedupe.names(find_duplicates(tmp_path / "copies")), labels)
+    assert (scored["precision"], scored["true"]) == (1.0, 600)
+    assert scored["recall"] >= 0.95
+
+
+def test_the_benchmark_counts_pairs_and_groups_as_it_says() -> None:
+    labels = {f"{p}{k}": f"{p}/{kind}" for p in "xy" for k, kind in enumerate(("original", "half", "crop"))}
+    groups = [["x0", "x1", "x2"], ["y0", "y1"]]
+    assert dedupe.score(groups, labels) == {
+        "found": 4,
+        "right": 4,
+        "true": 6,
+        "precision": 1.0,
+        "recall": 4 / 6,
+        "recall_by_kind": {"half": 1.0, "crop": 0.5},
+    }
+    assert dedupe.whole_groups(groups, labels) == {"found": 2, "whole": 1, "of": 2, "mixed": 0}
+    mixed = [["x0", "x1", "y0"]]
+    assert dedupe.score(mixed, labels)["precision"] == 1 / 3
+    assert dedupe.whole_groups(mixed, labels) == {"found": 1, "whole": 0, "of": 2, "mixed": 1}
 
 
 def test_importing_it_loads_neither_torch_nor_faiss() -> None:

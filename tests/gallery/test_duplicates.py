@@ -238,7 +238,7 @@ def test_counts_json_and_text() -> None:
         "       same bytes  0.0000    p0-1",
         "       near        0.0500    p1",
         "unreadable: broken.jpg: is empty (0 bytes)",
-        "2 of 10 files (20.0%) are duplicates, in 1 groups, at threshold 0.1000; 1 unreadable",
+        "2 of 10 files (20.0%) are duplicates, in 1 group, at threshold 0.1000; 1 unreadable",
     ]
     assert sorted(found.pictures()) == ["p0", "p0-1", "p1", "p2"]
 
