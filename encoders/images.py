@@ -79,7 +79,7 @@ def image_size(item: Item, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(width, height) of the upright picture, from the header of a path or bytes. Raises as `read_image`."""
     if isinstance(item, Image.Image | np.ndarray):
         return read_image(item, max_pixels=max_pixels).size
-    with _opened(item) as (image, source):
+    with _opened(item) as (image, source), _pillow_warnings_off():
         _check_pixels(image.width, image.height, source, max_pixels)
         return (image.height, image.width) if _sideways(image) else image.size
 
@@ -208,6 +208,10 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _flattened(image: Image.Image, mode: Mode) -> Image.Image:
     """An 8-bit copy without transparency."""
+    if image.mode == "LAB":
+        raise ImageError("is in the colour mode LAB, which is not read; convert it to RGB first")
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode in _WIDE or image.mode == "F":
         image = _narrowed(image)
     if image.has_transparency_data:

@@ -129,6 +129,14 @@ def test_cmyk_and_one_bit() -> None:
     assert grey(stored(Image.fromarray(np.array([[True, False]])))) == [[255, 0]]
 
 
+def test_modes_that_only_a_program_makes() -> None:
+    assert grey(Image.new("LA", (1, 1), (100, 128)).convert("La")) == [[177]]
+    assert pixel(Image.new("HSV", (1, 1), (0, 255, 255))) == (255, 0, 0)
+    assert pixel(Image.new("YCbCr", (1, 1), (255, 128, 128))) == (255, 255, 255)
+    with pytest.raises(ImageError, match="colour mode LAB"):
+        read_image(Image.new("LAB", (1, 1)))
+
+
 def test_arrays_by_type() -> None:
     colour = np.array([[[1.0, 0.2, 0.0]]])
     assert pixel(colour) == pixel(colour.astype(np.float16).astype(np.float32).round(1)) == (255, 51, 0)
