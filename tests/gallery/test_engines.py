@@ -45,12 +45,16 @@ class TestExact(EngineContract):
 
 
 class TestFlat(EngineContract):
+    certain = False
+
     def open(self, place, metric, *, read_only=False):
         return opened(place, metric, "Flat", read_only=read_only)
 
 
 class TestIVF(EngineContract):
     """8 cells, all of them looked into, trained on the first 512 templates."""
+
+    certain = False
 
     @pytest.fixture(autouse=True)
     def small_training(self, monkeypatch):
@@ -265,9 +269,29 @@ def test_a_rebuild_that_fails_half_way_is_not_taken_for_complete(place, monkeypa
             ask(engine)
     monkeypatch.setattr(SqliteStore, "scan", scan)
     found = ask(engine)
+    assert len(engine._index) == engine.counts()[1] == 60
     engine.close()
     shutil.rmtree(place / "index")
     assert reopened(place) == found
+
+
+def test_catching_up_that_fails_half_way_starts_anew(place, truth, monkeypatch):
+    engine = opened(place, "euclidean")
+    ask(engine)
+    engine.add([new("many", vectors(100, DIM, 77) + 1000)])
+    scan = SqliteStore.scan
+
+    def failing(self, after=0):
+        yield next(scan(self, after, 10))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SqliteStore, "scan", failing)
+    with pytest.raises(KeyboardInterrupt):
+        ask(engine)
+    monkeypatch.setattr(SqliteStore, "scan", scan)
+    assert ask(engine) == truth
+    assert len(engine._index) == engine.counts()[1] == 1300
+    engine.close()
 
 
 def test_closing_does_not_fail_where_the_cache_cannot_be_written(tmp_path):

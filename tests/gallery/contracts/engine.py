@@ -29,7 +29,7 @@ class EngineContract:
     """Inherit and give `open`, which makes the engine of `place` where none is."""
 
     certain = True
-    """Its answers are those of brute force, also where an index is in between."""
+    """Its answers are those of brute force even where float32 cannot tell who is nearer."""
 
     def open(self, place: Path, metric: str, *, read_only: bool = False) -> Engine:
         raise NotImplementedError
@@ -93,6 +93,18 @@ class EngineContract:
         assert engine.nearest(probes, 4)[0][0].id == "crowd"
         self.check(engine, probes, enrolled, metric, 4)
         self.check(engine, probes, enrolled, metric, 2)
+
+    def test_who_is_nearer_is_settled_where_float32_cannot_tell(self, engine, metric):
+        if not self.certain:
+            pytest.skip("an approximate index proposes what float32 says")
+        tight = {"cosine": 1e-4, "euclidean": 1e-2}[metric]
+        centre = np.full(DIM, 1000.0)
+        rows = prepare((centre + tight * centre * vectors(300, DIM)).astype(np.float32), metric)
+        if metric == "euclidean":
+            rows = (centre + tight * vectors(300, DIM)).astype(np.float32)
+        added, _ = engine.add([new(f"s{n}", rows[n : n + 1]) for n in range(300)])
+        enrolled = {one.id: (list(one.templates), rows[n : n + 1]) for n, one in enumerate(added)}
+        self.check(engine, rows[:20], enrolled, metric, 3)
 
     @pytest.mark.parametrize("k", [4, 5, 1000, 10**15])
     def test_more_subjects_than_there_are(self, engine, metric, k):
