@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from tempfile import SpooledTemporaryFile
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
 
 from gallery.encoder import Encoder, embed, listed
-from gallery.errors import InvalidItemError
+from gallery.errors import GalleryError, InvalidItemError
 from gallery.records import Refusal
 from gallery.stores.base import NewTemplates
 from gallery.vectors import FloatRows
@@ -35,14 +37,21 @@ def checked_id(id: Any) -> str:
 
 
 def source_of(item: Any) -> str | None:
-    """The path of an item that is a path, as provenance."""
-    if not isinstance(item, (str, os.PathLike)):
+    """The path of an item that is a path, as provenance; a string is one when a file is there."""
+    if not isinstance(item, os.PathLike) and not (isinstance(item, str) and _is_file(item)):
         return None
     path = os.fspath(item)
     if isinstance(path, bytes):
         return path.decode("utf-8", "backslashreplace")
     # A name that is not UTF-8 comes as lone surrogates, which no database takes.
     return path.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
+
+
+def _is_file(text: str) -> bool:
+    # What an encoder of sentences takes may be too long for a name, or hold a NUL.
+    with suppress(OSError, ValueError):
+        return Path(text).is_file()
+    return False
 
 
 @dataclass(slots=True)
@@ -97,7 +106,13 @@ class Spool:
         for position, (subject, _, item) in enumerate(waiting):
             if position not in bad:
                 subject.sources.append(source_of(item))
-        self._file.write(rows.tobytes())
+        try:
+            self._file.write(rows.tobytes())
+        except OSError as error:
+            raise GalleryError(
+                f"no room for embeddings in {gettempdir()}, where they wait for the commit "
+                f"({error.strerror or error}); nothing was written"
+            ) from error
         self._done += len(waiting)
         if self._progress is not None:
             self._progress(self._done, self._total)

@@ -6,6 +6,7 @@ import json
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -149,13 +150,13 @@ class Gallery:
         self, items: Sequence[Any], k: int = 5, threshold: float | None = None
     ) -> list[Identification]:
         """`identify` for every item, with the same answers; much faster than one by one."""
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
         limit = self.threshold if threshold is None else checked_threshold(threshold)
         return [
             identification(ranked, limit)
             for rows in embed_probes(self._encoder(), listed(items))
-            for ranked in self._engine.nearest(rows, k)
+            for ranked in self._engine.nearest(rows, int(k))
         ]
 
     def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:

@@ -89,7 +89,8 @@ def drop(folder: Path) -> None:
 def checksum(path: Path) -> int:
     """CRC-32 of the sums of a file's 64-bit words, 1 MiB at a time: as fast as memory, unlike a plain CRC.
 
-    Notices any one change, torn writes, zeroed and exchanged pages.
+    Notices any one change, torn writes and zeroed pages; not words that change places within a MiB, which
+    could only hide a neighbour: what is answered is read from the store.
     """
     content = np.memmap(path, np.uint8, mode="r")
     whole = len(content) // 8 * 8
