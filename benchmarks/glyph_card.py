@@ -20,7 +20,8 @@ COMMANDS = """\
 python -m benchmarks.omniglot export background.npz
 encoders train background.npz --output glyph.encoder --name glyph --tower residual --quarter-turns \\
     --subjects {subjects} --items {items} --steps {steps} --lr {lr} --weight-decay {weight_decay} \\
-    --holdout {holdout} --validate-every {validate_every} --seed {seed} --threads 2"""
+    --holdout {holdout} --validate-every {validate_every} --fmr {fmr} --seed {seed} \\
+    --threads 2"""
 
 
 def main() -> int:
@@ -33,8 +34,9 @@ def main() -> int:
 
 def card(place: Path, measured: dict[str, Any]) -> str:
     """The card in Markdown, of the checkpoint in `place` and the results of `benchmarks.omniglot`."""
-    facts = _encoder(place, record.read_spec(place), measured) | _figures(measured) | _verification(measured)
-    facts |= _training(history.load(place / record.HISTORY))
+    spec, past = record.read_spec(place), history.load(place / record.HISTORY)
+    facts = _encoder(place, spec, measured) | _figures(measured) | _verification(measured)
+    facts |= _training(spec, past)
     return TEMPLATE.read_text(encoding="utf-8").format(**facts)
 
 
@@ -68,15 +70,19 @@ def _figures(measured: dict[str, Any]) -> dict[str, Any]:
 
 def _verification(measured: dict[str, Any]) -> dict[str, str]:
     found = measured["verification"]
-    counts = {name: f"{found[name]:,}" for name in ("mated", "non_mated")}
-    return counts | {
-        "fmr": f"{found['fmr']:.2%}",
-        "fnmr": f"{found['fnmr']:.1%}",
+    strict = found["at_fmr_0.1%"]
+    return {
+        "mated": f"{found['mated']:,}",
+        "non_mated": f"{found['non_mated']:,}",
+        "eval_fmr": f"{found['fmr']:.2%}",
+        "eval_fnmr": f"{found['fnmr']:.1%}",
         "eer": f"{found['eer']:.2%}",
+        "strict": f"{strict['threshold']:.4f}",
+        "strict_fnmr": f"{strict['fnmr']:.1%}",
     }
 
 
-def _training(past: History) -> dict[str, Any]:
+def _training(spec: Spec, past: History) -> dict[str, Any]:
     best = past.best or {}
     return past.settings | {
         "holdout": f"{past.settings['holdout']:.0%}",
@@ -84,6 +90,7 @@ def _training(past: History) -> dict[str, Any]:
         "best_step": f"{best['step']:,}",
         "best_eer": f"{best['eer']:.2%}",
         "best_one_shot": f"{best['one_shot_error']:.2%}",
+        "val_fnmr": f"{spec.facts['validation']['fnmr']:.0%}",
         "val_non_mated": f"{past.evidence['non_mated']:,}",
         "val_subjects": past.evidence["subjects"],
         "commands": COMMANDS.format(**past.settings),

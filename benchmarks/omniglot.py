@@ -99,12 +99,14 @@ def verification(data: omniglot_data.Characters, embeddings: Floats, encoder: An
     chosen = data.drawer <= 10
     subjects = np.unique(np.char.add(data.alphabet, data.character.astype(str)), return_inverse=True)[1]
     mated, other = evaluation.comparisons(embeddings[chosen], subjects[chosen], encoder.metric)
-    at = encoder.threshold if encoder.threshold is not None else evaluation.threshold_at_fmr(other, 0.001)
+    strict = evaluation.threshold_at_fmr(other, 0.001)
+    at = strict if encoder.threshold is None else encoder.threshold
     return {
         "eer": evaluation.eer(mated, other)[0],
         "threshold": at,
         "fmr": evaluation.fmr_at(other, at),
         "fnmr": evaluation.fnmr_at(mated, at),
+        "at_fmr_0.1%": {"threshold": strict, "fnmr": evaluation.fnmr_at(mated, strict)},
         "mated": len(mated),
         "non_mated": len(other),
     }

@@ -70,6 +70,7 @@ def _write_json(path: Path, value: Any) -> None:
 def _replace(fresh: Path, place: Path) -> None:
     fresh.chmod(0o755)
     for path in fresh.iterdir():
+        path.chmod(0o644)
         with path.open("rb") as held:
             os.fsync(held.fileno())
     old = Path(tempfile.mkdtemp(prefix=f".{place.name}.old.", dir=place.parent)) if place.exists() else None

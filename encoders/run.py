@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from encoders import checkpoint, datasets, preprocess, state
+from encoders import checkpoint, datasets, preprocess, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -58,7 +58,7 @@ class Run:
             steps = _steps_in(minutes, Trainer(self.data, self.spec, self.settings, self.device))
             self.settings = replace(self.settings, steps=steps)
         self.trainer = Trainer(self.data, self.spec, self.settings, self.device)
-        self.history = History(self.settings.to_json(), output=str(self.output))
+        self.history = History(self.settings.to_json(), output=self.output.name)
         if saved is not None:
             self._restore(*saved)
 
@@ -174,7 +174,13 @@ def _spec(name: str, settings: Settings) -> Spec:
     made = preprocess.settings_of(preprocess.build(settings.preprocess))
     versions = {package: version(package) for package in ("numpy", "pillow", "torch")}
     return Spec(
-        name, settings.tower, settings.tower_args, made, settings.dim, settings.metric, versions=versions
+        name,
+        settings.tower,
+        towers.complete(settings.tower, settings.tower_args),
+        made,
+        settings.dim,
+        settings.metric,
+        versions=versions,
     )
 
 

@@ -33,7 +33,7 @@ def test_ships_within_six_megabytes_with_a_threshold(glyph: Any) -> None:
     place = shipped.find("glyph")
     assert (place / "weights.safetensors").stat().st_size <= 6_000_000
     assert (glyph.dim, glyph.metric, glyph.name) == (128, "cosine", "glyph")
-    assert 0.05 < glyph.threshold < 0.9 and glyph.spec.threshold_fmr == 0.001
+    assert 0.05 < glyph.threshold < 0.9 and glyph.spec.threshold_fmr == 0.01
 
 
 def test_card_and_results_are_of_these_weights(glyph: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_slice_of_the_sampled_episodes(glyph: Any, omniglot: Path) -> None:
     assert found.count == 6000 and found.value <= 0.14 < 0.7 < raw.value
     subjects = np.unique(np.char.add(part.alphabet, part.character.astype(str)), return_inverse=True)[1]
     _, other = evaluation.comparisons(embeddings, subjects, glyph.metric)
-    assert evaluation.fmr_at(other, glyph.threshold) < 0.01
+    assert 0.0005 < evaluation.fmr_at(other, glyph.threshold) < 0.02
 
 
 def test_digits_one_shot_beats_raw_pixels(glyph: Any) -> None:

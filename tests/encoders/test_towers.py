@@ -60,6 +60,15 @@ def test_state_round_trip(name: str) -> None:
     assert torch.equal(one.eval()(images(3)), two.eval()(images(3)))
 
 
+def test_complete_arguments_build_the_same_tower(name: str) -> None:
+    arguments = towers.complete(name, {})
+    assert arguments["widths"] and towers.complete(name, {"widths": [8]})["widths"] == [8]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        spelt = towers.build(name, SHAPE, **arguments)
+    assert torch.equal(spelt.eval()(images(2)), built(name).eval()(images(2)))
+
+
 def test_an_unknown_argument_is_refused(name: str) -> None:
     with pytest.raises(EncoderError, match="does not take"):
         towers.build(name, SHAPE, wings=2)
