@@ -36,7 +36,7 @@ def drawn(folder: Path, letters: str, rng: np.random.Generator) -> Path:
 def main() -> None:
     """Trains, enrols one drawing of each of four letters that were not trained on, identifies others."""
     rng = np.random.default_rng(0)
-    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 60
+    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 30
     with tempfile.TemporaryDirectory() as place:
         folder = (
             Path(sys.argv[1])

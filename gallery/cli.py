@@ -120,7 +120,7 @@ def _enroll(parser: argparse.ArgumentParser) -> None:
 
 
 def _identify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="images to ask about")
     parser.add_argument("-k", type=int, default=5, help="how many subjects at most (default: 5)")
     _threshold(parser)
     _encoder(parser)
@@ -128,13 +128,15 @@ def _identify(parser: argparse.ArgumentParser) -> None:
 
 def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the subject it claims to be")
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("image", metavar="IMAGE", help="the image that claims it")
     _threshold(parser)
     _encoder(parser)
 
 
 def _remove(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", metavar="ID", nargs="+")
+    parser.add_argument(
+        "ids", metavar="ID", nargs="+", help="ids of subjects; one unknown id and none is removed"
+    )
     parser.add_argument("--erase", action="store_true", help="leave no byte of them in any file")
 
 
