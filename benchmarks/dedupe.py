@@ -12,6 +12,7 @@ two or more. The baseline is the 64-bit difference hash (dHash) at several radii
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(encoder: Any, folder: Path, count: int) -> dict[str, Any]:
     """Everything that goes into the JSON."""
+    load = round(os.getloadavg()[0], 1)  # what else ran on the machine: a speed means little without it
     pool = photos.stored(photos.POOL)
     copied, originals = folder / "copied", folder / "originals"
     labels = lay_out(copied, pool[:count], photos.COPIES)
@@ -73,7 +76,9 @@ def measure(encoder: Any, folder: Path, count: int) -> dict[str, Any]:
         "files": len(labels),
         "pairs": score(names(found), labels),
         "groups": whole_groups(names(found), labels),
-        "images_per_second": (len(labels) + len(pool)) / (seconds + alone_seconds),
+        "images_per_second": round((len(labels) + len(pool)) / (seconds + alone_seconds), 1),
+        "torch_threads": torch.get_num_threads(),
+        "load_before": load,
         "originals": {"files": len(pool), "groups": len(false), "false": false},
         "baseline": {str(radius): score(hash_groups(hashes, radius), labels) for radius in RADII},
     }
@@ -169,7 +174,8 @@ def table(results: dict[str, Any]) -> str:
         f"groups  {groups['whole']} of {groups['of']} whole, {groups['mixed']} mixed",
         *(f"  recall {kind:<18} {value:.4f}" for kind, value in pairs["recall_by_kind"].items()),
         f"{alone['files']:,} originals, no two alike: {alone['groups']} false groups",
-        f"{results['images_per_second']:.0f} images a second, reading included",
+        f"{results['images_per_second']:.0f} images a second, all included, on {results['torch_threads']} "
+        f"threads (load before: {results['load_before']})",
         "baseline, 64-bit dHash:",
     ]
     for radius, found in results["baseline"].items():

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 FREE = ("grocery_train_192.zip", "clothing_192.zip")  # may be trained on and shipped: MIT and CC0
 POOL = "imagenet_sample_320.zip"  # only ever measured on
@@ -74,6 +74,15 @@ MORE: dict[str, tuple[Change, int]] = {
     "contrast x 0.7": (lambda image: ImageEnhance.Contrast(image).enhance(0.7), 90),
     "brightness x 0.7": (lambda image: brighter(image, 0.7), 90),
     "grey": (lambda image: image.convert("L").convert("RGB"), 90),
+}
+
+# What `photo` was not trained to find, to say how much of it is found all the same.
+BEYOND: dict[str, tuple[Change, int]] = {
+    "centre crop 70 %": (lambda image: centre(image, 0.7), 90),
+    "centre crop 60 %": (lambda image: centre(image, 0.6), 90),
+    "mirrored": (ImageOps.mirror, 90),
+    "turned by 90 degrees": (lambda image: image.rotate(90, expand=True), 90),
+    "squeezed to the other format": (lambda image: image.resize((image.height, image.width)), 90),
 }
 
 
