@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,6 +18,15 @@ from encoders.images import ImageError
 TINY = CopySettings(
     size=16, tower="conv", tower_args={"widths": [8, 16]}, dim=8, batch=12, steps=25, mine_every=10, group=3
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads only wait for each other over pictures this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def generator(seed: int = 0) -> torch.Generator:
