@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
+    except BrokenPipeError:
+        # The reader has seen enough, as `encoders info glyph | head` has.
+        sys.stderr.close()
+        return DONE
     except (EncoderError, OSError) as exc:
         print(f"encoders: {exc}", file=sys.stderr)
         return MISTAKE

@@ -233,6 +233,9 @@ def dedupe(arguments: Arguments) -> int:
     """gallery dedupe FOLDER"""
     from gallery.dedupe import find_duplicates
 
+    if arguments.report and not Path(arguments.report).resolve().parent.is_dir():
+        # Better known before a long scan than after it.
+        raise InvalidItemError(f"{arguments.report} cannot be written: its folder is not there")
     encoder = load_encoder(arguments.encoder) if arguments.encoder else None
     with _progress("reading") as progress:
         found = find_duplicates(arguments.folder, encoder, arguments.threshold, progress=progress)
