@@ -1,8 +1,8 @@
-"""The files in `index/`: an index, stamped with what it was built from.
+"""The files in `index/`: an index as it was at one revision, under a name of its own, never changed.
 
-A file of vectors gets a name of its own and never changes; `current.json` names the one in use and is
-replaced atomically once that file is on the disk. Both carry a checksum. Whatever does not fit is passed
-over: the store can always rebuild it.
+Which of them is in use, and what it was built from, the store says (a `Stamp` among its settings): a file
+from another time or another gallery is not named there, and what does not fit its stamp is passed over. The
+store can always rebuild it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 from gallery.errors import GalleryError
 from gallery.indexes.base import VectorIndex
 
-_CURRENT = "current.json"
 _WORDS_AT_A_TIME = 2**17
 
 
@@ -27,8 +26,6 @@ _WORDS_AT_A_TIME = 2**17
 class Stamp:
     """What an index file was built from."""
 
-    identity: str
-    """The gallery's, so that a file from another gallery is never taken up."""
     kind: str
     revision: int
     last_template: int
@@ -41,49 +38,55 @@ class Stamp:
     content: int
     """Checksum of the file."""
 
+    def to_json(self) -> str:
+        """What the store keeps."""
+        return json.dumps(asdict(self))
 
-def load(
-    folder: Path, index: VectorIndex, identity: str, revisions: range, last_template: int
-) -> Stamp | None:
-    """Fills `index` from the file in use when it fits the store's present state; None when none does."""
-    stamp = _stamp(folder)
-    if stamp is None or (stamp.identity, stamp.kind) != (identity, index.kind):
-        return None
-    if stamp.revision not in revisions or stamp.last_template > last_template:
-        return None
+
+def stamp_of(text: str | None) -> Stamp | None:
+    """The stamp that the store keeps; None when there is none, or none that can be understood."""
+    with suppress(ValueError, TypeError, RecursionError):
+        stamp = Stamp(**json.loads(text or "null"))
+        if Path(stamp.file).name == stamp.file:
+            return stamp
+    return None
+
+
+def load(folder: Path, index: VectorIndex, stamp: Stamp) -> bool:
+    """Fills `index` from the file of `stamp`; False when it is not there or not as it was written."""
     path = folder / stamp.file
     try:
-        if path.stat().st_size != stamp.size or checksum(path) != stamp.content:
-            return None
+        if stamp.kind != index.kind or path.stat().st_size != stamp.size or checksum(path) != stamp.content:
+            return False
         index.load(path)
     except (GalleryError, OSError):
-        return None
-    return stamp
+        return False
+    return True
 
 
-def save(folder: Path, index: VectorIndex, identity: str, revision: int, last_template: int) -> None:
-    """Writes a generation and makes it the one in use; the files there before are deleted."""
+def save(folder: Path, index: VectorIndex, revision: int, last_template: int) -> Stamp:
+    """Writes a new file, on the disk when it returns. It is in use once the store has the stamp."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    before = [path for path in folder.iterdir() if path.name != _CURRENT]
     path = folder / f"{revision}-{os.urandom(4).hex()}.faiss"
     try:
         index.save(path)
+        _sync(folder)
         size, content = path.stat().st_size, checksum(path)
-        stamp = Stamp(identity, index.kind, revision, last_template, len(index), path.name, size, content)
-        _replace(folder / _CURRENT, _stamped(stamp))
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    for old in before:
-        # Somebody who has it mapped keeps it until they let go.
-        old.unlink(missing_ok=True)
+    return Stamp(index.kind, revision, last_template, len(index), path.name, size, content)
 
 
-def drop(folder: Path) -> None:
-    """Deletes every file of the cache."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            path.unlink(missing_ok=True)
+def files(folder: Path) -> list[Path]:
+    """Every file of the cache."""
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def drop(paths: list[Path]) -> None:
+    """Deletes files of the cache; somebody who has one mapped keeps it until they let go."""
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def checksum(path: Path) -> int:
@@ -102,33 +105,10 @@ def checksum(path: Path) -> int:
     return zlib.crc32(tail, zlib.crc32(np.array(sums, "<u8").tobytes()))
 
 
-def _stamped(stamp: Stamp) -> bytes:
-    """The content of `current.json`."""
-    fields = asdict(stamp)
-    return json.dumps(fields | {"checksum": zlib.crc32(json.dumps(fields).encode())}, indent=1).encode()
-
-
-def _stamp(folder: Path) -> Stamp | None:
-    with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
-        content = (folder / _CURRENT).read_bytes()
-        fields = json.loads(content)
-        fields.pop("checksum", None)
-        stamp = Stamp(**fields)
-        if content == _stamped(stamp) and Path(stamp.file).name == stamp.file:
-            return stamp
-    return None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
-    with temporary.open("wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+def _sync(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)

@@ -27,6 +27,7 @@ Finalists = list[tuple[int, int, float]]
 _FIRST_ASK = 16
 _ROWS_AT_A_TIME = 2**16
 _ERASED = "erased"
+_INDEX_FILE = "index_file"
 
 
 class LocalEngine:
@@ -86,7 +87,8 @@ class LocalEngine:
             with store.commit():
                 # Tells the engines of other processes to throw away what they hold as well.
                 store.set_setting(_ERASED, str(store.revision() + 1))
-            index_files.drop(self._folder)
+                store.set_setting(_INDEX_FILE, None)
+            index_files.drop(index_files.files(self._folder))
             self._forget()
             store.erase()
 
@@ -178,9 +180,8 @@ class LocalEngine:
     def _loaded(self, store: Store) -> VectorIndex:
         """The index of the file, with what came since; built anew when none fits."""
         index = self._empty(store)
-        revisions = range(_erased(store), store.revision() + 1)
-        stamp = index_files.load(self._folder, index, self.header.identity, revisions, store.last_template())
-        if stamp is None:
+        stamp = index_files.stamp_of(store.setting(_INDEX_FILE))
+        if stamp is None or not index_files.load(self._folder, index, stamp):
             return self._rebuilt(store)
         self._last_template, self._saved = stamp.last_template, stamp.templates
         # A file may hold templates that were removed before it was written.
@@ -275,13 +276,20 @@ class LocalEngine:
             if not worth_saving(store.counts()[1], self._saved, self._index is not None):
                 return
             index = self._in_step(store)
-            if index.saveable() and worth_saving(len(index), self._saved, True):
-                index_files.save(
-                    self._folder, index, self.header.identity, self._revision, self._last_template
-                )
-        if _erased(store) > self._revision:
-            # Another process erased while this one wrote.
-            index_files.drop(self._folder)
+            if not index.saveable() or not worth_saving(len(index), self._saved, True):
+                return
+            before = index_files.files(self._folder)
+            stamp = index_files.save(self._folder, index, self._revision, self._last_template)
+        written = self._folder / stamp.file
+        try:
+            with store.commit():
+                if _erased(store) > self._revision:
+                    raise GalleryError("another process erased while this one wrote what it still held")
+                store.set_setting(_INDEX_FILE, stamp.to_json())
+        except BaseException:
+            index_files.drop([written])
+            raise
+        index_files.drop(before)
 
 
 def _erased(store: Store) -> int:

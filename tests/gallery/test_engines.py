@@ -131,32 +131,65 @@ def test_the_index_file_is_used(place, truth, monkeypatch):
 def test_the_index_files_are_private(place):
     assert (place / "index").stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in (place / "index").iterdir()} == {0o600}
-    assert sorted(path.suffix for path in (place / "index").iterdir()) == [".faiss", ".json"]
+    assert [path.suffix for path in (place / "index").iterdir()] == [".faiss"]
 
 
-@pytest.mark.parametrize("which", ["*.faiss", "current.json", "*"])
-def test_deleting_index_files_changes_nothing(place, truth, which):
-    for path in (place / "index").glob(which):
-        path.unlink()
+@pytest.mark.parametrize("folder_too", [False, True])
+def test_deleting_index_files_changes_nothing(place, truth, folder_too):
+    the_file(place).unlink()
+    if folder_too:
+        (place / "index").rmdir()
     assert reopened(place) == truth
 
 
-@pytest.mark.parametrize("which", ["*.faiss", "current.json"])
-@pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"file": "../x"}', b"\0" * 4000, b"[" * 100_000])
-def test_overwriting_index_files_changes_nothing(place, truth, which, content):
-    for path in (place / "index").glob(which):
-        path.write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"\0" * 4000])
+def test_overwriting_index_files_changes_nothing(place, truth, content):
+    the_file(place).write_bytes(content)
     assert reopened(place) == truth
 
 
-def test_flipping_any_byte_of_the_stamp_changes_nothing(place, truth):
-    path = place / "index" / "current.json"
-    content = path.read_bytes()
-    for at in range(0, len(content), 7):
-        for bit in (1, 16):
-            path.write_bytes(content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :])
-            assert index_files._stamp(place / "index") is None, (at, bit)
+def stored_stamp(place: Path, text: str | None = None) -> str:
+    """The stamp in the catalog, replaced by `text` when that is given."""
+    db = sqlite3.connect(place / "catalog.sqlite")
+    with db:
+        (found,) = db.execute("SELECT value FROM settings WHERE key = 'index_file'").fetchone()
+        if text is not None:
+            db.execute("UPDATE settings SET value = ? WHERE key = 'index_file'", (text,))
+    db.close()
+    return found
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", '{"file": "../x"}', "[" * 100_000])
+def test_a_stamp_that_cannot_be_understood_changes_nothing(place, truth, text):
+    stored_stamp(place, text)
     assert reopened(place) == truth
+
+
+def test_changing_any_number_of_the_stamp_changes_nothing(place, truth):
+    whole = json.loads(stored_stamp(place))
+    for key, value in whole.items():
+        for other in (0, 7, 10**6) if isinstance(value, int) else ("", "exact2"):
+            stored_stamp(place, json.dumps(whole | {key: other}))
+            assert reopened(place) == truth, (key, other)
+
+
+def test_a_catalog_from_a_backup_does_not_take_up_a_younger_file(place, truth):
+    """The revision goes past that of the file again, with other templates under the same numbers."""
+    backup = (place / "catalog.sqlite").read_bytes()
+    engine = opened(place, "euclidean")
+    engine.add([new(f"later{n}", vectors(20, DIM, n) + 50) for n in range(100)])
+    engine.close()
+    (place / "catalog.sqlite").write_bytes(backup)
+    engine = opened(place, "euclidean")
+    for n in range(100):
+        engine.add([new(f"other{n}", vectors(20, DIM, 1000 + n) - 50)])
+    probe = vectors(20, DIM, 1007)[3:4] - 50
+    assert [(one.id, one.distance) for one in engine.nearest(probe, 1)[0]] == [("other7", 0.0)]
+    engine._store.close()
+    engine = opened(place, "euclidean")
+    assert [(one.id, one.distance) for one in engine.nearest(probe, 1)[0]] == [("other7", 0.0)]
+    assert ask(engine) == truth
+    engine.close()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 1.0])
@@ -218,10 +251,11 @@ def test_a_file_from_a_future_that_was_undone_is_not_taken_up(place, truth):
 
 
 def test_a_file_that_misses_templates_is_built_anew(place, truth):
-    stamp = index_files._stamp(place / "index")
+    stamp = json.loads(stored_stamp(place))
     index = faiss.ExactIndex(DIM, "euclidean")
     index.add(np.arange(1, 1400), vectors(1399, DIM))
-    index_files.save(place / "index", index, stamp.identity, stamp.revision, stamp.last_template)
+    lacking = index_files.save(place / "index", index, stamp["revision"], stamp["last_template"])
+    stored_stamp(place, lacking.to_json())
     assert reopened(place) == truth
 
 
@@ -309,14 +343,14 @@ def test_a_failed_save_leaves_the_old_file_in_use(place, truth, monkeypatch):
     engine = opened(place, "euclidean")
     engine.add([new("many", vectors(1200, DIM, 77) + 1000)])
     ask(engine)
-    monkeypatch.setattr(index_files, "_replace", _no_space)
+    monkeypatch.setattr(index_files, "_sync", _no_space)
     engine.close()
     assert contents(place / "index") == before
     monkeypatch.undo()
     assert reopened(place) == truth
 
 
-def _no_space(path, content):
+def _no_space(folder):
     raise OSError(28, "No space left on device")
 
 
@@ -351,6 +385,7 @@ def test_an_index_file_from_before_an_erasure_is_not_taken_up(place):
     engine.erase()
     assert list((place / "index").iterdir()) == []
     engine.close()
+    the_file(place).unlink()
     for path, content in saved.items():
         path.write_bytes(content)
     engine = opened(place, "euclidean", read_only=True)
@@ -366,8 +401,7 @@ def test_two_that_close_at_once_leave_one_whole_file(place, truth):
         assert ask(engine) == truth
     for engine in engines:
         engine.close()
-    assert sorted(path.suffix for path in (place / "index").iterdir()) == [".faiss", ".json"]
-    stamp = json.loads((place / "index" / "current.json").read_text())
+    stamp = json.loads(stored_stamp(place))
     assert (stamp["templates"], stamp["file"]) == (2800, the_file(place).name)
     assert reopened(place) == truth
 
