@@ -20,6 +20,7 @@ test-crash: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict gallery encoders
 
 bench: $(READY)

@@ -32,10 +32,12 @@ def create(
     _check_index(index, encoder)
     _make_folder(folder)
     header = new_header(encoder.dim, encoder.metric, encoder_name(encoder), encoder.fingerprint)
-    store = SqliteStore.create(folder / _CATALOG, header, lock_timeout=lock_timeout)
-    if index != "auto":
-        with store.commit():
-            store.set_setting("index", index)
+    store = SqliteStore.create(
+        folder / _CATALOG,
+        header,
+        lock_timeout=lock_timeout,
+        settings={} if index == "auto" else {"index": index},
+    )
     return Gallery(folder, LocalEngine(store, folder / _INDEX), encoder, read_only=False)
 
 

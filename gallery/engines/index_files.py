@@ -18,6 +18,7 @@ import numpy as np
 
 from gallery.errors import GalleryError
 from gallery.indexes.base import VectorIndex
+from gallery.stores.catalog import sync_folder
 
 _WORDS_AT_A_TIME = 2**17
 
@@ -70,7 +71,7 @@ def save(folder: Path, index: VectorIndex, revision: int, last_template: int) ->
     path = folder / f"{revision}-{os.urandom(4).hex()}.faiss"
     try:
         index.save(path)
-        _sync(folder)
+        sync_folder(folder)
         size, content = path.stat().st_size, checksum(path)
     except BaseException:
         path.unlink(missing_ok=True)
@@ -103,12 +104,3 @@ def checksum(path: Path) -> int:
         for start in range(0, len(words), _WORDS_AT_A_TIME)
     ]
     return zlib.crc32(tail, zlib.crc32(np.array(sums, "<u8").tobytes()))
-
-
-def _sync(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -59,7 +59,7 @@ def page_size(dim: int) -> int:
     return 65536
 
 
-def create(path: Path, header: Header, lock_timeout: float) -> None:
+def create(path: Path, header: Header, lock_timeout: float, settings: Mapping[str, str]) -> None:
     """Makes the catalog at `path` in one commit; GalleryExistsError when there is one already."""
     with translated(path):
         # SQLite gives its WAL and shared memory the mode of the catalog, which is private from the start.
@@ -74,9 +74,24 @@ def create(path: Path, header: Header, lock_timeout: float) -> None:
             for statement in _SCHEMA.split(";\n"):
                 db.execute(statement)
             db.execute("INSERT INTO header VALUES (?, ?, ?, ?, ?, ?, ?)", _row(header))
+            db.executemany("INSERT INTO settings(key, value) VALUES (?, ?)", settings.items())
             db.execute("COMMIT")
         finally:
             db.close()
+    # The names of the new file and of its folder have to survive a power cut as well.
+    sync_folder(path.parent)
+    with suppress(PermissionError):
+        # Somebody else's folder; it was there before.
+        sync_folder(path.parent.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def connect(path: Path, *, read_only: bool, lock_timeout: float) -> sqlite3.Connection:

@@ -6,10 +6,11 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,16 @@ class SqliteStore:
             raise
 
     @classmethod
-    def create(cls, path: Path, header: Header, *, lock_timeout: float = 30.0) -> SqliteStore:
+    def create(
+        cls,
+        path: Path,
+        header: Header,
+        *,
+        lock_timeout: float = 30.0,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> SqliteStore:
         """Makes a catalog where none is, in one commit; GalleryExistsError when one is there."""
-        catalog.create(path, header, lock_timeout)
+        catalog.create(path, header, lock_timeout, settings)
         return cls(path, lock_timeout=lock_timeout)
 
     # -- transactions

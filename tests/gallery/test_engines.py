@@ -343,7 +343,7 @@ def test_a_failed_save_leaves_the_old_file_in_use(place, truth, monkeypatch):
     engine = opened(place, "euclidean")
     engine.add([new("many", vectors(1200, DIM, 77) + 1000)])
     ask(engine)
-    monkeypatch.setattr(index_files, "_sync", _no_space)
+    monkeypatch.setattr(index_files, "sync_folder", _no_space)
     engine.close()
     assert contents(place / "index") == before
     monkeypatch.undo()
