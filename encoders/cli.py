@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EncoderError, OSError) as exc:
         print(f"encoders: {exc}", file=sys.stderr)
         return MISTAKE
-    except KeyboardInterrupt:
-        print("encoders: interrupted; train --resume goes on from the last saved state", file=sys.stderr)
+    except KeyboardInterrupt as exc:
+        print("; ".join(["encoders: interrupted", *map(str, exc.args)]), file=sys.stderr)
         return INTERRUPTED
     return DONE
 
@@ -105,12 +105,13 @@ def _train(command: argparse.ArgumentParser) -> None:
     add("--lr", type=float, default=2e-3, help="peak learning rate (default: %(default)s)")
     add("--weight-decay", type=float, default=0.02, help="default: %(default)s")
     add("--holdout", type=float, default=0.15, help="share of groups or subjects for validation (0: none)")
-    add("--validate-every", type=int, default=500, metavar="STEPS", help="default: %(default)s")
+    add("--validate-every", type=int, metavar="STEPS", help="default: a tenth of the run")
     add("--fmr", type=float, default=0.001, help="the false match rate of the recommended threshold")
     add("--seed", type=int, default=0, help="the one seed of the run (default: %(default)s)")
     add("--threads", type=int, help="CPU threads (default: all)")
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--resume", action="store_true", help="go on with an interrupted run of the same settings")
+    add("--overwrite", action="store_true", help="replace an encoder, or an interrupted run, that is there")
     add("--skip-unreadable", action="store_true", help="leave out items that cannot be read")
     add("--plot", metavar="PAGE.html", help="write a page with the curves of the run")
     add("--json", action="store_true", help="print the history, without progress")
@@ -136,6 +137,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         minutes=arguments.minutes,
         epochs=arguments.epochs,
         resume=arguments.resume,
+        overwrite=arguments.overwrite,
         progress=not arguments.json,
         skip_unreadable=arguments.skip_unreadable,
         device=arguments.device,
@@ -146,7 +148,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     )
     if arguments.plot:
         history.save_plot(arguments.plot)
-    print(json.dumps(history.to_json(), indent=2) if arguments.json else _trained(history))
+    print(json.dumps(history.to_json(), indent=2) if arguments.json else history)
 
 
 def _preprocess(text: str) -> dict[str, Any]:
@@ -163,22 +165,10 @@ def _json(option: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _trained(history: Any) -> str:
-    lines = [f"{history.output}: {history.settings['steps']:,} steps in {history.seconds / 60:.1f} min"]
-    if history.best is not None:
-        best, evidence = history.best, history.evidence
-        rates = f"EER {best['eer']:.2%}, one-shot error {best['one_shot_error']:.2%}"
-        lines.append(f"best at step {best['step']:,}: {rates}")
-        lines.append(
-            f"recommended threshold {history.threshold:.4f} for FMR {history.threshold_fmr:.2%}, from "
-            f"{evidence['non_mated']:,} non-mated comparisons of {evidence['subjects']} held-out subjects"
-        )
-    return "\n".join(lines)
-
-
 def run_list(arguments: argparse.Namespace) -> None:
     """encoders list"""
     from encoders import shipped
+    from encoders.evidence import percent
 
     rows = shipped.rows()
     if arguments.json:
@@ -187,7 +177,7 @@ def run_list(arguments: argparse.Namespace) -> None:
     print(f"{'name':12} {'dim':>5}  {'metric':10} {'threshold':>9}  {'for FMR':>8}")
     for row in rows:
         at = "-" if row["threshold"] is None else f"{row['threshold']:.4f}"
-        fmr = "-" if row["threshold_fmr"] is None else f"{row['threshold_fmr']:.2%}"
+        fmr = "-" if row["threshold_fmr"] is None else percent(row["threshold_fmr"])
         print(f"{row['name']:12} {row['dim']:5}  {row['metric']:10} {at:>9}  {fmr:>8}")
 
 
@@ -203,19 +193,22 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     """encoders evaluate NAME DATA"""
     from dataclasses import asdict
 
-    from encoders import checkpoint, datasets, shipped, validation
+    from encoders import checkpoint, datasets, evidence, shipped, validation
 
     encoder = checkpoint.load(shipped.find(arguments.encoder))
     data = datasets.prepared(datasets.load(Path(arguments.data)), encoder.preprocess)
     embeddings = encoder.encode_prepared(data.items)
     found = validation.validate(embeddings, data, encoder.metric, arguments.fmr, arguments.seed)
+    note = evidence.too_few(arguments.fmr, round(found.fmr * found.non_mated), found.non_mated)
     if arguments.json:
-        print(json.dumps({"encoder": encoder.name, **asdict(found)}, indent=2))
+        print(json.dumps({"encoder": encoder.name, **asdict(found), "note": note}, indent=2))
         return
     pairs = f"{found.mated:,} mated and {found.non_mated:,} non-mated pairs"
     print(f"{encoder.name}: {found.subjects} subjects, {pairs}")
     print(f"EER {found.eer:.2%}   one-shot error {found.one_shot_error:.2%}")
     print(f"threshold {found.threshold:.4f}: FMR {found.fmr:.3%}, FNMR {found.fnmr:.2%}")
+    if note:
+        print(note)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
-"""What a training run did: a record that is written as JSON and drawn as an SVG page, by hand."""
+"""What a training run did: a record that is written as JSON, told in a few lines and drawn as a page."""
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-Point = tuple[float, float]
-WIDTH, HEIGHT, EDGE = 640, 200, 46
+from encoders.evidence import percent
 
 
 @dataclass(slots=True)
@@ -18,8 +16,10 @@ class History:
     """The settings of a run and what was measured on the way.
 
     `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has {"step",
-    "eer", "one_shot_error"}, rates in [0, 1]. `threshold` was set for `threshold_fmr` on the validation
-    non-mated comparisons, `evidence` says how many of them and of how many subjects.
+    "eer", "one_shot_error"}, rates in [0, 1]. `best` is the validation with the least one-shot error, then
+    the least EER, of which the weights were kept. `threshold` was set for `threshold_fmr` on the validation
+    non-mated comparisons, `evidence` says how many of them and of how many subjects; when they are too few
+    for that rate both are None and `note` says so.
     """
 
     settings: dict[str, Any]
@@ -31,6 +31,7 @@ class History:
     evidence: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     output: str | None = None
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
@@ -38,9 +39,19 @@ class History:
 
     def save_plot(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page with the loss and the validation error rates over steps."""
+        from encoders.history_page import page
+
         place = Path(path)
         place.write_text(page(self), encoding="utf-8")
         return place
+
+    def __str__(self) -> str:
+        """The closing lines of a run: where and how long, the best validation, the threshold or why none."""
+        lines = [f"{self.output}: {self.settings['steps']:,} steps in {_lasted(self.seconds)}"]
+        if self.best is not None:
+            rates = f"EER {self.best['eer']:.2%}, one-shot error {self.best['one_shot_error']:.2%}"
+            lines.append(f"best by one-shot error, then EER: step {self.best['step']:,}, {rates}")
+        return "\n".join([*lines, *_threshold(self)])
 
 
 def load(path: str | os.PathLike[str]) -> History:
@@ -48,44 +59,15 @@ def load(path: str | os.PathLike[str]) -> History:
     return History(**json.loads(Path(path).read_text(encoding="utf-8")))
 
 
-def page(history: History) -> str:
-    """The HTML page of `save_plot`, as text."""
-    loss = chart("training loss", {"loss": [(r["step"], r["loss"]) for r in history.losses]})
-    rates = {
-        name: [(r["step"], 100 * r[name]) for r in history.validations] for name in ("eer", "one_shot_error")
-    }
-    facts = html.escape(json.dumps(history.settings, indent=2, ensure_ascii=False))
-    charts = loss + chart("validation error, %", rates)
-    return (
-        "<!doctype html><meta charset='utf-8'><title>Training history</title>"
-        "<style>body{font:14px sans-serif;max-width:700px;margin:2em auto}"
-        "svg{display:block;margin:1em 0}</style>"
-        f"<h1>Training history</h1>{charts}<pre>{facts}</pre>\n"
-    )
+def _lasted(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
-def chart(title: str, series: dict[str, list[Point]]) -> str:
-    """One SVG line chart; an empty series is left out."""
-    series = {name: points for name, points in series.items() if points}
-    everything = [p for points in series.values() for p in points]
-    if not everything:
-        return f"<p>{html.escape(title)}: nothing recorded</p>"
-    right, top = max(p[0] for p in everything) or 1.0, max(p[1] for p in everything) or 1.0
-    lines = [_line(n, p, right, top, k) for k, (n, p) in enumerate(series.items())]
-    frame = f'<path d="M{EDGE} 20V{HEIGHT - 24}H{WIDTH - 8}" fill="none" stroke="#888"/>'
-    marks = _text(EDGE - 4, 26, f"{top:.3g}", "end") + _text(EDGE - 4, HEIGHT - 22, "0", "end")
-    marks += _text(WIDTH - 8, HEIGHT - 8, f"step {right:,.0f}", "end") + _text(EDGE, 12, title, "start")
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{frame}{marks}{"".join(lines)}</svg>'
-
-
-def _line(name: str, points: list[Point], right: float, top: float, number: int) -> str:
-    colour = ("#1f6fb4", "#c4501b", "#2a8a4a")[number % 3]
-    wide, tall = WIDTH - 8 - EDGE, HEIGHT - 44
-    path = " ".join(f"{EDGE + wide * x / right:.1f},{HEIGHT - 24 - tall * y / top:.1f}" for x, y in points)
-    label = _text(WIDTH - 12, 32 + 16 * number, name.replace("_", " "), "end", colour)
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>{label}'
-
-
-def _text(x: float, y: float, words: str, anchor: str, colour: str = "#333") -> str:
-    place = f'x="{x}" y="{y}" font-size="11" text-anchor="{anchor}" fill="{colour}"'
-    return f"<text {place}>{html.escape(words)}</text>"
+def _threshold(history: History) -> list[str]:
+    if history.threshold is None or history.threshold_fmr is None:
+        return [history.note] if history.note else []
+    counts = history.evidence
+    return [
+        f"recommended threshold {history.threshold:.4f} for FMR {percent(history.threshold_fmr)}, from "
+        f"{counts['non_mated']:,} non-mated comparisons of {counts['subjects']} held-out subjects"
+    ]

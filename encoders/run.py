@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
-from encoders import checkpoint, datasets, preprocess, state, towers
+from encoders import checkpoint, datasets, evidence, preprocess, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
 from encoders.network import SiameseNetwork
+from encoders.progress import Progress, held_back
 from encoders.settings import Settings
 from encoders.siamese import SiameseEncoder
 from encoders.spec import Spec
@@ -27,7 +26,8 @@ from encoders.trainer import Trainer
 from encoders.validation import Validation, validate
 
 SAVE_SECONDS = 60.0  # between saved states; when they are written changes nothing in the result
-LOG_EVERY = 50
+LOG_EVERY = 50  # steps at most; a short run logs about 50 times
+HINTS = {"ink": "ink (grey, cropped to the ink; for photographs use --preprocess rgb)"}
 
 
 class Run:
@@ -37,7 +37,7 @@ class Run:
         self, data: LabelledSet, settings: Settings, output: Path, name: str | None, device: str | None
     ) -> None:
         self.settings, self.output, self.device = settings, output, device
-        self.folder = output.with_name(output.name + ".state")
+        self.folder = state.beside(output)
         self.digest = _digest(data)
         self.data, self.held = _split(data, settings)
         self.spec = _spec(name or output.stem, settings)
@@ -79,43 +79,56 @@ class Run:
     def go(self, progress: bool) -> History:
         """Runs to the last step, then writes the checkpoint and removes the saved state."""
         steps, begun, past = self.settings.steps, time.monotonic(), self.history.seconds
-        bar = tqdm(total=steps, initial=self.trainer.done, disable=not progress, unit="step", file=sys.stderr)
         saved = begun
-        with bar:
+        with Progress(steps, self.trainer.done, progress) as shown, held_back() as stop:
+            shown.tell(self._introduced())
             while self.trainer.done < steps:
-                self._advance(bar)
+                self._advance(shown)
                 self.history.seconds = past + time.monotonic() - begun
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if stop.asked or time.monotonic() - saved > SAVE_SECONDS:
                     self.save_state()
                     saved = time.monotonic()
+                if stop.asked:
+                    raise KeyboardInterrupt(f"step {self.trainer.done:,} is saved; --resume goes on from it")
         return self._finish()
 
-    def _advance(self, bar: Any) -> None:
-        """One step, and the log line and validation that are due after it."""
-        self.recent.append(self.trainer.step())
-        bar.update()
-        done, last = self.trainer.done, self.trainer.done == self.settings.steps
-        if done % LOG_EVERY == 0 or last:
-            self._log(bar)
-        if done % self.settings.validate_every == 0 or last:
-            self._validate(bar)
+    def _introduced(self) -> str:
+        """What the run does, in one line."""
+        held, settings = self.held, self.settings
+        labels = self.data.labels if held is None else np.concatenate([self.data.labels, held.labels])
+        out = "" if held is None else f" ({len(np.unique(held.labels))} subjects held out)"
+        kind = str(self.spec.preprocess["kind"])
+        return (
+            f"{len(np.unique(labels)):,} subjects, {len(labels):,} items{out}; tower {settings.tower}, "
+            f"loss {settings.loss}, preprocess {HINTS.get(kind, kind)}"
+        )
 
-    def _log(self, bar: Any) -> None:
+    def _advance(self, shown: Progress) -> None:
+        """One step, and the log entry and validation that are due after it."""
+        self.recent.append(self.trainer.step())
+        shown.advance()
+        done, steps = self.trainer.done, self.settings.steps
+        if done % min(LOG_EVERY, max(1, steps // 50)) == 0 or done == steps:
+            self._log(shown)
+        if done % (self.settings.validate_every or max(1, round(steps / 10))) == 0 or done == steps:
+            self._validate(shown)
+
+    def _log(self, shown: Progress) -> None:
         mean, seconds = float(np.mean(self.recent)), round(self.history.seconds, 1)
         self.history.losses.append({"step": self.trainer.done, "loss": round(mean, 5), "seconds": seconds})
         self.recent = []
-        bar.set_postfix_str(f"loss {mean:.3f}")
+        shown.loss(mean)
 
-    def _validate(self, bar: Any) -> None:
+    def _validate(self, shown: Progress) -> None:
+        step = f"step {self.trainer.done:,} of {self.settings.steps:,}"
         if self.held is None:
+            shown.tell(f"{step}: loss {self.history.losses[-1]['loss']:.3f}" if self.history.losses else step)
             self.best = _copied(self.trainer.average)
             return
         found = measure(self._encoder(self.trainer.average), self.held, self.settings)
         entry = {"step": self.trainer.done, "eer": found.eer, "one_shot_error": found.one_shot_error}
         self.history.validations.append(entry)
-        if not bar.disable:
-            rates = f"EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}"
-            bar.write(f"step {self.trainer.done:,}: {rates}", file=sys.stderr)
+        shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}")
         best = self.history.best
         if best is None or _rank(entry) <= _rank(best):
             self.history.best, self.best = entry, _copied(self.trainer.average)
@@ -139,16 +152,21 @@ class Run:
         spec = self.spec
         if self.held is not None:
             found = measure(self._encoder(self.trainer.average), self.held, self.settings)
-            spec = replace(
-                spec, threshold=found.threshold, threshold_fmr=self.settings.fmr, facts=_facts(found)
-            )
-            self.history.threshold, self.history.threshold_fmr = found.threshold, self.settings.fmr
-            counted = ("subjects", "mated", "non_mated")
-            self.history.evidence = {k: v for k, v in asdict(found).items() if k in counted}
+            self._conclude(found)
+            threshold, fmr = self.history.threshold, self.history.threshold_fmr
+            facts = _facts(found, with_threshold=threshold is not None)
+            spec = replace(spec, threshold=threshold, threshold_fmr=fmr, facts=facts)
         encoder = self._encoder(self.trainer.average, spec)
         checkpoint.save(encoder, self.output, history=self.history.to_json())
         state.remove(self.folder)
         return self.history
+
+    def _conclude(self, found: Validation) -> None:
+        """Recommends a threshold where there are comparisons enough for its FMR; else a note says why not."""
+        self.history.note = evidence.no_threshold(self.settings.fmr, found.non_mated)
+        if not self.history.note:
+            self.history.threshold, self.history.threshold_fmr = found.threshold, self.settings.fmr
+        self.history.evidence = {k: getattr(found, k) for k in ("subjects", "mated", "non_mated")}
 
 
 def measure(encoder: SiameseEncoder, held: LabelledSet, settings: Settings) -> Validation:
@@ -184,8 +202,10 @@ def _spec(name: str, settings: Settings) -> Spec:
     )
 
 
-def _facts(found: Validation) -> dict[str, Any]:
-    return {"validation": {k: v if isinstance(v, int) else round(v, 6) for k, v in asdict(found).items()}}
+def _facts(found: Validation, with_threshold: bool) -> dict[str, Any]:
+    left_out = () if with_threshold else ("threshold", "fmr", "fnmr")
+    kept = {k: v for k, v in asdict(found).items() if k not in left_out}
+    return {"validation": {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}}
 
 
 def _digest(data: LabelledSet) -> str:

@@ -15,7 +15,8 @@ class Settings:
 
     `steps` batches of `subjects` x `items`; `quarter_turns` makes each quarter turn of a subject a subject of
     its own; `holdout` is the share of groups (or subjects) held out; `ema` the decay of the averaged weights
-    that are validated and kept; `fmr` the false match rate that the recommended threshold is set for.
+    that are validated and kept; `validate_every` steps the run is validated, None about ten times;
+    `fmr` is the false match rate that the recommended threshold is set for.
     """
 
     tower: str = "conv"
@@ -35,14 +36,14 @@ class Settings:
     weight_decay: float = 0.02
     ema: float = 0.998
     holdout: float = 0.15
-    validate_every: int = 500
+    validate_every: int | None = None
     fmr: float = 0.001
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise TrainingError(f"{name} is {value}: it must lie between {low} and {high}")
 
     def to_json(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.errors import UnknownEncoderError
+from encoders.evidence import percent
 from encoders.record import CARD, RECORD, card_text, read_record, read_spec
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -47,7 +48,8 @@ def card(place: Path) -> str:
     if text := card_text(place):
         return text.rstrip()
     spec = read_spec(place)
-    at = "none" if spec.threshold is None else f"{spec.threshold:.4f} (set for FMR {spec.threshold_fmr:.2%})"
+    rate = "-" if spec.threshold_fmr is None else percent(spec.threshold_fmr)
+    at = "-" if spec.threshold is None else f"{spec.threshold:.4f} (set for FMR {rate})"
     return (
         f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
         f"recommended threshold {at}.\nThis checkpoint has no {CARD}."

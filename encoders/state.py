@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ from torch import Tensor
 from encoders.errors import TrainingError
 
 Flat = dict[str, Tensor]
+
+
+def beside(output: Path) -> Path:
+    """Where the state of the run that writes the checkpoint `output` is kept."""
+    return output.with_name(output.name + ".state")
 
 
 def write(folder: Path, tensors: Flat, record: dict[str, Any]) -> None:
@@ -39,12 +44,26 @@ def read(folder: Path) -> tuple[Flat, dict[str, Any]]:
         record = json.loads(path.read_text(encoding="utf-8"))
         return load_file(folder / Path(record["tensors"]).name), record
     except (ValueError, KeyError, OSError, SafetensorError) as exc:
-        raise TrainingError(f"the state in {folder} is damaged ({exc}): start again without resume") from exc
+        raise TrainingError(f"the state in {folder} is damaged ({exc}): delete it to start anew") from exc
+
+
+def step_in(folder: Path) -> int | str | None:
+    """The step of the state in `folder`, "?" when it is damaged, None when there is none."""
+    path = folder / "state.json"
+    if not path.is_file():
+        return None
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["step"])
+    except (ValueError, KeyError, TypeError):
+        return "?"
 
 
 def remove(folder: Path) -> None:
-    """Deletes the state of a run that is done."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Deletes the state of a run that is done, and its folder when nothing else is in it."""
+    for path in [*folder.glob("state.json*"), *folder.glob("step-*.safetensors*")]:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def flatten_optimizer(state: dict[str, Any]) -> Flat:

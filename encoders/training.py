@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from encoders import checkpoint, datasets, preprocess
+from encoders import checkpoint, datasets, preprocess, record, state
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -25,6 +25,7 @@ def train(
     minutes: float | None = None,
     epochs: float | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
     skip_unreadable: bool = False,
     device: str | None = None,
@@ -36,17 +37,45 @@ def train(
     `settings` are the fields of `encoders.settings.Settings`: tower, loss ("margin", "triplet", "contrastive"
     or "bce"), mining, steps, seed and so on. `minutes` or `epochs` give the number of steps instead;
     `minutes` is measured once at the start, so only `steps` and `epochs` decide the weights alone.
-    `resume` continues a run that was interrupted, to the same weights as if it had not been.
-    Raises DatasetError, TrainingError.
+    `resume` continues a run that was interrupted, to the same weights as if it had not been. `overwrite`
+    replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C saves the run
+    and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.
     """
     chosen = _settings(settings)
     checkpoint.refuse_foreign(Path(output))
+    refuse_to_lose(Path(output), resume, overwrite)
     raw = data if isinstance(data, LabelledSet) else datasets.load(data)
     chosen = replace(chosen, preprocess=preprocess.fitted(chosen.preprocess, raw.items))
     ready = datasets.prepared(raw, preprocess.build(chosen.preprocess), skip=skip_unreadable)
     run = Run(ready, chosen, Path(output), name, device)
     run.choose_steps(minutes, epochs, resume)
+    if not resume:
+        state.remove(run.folder)
     return run.go(progress)
+
+
+def refuse_to_lose(output: Path, resume: bool, overwrite: bool) -> None:
+    """TrainingError when a run would replace a finished encoder or an interrupted run, and was not told to.
+
+    A resumed run may replace the encoder: it was begun with leave to, or had written it when it was cut off.
+    """
+    folder = state.beside(output)
+    step, finished = state.step_in(folder), (output / record.RECORD).is_file()
+    if resume and step is None and finished:
+        raise TrainingError(f"nothing to resume: the run of {output} is finished, its encoder is there")
+    if resume or overwrite:
+        return
+    if step is not None:
+        at = f"{step:,}" if isinstance(step, int) else step
+        raise TrainingError(
+            f"an interrupted run at step {at} is there: --resume goes on with it; "
+            f"delete {folder}, or --overwrite, to start anew"
+        )
+    if finished:
+        raise TrainingError(
+            f"{output} is there, a finished encoder: choose another name, or --overwrite; "
+            "galleries filled by it will not open with the new one"
+        )
 
 
 def _settings(given: dict[str, Any]) -> Settings:

@@ -68,11 +68,13 @@ def test_list_names_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in shipped.names())
+    rates = {line.split()[0]: line.split()[-1] for line in printed.splitlines()[1:]}
+    assert (rates["glyph"], rates["photo"]) == ("1%", "0.005%")
 
 
 def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info", str(folder)]) == 0
-    assert "recommended threshold 0.2500 (set for FMR 0.10%)" in capsys.readouterr().out
+    assert "recommended threshold 0.2500 (set for FMR 0.1%)" in capsys.readouterr().out
     assert cli.main(["info", str(folder), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["dim"], record["tower"], record["weights_bytes"]) == (
@@ -86,13 +88,32 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     place, page = tmp_path / "my.encoder", tmp_path / "page.html"
     assert cli.main(["train", str(data), "--output", str(place), "--plot", str(page), *TRAIN]) == 0
     told = capsys.readouterr()
-    assert "4 steps" in told.out and "held-out subjects" in told.out and "4/4" in told.err
+    first, best, last = told.out.splitlines()
+    assert first.startswith("my.encoder: 4 steps in ") and best.startswith("best by one-shot error, then EER")
+    assert last == (
+        "no threshold recommended: FMR 0.1% needs at least 3,000 non-mated comparisons of held-out subjects, "
+        "there are 16; hold out more subjects"
+    )
+    said = told.err.splitlines()  # not a terminal: no bar, a line for each validation
+    assert said[0] == (
+        "8 subjects, 32 items (2 subjects held out); tower conv, loss margin, "
+        "preprocess ink (grey, cropped to the ink; for photographs use --preprocess rgb)"
+    )
+    assert [line.partition(":")[0] for line in said[1:]] == [f"step {n} of 4" for n in (1, 2, 3, 4)]
+    assert "\r" not in told.err
     assert "<svg" in page.read_text()
     assert cli.main(["evaluate", str(place), str(data), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["encoder"], found["subjects"], found["mated"]) == ("my", 8, 48)
     assert cli.main(["evaluate", str(place), str(data)]) == 0
-    assert f"EER {found['eer']:.2%}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"EER {found['eer']:.2%}" in printed
+    assert "FMR 0.1%, which needs 3,000: 0 of 448: at most 0.67% with 95% confidence" in printed
+    assert found["note"] in printed
+    assert cli.main(["evaluate", str(place), str(data), "--fmr", "0.01"]) == 0
+    assert "too few" not in capsys.readouterr().out
+    assert cli.main(["info", str(place)]) == 0
+    assert "recommended threshold -." in capsys.readouterr().out
 
 
 def test_train_json_prints_only_the_history(
@@ -133,8 +154,22 @@ def test_interruption_says_how_to_go_on(
     from encoders import training
 
     def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("step 3 is saved; --resume goes on from it")
 
     monkeypatch.setattr(training, "train", interrupted)
     assert cli.main(["train", str(data), "--output", str(tmp_path / "o")]) == 130
-    assert "--resume" in capsys.readouterr().err
+    assert capsys.readouterr().err == "encoders: interrupted; step 3 is saved; --resume goes on from it\n"
+
+
+def test_a_finished_encoder_is_not_replaced_unasked(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", str(data), "--output", str(tmp_path / "o.encoder"), "--json", *TRAIN]
+    assert cli.main(train) == 0
+    capsys.readouterr()
+    assert cli.main(train) == 2
+    assert "choose another name, or --overwrite; galleries filled by it" in capsys.readouterr().err
+    assert cli.main([*train, "--resume"]) == 2
+    assert "is finished, its encoder is there" in capsys.readouterr().err
+    assert cli.main([*train, "--overwrite", "--seed", "5"]) == 0
+    assert json.loads((tmp_path / "o.encoder" / "history.json").read_text())["settings"]["seed"] == 5

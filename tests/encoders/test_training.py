@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,10 @@ def test_history_threshold_and_facts(tmp_path: Path) -> None:
     again = history.load(place / "history.json")
     assert again == found
     page = found.save_plot(tmp_path / "h.html").read_text()
-    assert page.count("<polyline") == 3 and "one shot error" in page and "http" not in page
+    assert page.count("<polyline") == 3 and page.count("<circle") == 20 + 2 + 2 and "http" not in page
+    assert ">EER</tspan>" in page and ">one-shot error</tspan>" in page
+    assert "<tr><th>steps</th><td>20</td></tr>" in page and ">10</text>" in page
+    assert "for FMR 5%, from 216 non-mated comparisons of 4 held-out subjects" in str(found)
 
 
 def test_the_seed_decides_everything(tmp_path: Path) -> None:
@@ -136,6 +140,56 @@ def killed_run(place: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) ->
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(trainer.Trainer, "step", dying)
         encoders.train(labelled(), output=place, **(SMALL | settings))
+
+
+def test_ctrl_c_saves_the_step_it_is_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SMALL | {"steps": 8, "seed": 3}
+    encoders.train(labelled(), output=tmp_path / "whole", **settings)
+    place, step = tmp_path / "cut", trainer.Trainer.step
+
+    def interrupted(self: trainer.Trainer) -> float:
+        if self.done == 4:
+            signal.raise_signal(signal.SIGINT)
+        return step(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="step 5 is saved"):
+        patch.setattr(trainer.Trainer, "step", interrupted)
+        encoders.train(labelled(), output=place, **settings)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    found = encoders.train(labelled(), output=place, resume=True, **settings)
+    assert same(tmp_path / "whole", place) and len(found.losses) == len(found.validations) == 8
+
+
+def test_an_interrupted_run_is_not_replaced_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "a.encoder"
+    killed_run(place, monkeypatch, steps=4)
+    with pytest.raises(TrainingError, match=r"interrupted run at step 2 is there: --resume .*delete .*state"):
+        encoders.train(labelled(), output=place, steps=4, **SMALL)
+    (tmp_path / "a.encoder.state" / "notes.txt").write_text("mine")
+    encoders.train(labelled(), output=place, steps=4, lr=0.01, overwrite=True, **SMALL)
+    assert encoders.load(place).name == "a"
+    assert [p.name for p in (tmp_path / "a.encoder.state").iterdir()] == ["notes.txt"]
+
+
+def test_an_overwriting_run_that_was_cut_off_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "a.encoder"
+    encoders.train(labelled(), output=place, steps=4, **SMALL)
+    killed_run(place, monkeypatch, steps=5, overwrite=True)
+    found = encoders.train(labelled(), output=place, steps=5, resume=True, **SMALL)
+    assert found.settings["steps"] == history.load(place / "history.json").settings["steps"] == 5
+
+
+def test_no_threshold_from_too_few_comparisons(tmp_path: Path) -> None:
+    place = tmp_path / "a.encoder"
+    found = encoders.train(labelled(16, 6, groups=4), output=place, steps=2, holdout=0.25, **SMALL)
+    assert (found.threshold, found.threshold_fmr, found.evidence["non_mated"]) == (None, None, 216)
+    assert str(found).splitlines()[-1] == found.note and "or pass --fmr 0.014" in found.note
+    encoder = encoders.load(place)
+    assert (encoder.threshold, encoder.spec.threshold_fmr) == (None, None)
+    assert sorted(encoder.spec.facts["validation"]) == [
+        *("eer", "mated", "non_mated", "one_shot_error", "subjects")
+    ]
+    assert history.load(place / "history.json") == found
 
 
 def test_resume_refuses_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
