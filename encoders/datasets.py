@@ -82,6 +82,13 @@ _ARRAYS = ("images", "vectors", "labels", "groups")
 
 def from_arrays(items: Any, labels: Any, groups: Any = None, name: str = "the set") -> LabelledSet:
     """A set from parallel sequences; labels and groups may be any names or numbers."""
+    for part, values in (("labels", labels), ("groups", groups)):
+        if values is not None and np.ndim(values) != 1:
+            raise DatasetError(
+                f"{name}: {part} are one number or name an item, not of shape {np.shape(values)}"
+            )
+    if isinstance(items, np.ndarray) and items.ndim < 1:
+        raise DatasetError(f"{name}: the items are one number, not an array of items")
     if len(items) != len(labels) or (groups is not None and len(groups) != len(labels)):
         raise DatasetError(f"{name}: {len(items)} items, {len(labels)} labels: one label (and group) an item")
     subjects, numbers = np.unique(np.asarray(labels), return_inverse=True)
@@ -134,16 +141,47 @@ def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[La
     by_group = data.groups is not None and len(np.unique(data.groups)) > 1
     keys = data.groups if by_group and data.groups is not None else data.labels
     units = rng.permutation(np.unique(keys))
-    least = 1 if by_group else 2
-    held = np.isin(keys, units[: max(least, round(share * len(units)))])
+    count = max(1 if by_group else 2, round(share * len(units)))
+    held = np.isin(keys, _repeated_first(data, keys, units)[:count])
     held = np.isin(data.labels, np.unique(data.labels[held]))
     parts = data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
-    if any(len(np.unique(p.labels)) < 2 for p in parts):
-        count = len(np.unique(data.labels))
-        raise DatasetError(
-            f"{count} subjects cannot be split into training and validation: at least 4 are needed"
-        )
+    if any(len(_repeated(p.labels)) < 2 for p in parts):
+        raise DatasetError(_unsplittable(data, parts))
     return parts
+
+
+def _repeated(labels: Ints) -> Ints:
+    """The subjects with two items or more: only they give mated comparisons."""
+    subjects, counts = np.unique(labels, return_counts=True)
+    return subjects[counts >= 2]
+
+
+def _repeated_first(data: LabelledSet, keys: Ints, units: Ints) -> Ints:
+    """Groups (or subjects) in the order in which they are held out.
+
+    Where some subjects have one item, those groups come first that have subjects with more, and of these only
+    as many as leave two such subjects to train on.
+    """
+    repeated = _repeated(data.labels)
+    if len(repeated) == len(np.unique(data.labels)):
+        return units
+    counts = {u: len(np.intersect1d(data.labels[keys == u], repeated)) for u in units.tolist()}
+    first = [u for u in units.tolist() if counts[u] >= (2 if keys is not data.labels else 1)]
+    left, held = len(repeated), []
+    for unit in first:
+        if left - counts[unit] >= 2:
+            held.append(unit)
+            left -= counts[unit]
+    return np.asarray(held, dtype=units.dtype)
+
+
+def _unsplittable(data: LabelledSet, parts: tuple[LabelledSet, LabelledSet]) -> str:
+    count, repeated = len(np.unique(data.labels)), len(_repeated(data.labels))
+    train, held = (len(_repeated(p.labels)) for p in parts)
+    return (
+        f"{count} subjects cannot be split into training and validation: {repeated} have 2 items or more, "
+        f"{train} of them to train on and {held} held out; at least 4 are needed, 2 of them on each side"
+    )
 
 
 def _listed(bad: Sequence[str], total: int) -> str:

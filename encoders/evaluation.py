@@ -56,15 +56,18 @@ def fnmr_at(mated: Floats, threshold: float) -> float:
     return float((mated > np.float32(threshold)).mean())
 
 
-def threshold_at_fmr(non_mated: Floats, fmr: float) -> float:
+def threshold_at_fmr(non_mated: Floats, fmr: float) -> float | None:
     """The largest threshold whose FMR is at most `fmr`: just below the first distance that is too many.
 
-    Ties at the threshold count as accepted, so the FMR at the answer never exceeds `fmr`.
+    Ties at the threshold count as accepted, so the FMR at the answer never exceeds `fmr`. None where more
+    non-mated distances than `fmr` allows are 0: then even a threshold of 0 accepts too many.
     """
     ordered = np.sort(non_mated)
     allowed = math.floor(fmr * len(ordered) + 1e-9)
     if allowed >= len(ordered):
         return float(ordered[-1])
+    if ordered[allowed] <= 0.0:
+        return None
     return float(np.nextafter(ordered[allowed], np.float32(-np.inf)))
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from encoders import evaluation
 from encoders.datasets import LabelledSet
+from encoders.errors import DatasetError, EncoderError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -21,12 +22,13 @@ class Validation:
     """EER over all pairs and one-shot error, rates in [0, 1], with what they rest on.
 
     `one_shot_error` is over episodes of up to 20 subjects of one group, one item of each enrolled and another
-    asked. `threshold` is the largest distance whose FMR on the non-mated pairs is at most `fmr`.
+    asked. `threshold` is the largest distance whose FMR on the non-mated pairs is at most `fmr`; None
+    where there is none, and then nothing is accepted: `fmr` is 0 and `fnmr` 1.
     """
 
     eer: float
     one_shot_error: float
-    threshold: float
+    threshold: float | None
     fmr: float
     fnmr: float
     subjects: int
@@ -35,20 +37,38 @@ class Validation:
 
 
 def validate(embeddings: Floats, data: LabelledSet, metric: str, fmr: float, seed: int = 0) -> Validation:
-    """Measures (n, d) embeddings of the n items of `data`; the same seed draws the same episodes."""
+    """Measures (n, d) embeddings of the n items of `data`; the same seed draws the same episodes.
+
+    DatasetError: embeddings that are no numbers, or no mated or no non-mated pair to measure on.
+    """
+    check_options(fmr, seed)
+    if not np.isfinite(embeddings).all():
+        raise DatasetError("the encoder gives NaN or infinity for some items: nothing can be measured")
     rng = np.random.default_rng(seed)
     mated, non_mated = evaluation.comparisons(*_at_most(embeddings, data.labels, rng), metric)
+    if not (len(mated) and len(non_mated)):
+        raise DatasetError(
+            f"{len(mated)} mated and {len(non_mated)} non-mated pairs: rates need at least one of each"
+        )
     threshold = evaluation.threshold_at_fmr(non_mated, fmr)
     return Validation(
         eer=evaluation.eer(mated, non_mated)[0],
         one_shot_error=one_shot(embeddings, data, metric, rng),
         threshold=threshold,
-        fmr=evaluation.fmr_at(non_mated, threshold),
-        fnmr=evaluation.fnmr_at(mated, threshold),
+        fmr=0.0 if threshold is None else evaluation.fmr_at(non_mated, threshold),
+        fnmr=1.0 if threshold is None else evaluation.fnmr_at(mated, threshold),
         subjects=len(np.unique(data.labels)),
         mated=len(mated),
         non_mated=len(non_mated),
     )
+
+
+def check_options(fmr: float, seed: int) -> None:
+    """EncoderError for a false match rate out of (0, 1), or a negative seed."""
+    if not 0.0 < fmr < 1.0:
+        raise EncoderError(f"fmr is {fmr:g}: a false match rate lies between 0 and 1, 0.001 for example")
+    if seed < 0:
+        raise EncoderError(f"seed is {seed}: it must be 0 or more")
 
 
 def one_shot(embeddings: Floats, data: LabelledSet, metric: str, rng: np.random.Generator) -> float:
@@ -79,4 +99,9 @@ def _at_most(embeddings: Floats, labels: Ints, rng: np.random.Generator) -> tupl
     if len(labels) <= MOST_ITEMS:
         return embeddings, labels
     kept = rng.choice(len(labels), MOST_ITEMS, replace=False)
+    if len(np.unique(labels[kept])) == MOST_ITEMS:
+        # So many subjects that no two items of one were drawn: whole subjects instead, single items last.
+        _, subjects, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        place = rng.permutation(len(counts)) + len(counts) * (counts < 2)
+        kept = np.argsort(place[subjects], kind="stable")[:MOST_ITEMS]
     return embeddings[kept], labels[kept]
