@@ -121,7 +121,7 @@ class Spool:
         if not self._skip:
             raise InvalidItemError(
                 f"{refusal.id!r}: item {refusal.index} of {items} cannot be used: {refusal.reason}; "
-                "nothing was written (on_error='skip' enrols the others)",
+                "nothing was written (on_error skip enrols the others)",
                 refusal.index,
             )
         self.refused.append(refusal)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from encoders.errors import EncoderError
+from gallery import __version__
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryLockedError
 
 DONE, REJECTED, MISTAKE, FAILURE = 0, 1, 2, 3
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"siamese-gallery {__version__}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     _enroll(_verb(verbs, "enroll", "enroll", "enrol a folder with one subfolder per id, or images"))
     _identify(_verb(verbs, "identify", "identify", "who is this? the nearest subjects, or unknown"))
@@ -106,9 +108,9 @@ def _enroll(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metadata",
         metavar="KEY=VALUE",
-        nargs="+",
+        action="append",
         default=[],
-        help="with --id: what to keep about the subject",
+        help="with --id: what to keep about the subject; once for each key",
     )
     parser.add_argument(
         "--on-error",

@@ -15,9 +15,10 @@ from gallery import opening
 from gallery.bulk import Progress
 from gallery.encoder import Encoder
 from gallery.errors import EncoderMismatchError, GalleryNotFoundError, InvalidItemError
-from gallery.folders import subject_folders
+from gallery.folders import loose_items, subject_folders
 from gallery.gallery import Gallery
-from gallery.records import BulkEnrollment, Identification
+from gallery.info import Info
+from gallery.records import BulkEnrollment, Identification, counted
 from gallery.tables import table
 
 Arguments = argparse.Namespace
@@ -28,9 +29,15 @@ _NEW_GALLERY_ENCODER = "glyph"
 def enroll(arguments: Arguments) -> int:
     """gallery enroll LOCATION FOLDER, or --id ID IMAGE..."""
     subjects = _subjects(arguments)
+    known = opening.recorded_encoder(arguments.location)
+    if arguments.encoder is None and known is None:
+        _note(
+            f"a new gallery with the encoder {_NEW_GALLERY_ENCODER}, which is made for handwritten characters"
+        )
     total = sum(len(items) for _, items, _ in subjects)
-    name = arguments.encoder or opening.recorded_encoder(arguments.location) or _NEW_GALLERY_ENCODER
-    with opening.open(arguments.location, load_encoder(name)) as people, _progress("enrolling") as progress:
+    name = arguments.encoder or known or _NEW_GALLERY_ENCODER
+    encoder = load_encoder(name)
+    with _opened_to_fill(arguments.location, encoder) as people, _progress("enrolling") as progress:
         done = people.enroll_many(subjects, on_error=arguments.on_error, progress=progress, total=total)
     paths = {id: items for id, items, _ in subjects}
     refused = [
@@ -49,7 +56,15 @@ def _subjects(arguments: Arguments) -> list[tuple[str, list[str], dict[str, str]
         raise InvalidItemError("--metadata belongs to one subject: give its --id too")
     if len(arguments.paths) != 1:
         raise InvalidItemError("give one FOLDER with one subfolder per id, or --id ID and its images")
-    return [(id, paths, None) for id, paths in subject_folders(arguments.paths[0])]
+    (folder,) = arguments.paths
+    try:
+        found = subject_folders(folder)
+    except InvalidItemError as error:
+        raise InvalidItemError(f"{error}; or give images with --id ID") from error
+    loose = loose_items(folder)
+    if loose:
+        _note(f"{counted(len(loose), 'image')} beside the subfolders passed over, {loose[0]} the first")
+    return [(id, paths, None) for id, paths in found]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -114,7 +129,8 @@ def _named(images: list[str], people: Gallery, k: int, threshold: float | None) 
             except InvalidItemError as error:
                 if error.index is None:
                     raise
-                raise InvalidItemError(f"{images[start + error.index]}: {error}") from error
+                path = images[start + error.index]
+                raise InvalidItemError(str(error) if path in str(error) else f"{path}: {error}") from error
             progress(len(answers), len(images))
     return answers
 
@@ -160,7 +176,12 @@ def listing(arguments: Arguments) -> int:
         _json([subject.to_dict() for subject in subjects])
     else:
         rows = [
-            [one.id, one.templates, json.dumps(dict(one.metadata), ensure_ascii=False)] for one in subjects
+            [
+                one.id,
+                one.templates,
+                json.dumps(dict(one.metadata), ensure_ascii=False) if one.metadata else "",
+            ]
+            for one in subjects
         ]
         print(table(["id", "templates", "metadata"], rows))
     return 0
@@ -179,8 +200,22 @@ def info(arguments: Arguments) -> int:
     if arguments.json:
         _json(found.to_dict())
     else:
-        print(table(["what", "value"], list(found.to_dict().items())))
+        print(table(["what", "value"], _for_people(found)))
     return 0
+
+
+def _for_people(found: Info) -> list[tuple[str, Any]]:
+    row = found.to_dict()
+    wish, source = row.pop("index_wish"), row.pop("threshold_source")
+    row["index"] = f"{found.index}, chosen automatically" if wish == "auto" else found.index
+    if found.threshold is None:
+        row["threshold"] = "none: ranked, not decided"
+    else:
+        row["threshold"] = (
+            f"{found.threshold:.4f}, recommended by the encoder" if source == "encoder" else found.threshold
+        )
+    row["bytes"] = f"{found.bytes:,}"
+    return list(row.items())
 
 
 def check(arguments: Arguments) -> int:
@@ -216,14 +251,14 @@ def export(arguments: Arguments) -> int:
     if arguments.json:
         _json({"file": arguments.file, "templates": templates})
     else:
-        print(f"{templates} templates written to {arguments.file}")
+        print(f"{counted(templates, 'template')} written to {arguments.file}")
     return 0
 
 
 def load(arguments: Arguments) -> int:
     """gallery import LOCATION FILE"""
     encoder = load_encoder(arguments.encoder) if arguments.encoder else None
-    with opening.open(arguments.location, encoder) as people:
+    with _opened_to_fill(arguments.location, encoder) as people:
         done = people.import_file(arguments.file)
     _print_enrolled(arguments, done, [])
     return 0
@@ -233,9 +268,8 @@ def dedupe(arguments: Arguments) -> int:
     """gallery dedupe FOLDER"""
     from gallery.dedupe import find_duplicates
 
-    if arguments.report and not Path(arguments.report).resolve().parent.is_dir():
-        # Better known before a long scan than after it.
-        raise InvalidItemError(f"{arguments.report} cannot be written: its folder is not there")
+    if arguments.report:
+        _check_report(Path(arguments.report))
     encoder = load_encoder(arguments.encoder) if arguments.encoder else None
     with _progress("reading") as progress:
         found = find_duplicates(arguments.folder, encoder, arguments.threshold, progress=progress)
@@ -252,12 +286,34 @@ def dedupe(arguments: Arguments) -> int:
     return 0
 
 
+def _check_report(path: Path) -> None:
+    """Better known before a long scan than after it."""
+    if not path.resolve().parent.is_dir():
+        raise InvalidItemError(f"{path} cannot be written: its folder is not there")
+    if path.exists() and path.suffix.lower() not in (".html", ".htm"):
+        raise InvalidItemError(f"{path} is there and is no HTML page: a report never replaces another file")
+
+
+@contextmanager
+def _opened_to_fill(location: str, encoder: Encoder | None) -> Iterator[Gallery]:
+    """The gallery to add to; one that is made now and not filled goes again, bound to nothing."""
+    made_now = opening.recorded_encoder(location) is None
+    with opening.open(location, encoder) as people:
+        try:
+            yield people
+        except BaseException:
+            people.close()
+            if made_now:
+                opening.discard_unused(location)
+            raise
+
+
 def load_encoder(name: str) -> Encoder:
     """The shipped encoder of that name, or the one in that folder, which the gallery then remembers."""
     import encoders
 
     encoder: Encoder = encoders.load(name)
-    if Path(name).is_dir():
+    if name not in encoders.list():
         encoder.name = str(Path(name).resolve())  # type: ignore[attr-defined]
     return encoder
 
@@ -267,7 +323,10 @@ def _opened(arguments: Arguments) -> Iterator[Gallery]:
     """The gallery, read-only, with the encoder that was asked for or that it was filled by."""
     name = arguments.encoder or opening.recorded_encoder(arguments.location)
     if name is None:
-        raise GalleryNotFoundError(f"there is no gallery at {arguments.location}")
+        raise GalleryNotFoundError(
+            f"there is no gallery at {arguments.location}; "
+            f"`gallery enroll {arguments.location} FOLDER` makes one"
+        )
     try:
         encoder = load_encoder(name)
     except UnknownEncoderError as error:
@@ -295,6 +354,10 @@ def _progress(what: str) -> Iterator[Progress]:
         yield show
 
 
+def _note(text: str) -> None:
+    print(f"gallery: {text}", file=sys.stderr)
+
+
 def _json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    print()
+    # ASCII, so that a file name that is not UTF-8 still makes valid JSON; in one piece.
+    print(json.dumps(value, indent=2))

@@ -50,7 +50,10 @@ def verification(
 
 def checked_threshold(threshold: float) -> float:
     """A threshold that can be compared with; ValueError for NaN and negative ones."""
-    value = float(threshold)
+    try:
+        value = math.nan if isinstance(threshold, (bool, str)) else float(threshold)
+    except OverflowError:
+        value = math.nan
     if math.isnan(value) or value < 0:
         raise ValueError(f"a threshold is a distance of 0 or more, not {threshold!r}")
     return value

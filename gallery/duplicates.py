@@ -139,9 +139,12 @@ class Duplicates:
         return "\n".join([*lines, self.summary()])
 
 
-def preference(picture: Picture) -> tuple[int, int, str]:
-    """The sort key by which a keeper is chosen: most pixels, then most bytes, then path."""
-    return -picture.width * picture.height, -picture.size, picture.path
+def preference(picture: Picture) -> tuple[int, int, int, str]:
+    """The sort key by which a keeper is chosen: most pixels, most bytes, shortest path, first path.
+
+    The shortest, because copies are called "copy of x" and "x (1)".
+    """
+    return -picture.width * picture.height, -picture.size, len(picture.path), picture.path
 
 
 def grouped(evidence: Evidence, threshold: float) -> tuple[DuplicateGroup, ...]:

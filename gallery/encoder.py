@@ -122,6 +122,11 @@ def listed(items: Any) -> Any:
             f"expected a list of items, got one array of shape {items.shape}: wrap it in a list"
         )
     if isinstance(items, np.ndarray):
+        if items.ndim == 3 and items.shape[2] in (3, 4) and items.dtype == np.uint8:
+            raise InvalidItemError(
+                f"expected a list of items, got what looks like one colour image, an array of shape "
+                f"{items.shape}: wrap it in a list"
+            )
         return items
     try:
         each = iter(items)
@@ -166,7 +171,8 @@ def _encoded(encoder: Encoder, items: Sequence[Any]) -> tuple[FloatRows, dict[in
         if len(rows) != len(items):
             raise InvalidItemError(f"the encoder gave {len(rows)} embeddings for {len(items)} items")
         return rows, {}
-    except (ImportError, MemoryError):
+    except (ImportError, MemoryError, ConnectionError, TimeoutError):
+        # Not the item's fault.
         raise
     except Exception as error:
         if len(items) == 1:

@@ -95,6 +95,15 @@ def subject_folders(
     return found
 
 
+def loose_items(folder: str | os.PathLike[str]) -> list[str]:
+    """Images that lie beside the subfolders, sorted by path: they belong to no id."""
+    return sorted(
+        str(path)
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not _hidden(path.name)
+    )
+
+
 def subject_walks(
     folder: str | os.PathLike[str], *, suffixes: frozenset[str] | None = IMAGE_SUFFIXES
 ) -> dict[str, Walk]:

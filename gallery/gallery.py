@@ -14,7 +14,7 @@ from typing import Any
 from gallery import hdf5
 from gallery.bulk import Progress, Spool, fill
 from gallery.decisions import checked_threshold, identification, verification
-from gallery.encoder import Encoder, embed_probes, listed
+from gallery.encoder import Encoder, check_same, embed_probes, listed
 from gallery.engines.base import Added, Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
 from gallery.info import Info, folder_bytes
@@ -291,6 +291,9 @@ class Gallery:
                 f"{self.location} was opened without an encoder, so nothing can be embedded: "
                 f"open it with the encoder it was filled by, {name!r}"
             )
+        # An encoder is somebody's object, which may have changed since the gallery was opened.
+        header = self._engine.header
+        check_same(self.encoder, header, header.encoder, str(self.location))
         return self.encoder
 
     def _check_writable(self) -> None:

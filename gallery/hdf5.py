@@ -38,6 +38,8 @@ from gallery.vectors import FloatRows, as_rows, faults, prepare
 
 FORMAT = 1
 _BLOCK = 8192
+_YEAR_9999 = 253_370_764_800_000_000
+"""In microseconds since 1970: the last year that Python's dates know."""
 _PER_TEMPLATE = ("embeddings", "template", "subject", "enrolled", "source")
 
 
@@ -80,14 +82,31 @@ def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]
         ids, metadata = _strings(file["ids"]), _strings(file["metadata"])
         if file.attrs["ids_encoding"] == "json":
             ids = [json.loads(id) for id in ids]
-        for subject, rows in _runs(file["subject"][:]):
+        subjects = _checked_columns(file, len(ids))
+        for subject, rows in _runs(subjects):
             yield NewTemplates(
                 checked_id(ids[subject]),
                 _checked(file["embeddings"][rows], header, source),
                 [text or None for text in _strings(file["source"], rows)],
-                dict(json.loads(metadata[subject])),
+                dict(json.loads(metadata[subject], parse_constant=_no_number)),
                 [int(at) for at in file["enrolled"][rows]],
             )
+
+
+def _checked_columns(file: Any, subjects: int) -> Any:
+    """The column of subjects, after all columns were found to be in step and in range."""
+    lengths = {name: len(file[name]) for name in _PER_TEMPLATE}
+    if len(set(lengths.values())) > 1 or len(file["metadata"]) != subjects:
+        raise ValueError(f"its columns have different lengths: {lengths}")
+    for name, limit in (("subject", subjects), ("enrolled", _YEAR_9999)):
+        values = file[name][:]
+        if values.dtype.kind not in "iu" or (len(values) and not 0 <= values.min() <= values.max() < limit):
+            raise ValueError(f"/{name} holds what is no whole number from 0 to {limit - 1}")
+    return file["subject"][:]
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"its metadata holds {name}, which is no number of JSON")
 
 
 def _fill(engine: Engine, path: Path) -> int:

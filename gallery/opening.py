@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from gallery.encoder import Encoder, Precomputed, check_encoder, check_same, encoder_name
@@ -61,7 +62,9 @@ def open(
     path = folder / _CATALOG
     if not catalog.has_gallery(path):
         if encoder is None or read_only:
-            raise GalleryNotFoundError(f"there is no gallery at {folder}")
+            raise GalleryNotFoundError(
+                f"there is no gallery at {folder}; opened with an encoder, one is made"
+            )
         try:
             return create(folder, encoder, index=index, lock_timeout=lock_timeout)
         except GalleryExistsError:
@@ -88,6 +91,19 @@ def recorded_encoder(location: str | os.PathLike[str]) -> str | None:
     return store.header.encoder
 
 
+def discard_unused(location: str | os.PathLike[str]) -> None:
+    """Takes away a gallery that nothing was ever enrolled in; any other stays as it is."""
+    folder = Path(os.fsdecode(location))
+    store = SqliteStore(folder / _CATALOG)
+    used = store.revision() > 0
+    store.close()
+    if not used:
+        for suffix in ("", "-wal", "-shm"):
+            (folder / (_CATALOG + suffix)).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def _bound(encoder: Encoder | None, header: Header, folder: Path) -> Encoder | None:
     """The encoder to use, after it was found to be the one that filled the gallery."""
     if encoder is None:
@@ -102,7 +118,7 @@ def _check_index(index: str, encoder: Encoder) -> None:
     if index not in ("auto", "exact"):
         from gallery.indexes.faiss import FaissIndex
 
-        FaissIndex(encoder.dim, encoder.metric, index)
+        FaissIndex(encoder.dim, encoder.metric, index).rehearse()
 
 
 def _make_folder(folder: Path) -> None:

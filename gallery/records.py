@@ -68,8 +68,7 @@ class Enrollment:
 
     def __str__(self) -> str:
         state = "new" if self.created else "known"
-        refused = f", {len(self.refused)} items refused" if self.refused else ""
-        return f"{self.id} ({state}): {len(self.templates)} templates enrolled{refused}"
+        return f"{self.id} ({state}), {_enrolled(len(self.templates), self.refused)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,8 @@ class BulkEnrollment:
     refused: tuple[Refusal, ...] = ()
 
     def __str__(self) -> str:
-        refused = f", {len(self.refused)} items refused" if self.refused else ""
-        return f"{self.subjects} subjects ({self.created} new): {self.templates} templates enrolled{refused}"
+        subjects = counted(self.subjects, "subject")
+        return f"{subjects} ({self.created:,} new), {_enrolled(self.templates, self.refused)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +172,13 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 template, 2 templates."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _enrolled(templates: int, refused: tuple[Refusal, ...]) -> str:
+    said = f"{counted(templates, 'template')} enrolled"
+    return f"{said}, {counted(len(refused), 'item')} refused" if refused else said

@@ -41,10 +41,11 @@ def page(duplicates: Duplicates, title: str = "Duplicate images") -> Iterator[st
     yield HEAD.replace("{title}", escape(title))
     yield f"<h1>{escape(title)}</h1>{_figures(duplicates)}"
     pictures = duplicates.pictures()
-    ranked = sorted(duplicates.groups, key=lambda group: (-group.weakest.distance, group.keeper))
-    for number, group in enumerate(ranked, 1):
+    # Numbered as the table on the command line numbers them.
+    numbered = list(enumerate(duplicates.groups, 1))
+    for number, group in sorted(numbered, key=lambda pair: (-pair[1].weakest.distance, pair[0])):
         yield _group(number, group, pictures, duplicates.threshold)
-    if not ranked:
+    if not numbered:
         yield '<p class="none">No duplicates were found.</p>'
     yield _unreadable(duplicates.unreadable)
     yield TAIL

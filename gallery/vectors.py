@@ -34,7 +34,10 @@ def as_rows(array: Any, dim: int) -> FloatRows:
     if rows.dtype.kind not in "fiub":
         raise InvalidItemError(f"vectors must hold real numbers, these hold {rows.dtype}")
     if rows.ndim != 2 or rows.shape[1] != dim:
-        raise InvalidItemError(f"expected vectors of shape (n, {dim}), got an array of shape {rows.shape}")
+        raise InvalidItemError(
+            f"expected vectors of shape (n, {dim}), got an array of shape {rows.shape}: "
+            f"an item is one vector of {dim} numbers"
+        )
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(rows, dtype=np.float32)
 

@@ -35,7 +35,7 @@ def test_own_encoder(tmp_path: Path) -> None:
 
 def test_precomputed(tmp_path: Path) -> None:
     said = run("precomputed.py", tmp_path)
-    assert "1000 subjects (1000 new): 3000 templates enrolled" in said
+    assert "1,000 subjects (1,000 new), 3,000 templates enrolled" in said
     assert "match: nearest is subject-42" in said
     assert "a stranger: unknown" in said
     assert "subject-42 accepted" in said and "subject-42 rejected" in said

@@ -37,6 +37,20 @@ class FaissIndex:
         self._waiting = ExactIndex(dim, metric) if self._needed else None
         self._dead = np.empty(0, np.int64)
 
+    def rehearse(self) -> None:
+        """ValueError for a kind that FAISS makes but that cannot be added to twice and searched."""
+        if self._needed:
+            return
+        rows = np.eye(8, self._dim, dtype=np.float32) + np.float32(0.01)
+        try:
+            index = _made(self.kind, self._dim, self._metric)
+            for first in (0, 4):
+                index.add_with_ids(rows[first : first + 4], np.arange(first, first + 4))
+                index.search(rows, 1)
+        except RuntimeError as error:
+            why = str(error).splitlines()[0]
+            raise ValueError(f"an index {self.kind!r} cannot grow with a gallery: {why}") from error
+
     def __len__(self) -> int:
         if self._waiting is not None:
             return len(self._waiting)

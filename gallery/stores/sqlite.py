@@ -46,6 +46,7 @@ class SqliteStore:
         except BaseException:
             self._db.close()
             raise
+        self._file = _file_of(path)
 
     @classmethod
     def create(
@@ -76,6 +77,11 @@ class SqliteStore:
     def commit(self) -> Iterator[None]:
         if not self._writable:
             raise GalleryError(f"{self.path.parent} was opened read-only; nothing was written")
+        if _file_of(self.path) != self._file:
+            # SQLite would go on writing into a file that no one can open again.
+            raise GalleryError(
+                f"{self.path} was deleted or replaced since it was opened; nothing was written: open it again"
+            )
         with self._used() as db:
             self._alone(db)
             db.execute("BEGIN IMMEDIATE")
@@ -340,3 +346,12 @@ def _blobs(rows: Any) -> Iterator[bytes]:
 
 def _json(metadata: dict[str, Any]) -> str:
     return json.dumps(metadata, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """What tells the file at `path` from another one there; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -73,8 +73,10 @@ def people(folder: Path, shell: Shell) -> str:
 def test_enroll_a_folder(folder: Path, shell: Shell) -> None:
     done = shell.json("enroll", "g", "people", "--encoder", "glyph")
     assert done == {"subjects": 3, "templates": 6, "created": 3, "refused": []}
-    assert shell("enroll", "g", "--id", "A", "a.png", "--metadata", "site=north", "shift=2") == 0
-    assert shell.said == "1 subjects (0 new): 1 templates enrolled\n"
+    assert (
+        shell("enroll", "g", "--id", "A", "a.png", "--metadata", "site=north", "--metadata", "shift=2") == 0
+    )
+    assert shell.said == "1 subject (0 new), 1 template enrolled\n"
     assert shell.json("list", "g") == [
         {"id": "A", "templates": 3, "metadata": {"site": "north", "shift": "2"}},
         {"id": "K", "templates": 2, "metadata": {}},
@@ -167,7 +169,7 @@ def test_export_import(shell: Shell, people: str) -> None:
     assert shell.json("export", "g", "all.h5") == {"file": "all.h5", "templates": 6}
     assert shell("export", "g", "all.h5") == 2
     assert shell("import", "g", "all.h5") == 0
-    assert shell.said == "3 subjects (0 new): 6 templates enrolled\n"
+    assert shell.said == "3 subjects (0 new), 6 templates enrolled\n"
 
 
 def test_dedupe(folder: Path, shell: Shell) -> None:
@@ -247,3 +249,51 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
     assert "exit codes" in done.stdout
+
+
+def test_a_failed_first_enrolment_leaves_no_gallery_behind(folder: Path, shell: Shell) -> None:
+    assert shell("enroll", "new", "--id", "x", "nofile.png") == 2
+    assert not (folder / "new").exists()
+    assert shell("enroll", "new", "--id", "x", "a.png", "--encoder", "photo") == 0
+    assert shell.json("info", "new")["encoder"] == "photo"
+
+
+def test_a_new_gallery_without_an_encoder_says_which_it_took(folder: Path, shell: Shell) -> None:
+    assert shell("enroll", "new", "people") == 0
+    assert "glyph" in shell.complained and "handwritten" in shell.complained
+    assert shell("enroll", "new", "people") == 0
+    assert shell.complained == ""
+
+
+def test_a_folder_called_like_a_shipped_encoder_is_not_recorded(folder: Path, shell: Shell) -> None:
+    (folder / "glyph").mkdir()
+    assert shell("enroll", "new", "people", "--encoder", "glyph") == 0
+    assert shell.json("info", "new")["encoder"] == "glyph"
+    assert shell("identify", "new", "a.png") == 0
+
+
+def test_a_report_never_replaces_a_picture(folder: Path, shell: Shell) -> None:
+    content = (folder / "a.png").read_bytes()
+    assert shell("dedupe", "people", "--report", "a.png") == 2
+    assert "never replaces" in shell.complained and (folder / "a.png").read_bytes() == content
+    assert shell("dedupe", "people", "--report", "nowhere/a.html") == 2
+
+
+def test_json_is_json_whatever_the_names(folder: Path, shell: Shell) -> None:
+    odd = bytes(folder / "people") + b"/\xff.png"
+    Path(odd.decode("utf-8", "surrogateescape")).write_bytes((folder / "people/A/1.png").read_bytes())
+    found = shell.json("dedupe", "people", "--threshold", "0")
+    paths = [one["path"] for group in found["groups"] for one in group["members"]]
+    paths += [group["keeper"] for group in found["groups"]]
+    assert any(path.encode("utf-8", "surrogateescape").endswith(b"\xff.png") for path in paths)
+
+
+def test_images_beside_the_subfolders_are_mentioned(folder: Path, shell: Shell) -> None:
+    draw("Z").save(folder / "people" / "loose.png")
+    assert shell("enroll", "new", "people", "--encoder", "glyph") == 0
+    assert "1 image beside the subfolders passed over, people/loose.png the first" in shell.complained
+
+
+def test_version(shell: Shell) -> None:
+    assert shell("--version") == 0
+    assert shell.said == f"siamese-gallery {gallery.__version__}\n"

@@ -63,7 +63,7 @@ def shape(found: Duplicates, root: Path) -> dict[str, list[tuple[str, float, boo
 def test_equal_files_and_near_ones_inside_on_and_outside_the_threshold(tmp_path: Path) -> None:
     plain(tmp_path / "a.png", 0, size=(20, 20))
     shutil.copy(tmp_path / "a.png", tmp_path / "z a copy.png")
-    plain(tmp_path / "sub/inside.PNG", 3, 3)
+    plain(tmp_path / "sub/in.PNG", 3, 3)
     plain(tmp_path / "sub/on.png", 3, 4)
     plain(tmp_path / "sub/outside.png", 4, 4)
     plain(tmp_path / "far.png", 200)
@@ -71,13 +71,13 @@ def test_equal_files_and_near_ones_inside_on_and_outside_the_threshold(tmp_path:
     assert shape(found, tmp_path) == {
         "a.png": [
             ("z a copy.png", 0.0, True),
-            ("sub/inside.PNG", float(np.float32(18**0.5)), False),
+            ("sub/in.PNG", float(np.float32(18**0.5)), False),
             ("sub/on.png", 5.0, False),
         ]
     }
     assert (found.scanned, found.threshold, found.unreadable, found.duplicates) == (6, 5.0, (), 3)
     assert shape(find_duplicates(tmp_path, Tint(), threshold=float(np.nextafter(5, 0))), tmp_path) == {
-        "a.png": [("z a copy.png", 0.0, True), ("sub/inside.PNG", float(np.float32(18**0.5)), False)],
+        "a.png": [("z a copy.png", 0.0, True), ("sub/in.PNG", float(np.float32(18**0.5)), False)],
         "sub/on.png": [("sub/outside.png", 1.0, False)],
     }
 

@@ -32,7 +32,7 @@ def test_what_enroll_says_and_keeps(people):
     assert (first.id, first.templates, first.created, first.revision) == ("alice", (1, 2), True, 1)
     again = people.enroll("alice", [CORNERS[2]], metadata={"badge": 8, "floor": 2})
     assert (again.templates, again.created, again.revision) == ((3,), False, 2)
-    assert str(again) == "alice (known): 1 templates enrolled"
+    assert str(again) == "alice (known), 1 template enrolled"
     assert people.metadata("alice") == {"badge": 8, "floor": 2}
     assert [int(one) for one in people.templates("alice")] == [1, 2, 3]
     assert (len(people), people.template_count, people.ids()) == (1, 3, ["alice"])
@@ -183,7 +183,7 @@ def test_an_encoder_of_ones_own(tmp_path):
             ("b", 1, "RuntimeError: this one is cursed"),
             ("b", 2, "its embedding is all zeros, which has no direction under the cosine metric"),
         ]
-        assert str(result) == "b (new): 2 templates enrolled, 2 items refused"
+        assert str(result) == "b (new), 2 templates enrolled, 2 items refused"
         many = people.enroll_many([("c", ["cursed"]), ("d", ["1 2 3 4", "cursed"])], on_error="skip")
         assert (many.subjects, many.templates, "c" in people) == (1, 1, False)
         assert [(one.id, one.index) for one in many.refused] == [("c", 0), ("d", 1)]

@@ -138,9 +138,35 @@ def damage_text(path: Path) -> None:
     path.write_text("not HDF5 at all")
 
 
+def damage_negative_subject(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["subject"][0] = -1
+
+
+def damage_float_subject(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        values = file["subject"][:]
+        del file["subject"]
+        file["subject"] = values + 0.5
+
+
+def damage_far_future(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["enrolled"][0] = 2**62
+
+
+def damage_metadata_nan(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["metadata"][0] = '{"a": NaN}'
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        damage_negative_subject,
+        damage_float_subject,
+        damage_far_future,
+        damage_metadata_nan,
         damage_truncate,
         damage_nan,
         damage_missing,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -215,3 +216,40 @@ def test_files_and_folders_are_private(tmp_path):
     }
     assert modes == {"g": 0o700, "index": 0o700}
     assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()} == {0o600}
+
+
+def test_a_gallery_that_was_made_anew_is_not_written_through_an_old_handle(tmp_path):
+    old = gallery.create(tmp_path / "g", gallery.Precomputed(4))
+    shutil.rmtree(tmp_path / "g")
+    with gallery.create(tmp_path / "g", gallery.Precomputed(4)) as new:
+        with pytest.raises(gallery.GalleryError, match="deleted or replaced"):
+            old.enroll("alice", np.eye(4))
+        assert len(new) == 0
+    old.close()
+
+
+def test_an_encoder_that_changes_after_the_opening_is_refused(tmp_path):
+    encoder = gallery.Precomputed(4)
+    with gallery.create(tmp_path / "g", encoder) as people:
+        people.enroll("alice", np.eye(4))
+        encoder.fingerprint = "another"
+        with pytest.raises(gallery.EncoderMismatchError, match="another"):
+            people.enroll("bob", np.eye(4))
+        with pytest.raises(gallery.EncoderMismatchError):
+            people.identify(np.eye(4)[0])
+        assert people.ids() == ["alice"]
+
+
+def test_one_bare_colour_image_is_not_a_list(tmp_path):
+    with (
+        gallery.create(tmp_path / "g", gallery.Precomputed(4)) as people,
+        pytest.raises(gallery.InvalidItemError, match="one colour image"),
+    ):
+        people.enroll("alice", np.zeros((60, 80, 3), np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["IDMap,Flat", "IDMap2,Flat", "nonsense"])
+def test_an_index_that_cannot_grow_is_refused_at_once(tmp_path, kind):
+    with pytest.raises(ValueError, match="index"):
+        gallery.create(tmp_path / "g", gallery.Precomputed(4), index=kind)
+    assert not (tmp_path / "g").exists()
