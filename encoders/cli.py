@@ -127,9 +127,10 @@ def run_train(arguments: argparse.Namespace) -> None:
     """encoders train DATA --output my.encoder"""
     from encoders import training
 
+    _check_page(arguments.plot)
     training.threads(arguments.threads)
     prepare = _preprocess(arguments.preprocess)
-    usual = {"ink": "ink", "vector": "noise"}.get(prepare.get("kind", ""), "affine")
+    usual = {"ink": "ink", "vector": "noise"}.get(str(prepare.get("kind")), "affine")
     history = training.train(
         arguments.data,
         output=arguments.output,
@@ -149,6 +150,15 @@ def run_train(arguments: argparse.Namespace) -> None:
     if arguments.plot:
         history.save_plot(arguments.plot)
     print(json.dumps(history.to_json(), indent=2) if arguments.json else history)
+
+
+def _check_page(plot: str | None) -> None:
+    """EncoderError for a page that could not be written once the training is done."""
+    if plot is None:
+        return
+    page = Path(plot)
+    if "\0" in plot or page.is_dir() or not page.parent.is_dir():
+        raise EncoderError(f"--plot {plot!r} cannot be written: it must be a file in a folder that is there")
 
 
 def _preprocess(text: str) -> dict[str, Any]:
@@ -195,6 +205,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
     from encoders import checkpoint, datasets, evidence, shipped, validation
 
+    validation.check_options(arguments.fmr, arguments.seed)
     encoder = checkpoint.load(shipped.find(arguments.encoder))
     data = datasets.prepared(datasets.load(Path(arguments.data)), encoder.preprocess)
     embeddings = encoder.encode_prepared(data.items)
@@ -206,7 +217,10 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     pairs = f"{found.mated:,} mated and {found.non_mated:,} non-mated pairs"
     print(f"{encoder.name}: {found.subjects} subjects, {pairs}")
     print(f"EER {found.eer:.2%}   one-shot error {found.one_shot_error:.2%}")
-    print(f"threshold {found.threshold:.4f}: FMR {found.fmr:.3%}, FNMR {found.fnmr:.2%}")
+    if found.threshold is None:
+        print("no threshold: too many non-mated pairs have distance 0")
+    else:
+        print(f"threshold {found.threshold:.4f}: FMR {found.fmr:.3%}, FNMR {found.fnmr:.2%}")
     if note:
         print(note)
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from encoders import preprocess as preprocessing
 from encoders import towers
+from encoders.errors import EncoderError
 from encoders.spec import Spec
 
 
@@ -28,9 +29,21 @@ class SiameseNetwork(nn.Module):
 
 
 def best_device(wanted: str | None = None) -> torch.device:
-    """The device asked for, or CUDA, or Apple's MPS, or the CPU."""
+    """The device asked for, or CUDA, or Apple's MPS, or the CPU. EncoderError for one that is not there."""
     if wanted is not None:
-        return torch.device(wanted)
+        return _present(wanted)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _present(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        if device.type != "meta":  # a device of shapes without numbers
+            torch.zeros(1, device=device).cpu()
+            return device
+        said = "it holds no numbers"
+    except Exception as exc:  # each backend has its own way to say that it is absent
+        said = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+    raise EncoderError(f"device {name!r} cannot be used ({said[:120]}): cpu, cuda, mps, or leave it out")

@@ -103,9 +103,10 @@ KINDS: dict[str, type[Any]] = {k.kind: k for k in (InkPreprocess, RgbPreprocess,
 def build(settings: dict[str, Any]) -> Preprocess:
     """The preprocessing that `settings` describe, e.g. {"kind": "ink", "size": 48}."""
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    kind = fields.pop("kind", None)
+    fields.pop("kind", None)
+    kind = settings.get("kind")
     fields.pop("revision", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise EncoderError(f"no preprocessing is called {kind!r}; there are {', '.join(sorted(KINDS))}")
     try:
         return KINDS[kind](**fields)  # type: ignore[no-any-return]
@@ -117,7 +118,12 @@ def fitted(settings: dict[str, Any], items: Any) -> dict[str, Any]:
     """The settings as they are; {"kind": "vector"} alone takes length, mean and deviation from `items`."""
     if settings != {"kind": "vector"}:
         return settings
-    vectors = np.asarray(items, dtype=np.float64)
+    try:
+        vectors = np.asarray(items, dtype=np.float64)
+    except (TypeError, ValueError) as exc:
+        raise EncoderError(
+            "preprocess vector needs numbers: an .npz with `vectors`; for a folder of images take ink or rgb"
+        ) from exc
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise EncoderError(
             f"vectors are needed, finite and of one length, not an array of shape {vectors.shape}"

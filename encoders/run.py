@@ -50,7 +50,7 @@ class Run:
         if saved is not None:
             derived = minutes is not None or epochs is not None
             self._refuse_another_run(saved[1], free={"steps"} if derived else set())
-            self.settings = Settings(**saved[1]["settings"])
+            self.settings = self._saved_settings(saved[1])
         elif epochs is not None:
             batch = self.settings.subjects * self.settings.items
             self.settings = replace(self.settings, steps=max(1, round(epochs * len(self.data) / batch)))
@@ -62,6 +62,12 @@ class Run:
         if saved is not None:
             self._restore(*saved)
 
+    def _saved_settings(self, record: dict[str, Any]) -> Settings:
+        try:
+            return Settings(**record["settings"])
+        except TypeError as exc:
+            raise state.damaged(self.folder, exc) from exc
+
     def _refuse_another_run(self, record: dict[str, Any], free: set[str]) -> None:
         if record["data"] != self.digest:
             raise TrainingError(f"cannot resume {self.folder}: it was begun on other data")
@@ -72,9 +78,16 @@ class Run:
             raise TrainingError(f"cannot resume {self.folder} with other settings: {told}")
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        self.trainer.restore(tensors, record)
+        try:
+            self.trainer.restore(tensors, record)
+            self.history = History(**record["history"])
+            self.recent = [float(loss) for loss in record["recent"]]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as exc:
+            raise state.damaged(self.folder, exc) from exc
         self.best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
-        self.history, self.recent = History(**record["history"]), list(record["recent"])
+        whole = {k: v.shape for k, v in self.trainer.average.state_dict().items()}
+        if self.best and {k: v.shape for k, v in self.best.items()} != whole:
+            raise state.damaged(self.folder, "its best weights are not whole")
 
     def go(self, progress: bool) -> History:
         """Runs to the last step, then writes the checkpoint and removes the saved state."""
@@ -163,7 +176,9 @@ class Run:
 
     def _conclude(self, found: Validation) -> None:
         """Recommends a threshold where there are comparisons enough for its FMR; else a note says why not."""
-        self.history.note = evidence.no_threshold(self.settings.fmr, found.non_mated)
+        zero = "no threshold recommended: too many non-mated comparisons of held-out subjects have distance 0"
+        few = evidence.no_threshold(self.settings.fmr, found.non_mated)
+        self.history.note = few or (zero if found.threshold is None else "")
         if not self.history.note:
             self.history.threshold, self.history.threshold_fmr = found.threshold, self.settings.fmr
         self.history.evidence = {k: getattr(found, k) for k in ("subjects", "mated", "non_mated")}

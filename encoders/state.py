@@ -41,10 +41,31 @@ def read(folder: Path) -> tuple[Flat, dict[str, Any]]:
     if not path.is_file():
         raise TrainingError(f"nothing to resume: {path} does not exist")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _whole(json.loads(path.read_text(encoding="utf-8")))
         return load_file(folder / Path(record["tensors"]).name), record
-    except (ValueError, KeyError, OSError, SafetensorError) as exc:
-        raise TrainingError(f"the state in {folder} is damaged ({exc}): delete it to start anew") from exc
+    except (ValueError, OSError, RecursionError, SafetensorError) as exc:
+        raise damaged(folder, exc) from exc
+
+
+_PARTS: dict[str, type] = {"settings": dict, "data": str, "history": dict, "recent": list, "step": int}
+_PARTS |= {"numpy": dict, "tensors": str}
+
+
+def _whole(record: Any) -> dict[str, Any]:
+    """The record, or ValueError naming the parts that are missing or of another type."""
+    if not isinstance(record, dict):
+        raise ValueError(f"state.json holds {type(record).__name__}, not an object")
+    bad = [name for name, kind in _PARTS.items() if type(record.get(name)) is not kind]
+    if bad:
+        raise ValueError(f"state.json lacks {', '.join(bad)}, or has them in another type")
+    return record
+
+
+def damaged(folder: Path, why: object) -> TrainingError:
+    """The error for a state that cannot be taken up."""
+    said = f"{type(why).__name__}: {why}" if isinstance(why, KeyError | TypeError) else why
+    said = " ".join(str(said).split())
+    return TrainingError(f"the state in {folder} is damaged ({said}): delete it to start anew")
 
 
 def step_in(folder: Path) -> int | str | None:

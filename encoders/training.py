@@ -13,6 +13,7 @@ from encoders import checkpoint, datasets, preprocess, record, state
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
+from encoders.network import best_device
 from encoders.run import Run
 from encoders.settings import Settings
 
@@ -42,6 +43,8 @@ def train(
     and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.
     """
     chosen = _settings(settings)
+    _check_length(minutes, epochs)
+    best_device(device)
     checkpoint.refuse_foreign(Path(output))
     refuse_to_lose(Path(output), resume, overwrite)
     raw = data if isinstance(data, LabelledSet) else datasets.load(data)
@@ -88,7 +91,15 @@ def _settings(given: dict[str, Any]) -> Settings:
         ) from exc
 
 
+def _check_length(minutes: float | None, epochs: float | None) -> None:
+    for name, value in (("minutes", minutes), ("epochs", epochs)):
+        if value is not None and not 0.0 < value <= 1e7:  # false for NaN too
+            raise TrainingError(f"{name} is {value:g}: it must be more than 0, and at most 10,000,000")
+
+
 def threads(count: int | None) -> None:
-    """Uses `count` CPU threads from here on (all of them when None)."""
+    """Uses `count` CPU threads from here on (all of them when None). TrainingError for fewer than one."""
     if count is not None:
+        if not 1 <= count <= 4096:
+            raise TrainingError(f"threads is {count}: it must lie between 1 and 4096")
         torch.set_num_threads(count)

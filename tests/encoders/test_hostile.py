@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from encoders import datasets, evaluation, validation
+from encoders import cli, datasets, evaluation, preprocess, validation
 from encoders.datasets import LabelledSet, from_arrays
 from encoders.errors import DatasetError, EncoderError
+from encoders.settings import Settings
 from tests.encoders.shapes import labelled
 
 
@@ -79,3 +82,99 @@ def test_labels_that_are_no_row(labels: np.ndarray, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", vectors=np.zeros((6, 4)), labels=labels)
     with pytest.raises(DatasetError, match="labels are one number or name an item"):
         datasets.load(tmp_path / "x.npz")
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Path:
+    held = mostly_single(0, 8)
+    np.savez(tmp_path / "v.npz", vectors=held.items, labels=held.labels)
+    return tmp_path / "v.npz"
+
+
+DENSE = ["--tower", "dense", "--preprocess", "vector", "--dim", "4", "--subjects", "3", "--items", "2"]
+MISTAKES = [
+    *[(["--minutes", v], f"minutes is {v}") for v in ("nan", "inf", "0", "-1")],
+    *[(["--epochs", v], f"epochs is {v}") for v in ("nan", "inf", "0", "-3")],
+    *[(["--threads", v], f"threads is {v}") for v in ("0", "-1")],
+    *[(["--device", v], f"device '{v}' cannot be used") for v in ("foo", "tpu", "meta", "cpu:x", "")],
+    (["--preprocess", '{"kind":[]}'], "no preprocessing is called []"),
+    (["--preprocess", '{"kind":{}}'], "no preprocessing is called {}"),
+    (["--plot", "/nonexistent/x.html"], "--plot '/nonexistent/x.html' cannot be written"),
+    (["--plot", "/"], "--plot '/' cannot be written"),
+    (["--output", "a\0b"], "cannot be the name"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), MISTAKES)
+def test_train_refuses_before_training(
+    options: list[str], words: str, vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "o.encoder"
+    assert cli.main(["train", str(vectors), "--output", str(place), *DENSE, *options]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and words in told.err and told.err.count("\n") <= 2 and not place.exists()
+
+
+def test_train_on_mostly_single_items(tmp_path: Path) -> None:
+    held = mostly_single()
+    np.savez(tmp_path / "v.npz", vectors=held.items, labels=held.labels)
+    place = tmp_path / "o.encoder"
+    train = ["train", str(tmp_path / "v.npz"), "--output", str(place), *DENSE, "--steps", "5", "--json"]
+    assert cli.main(train) == 0
+    history = json.loads((place / "history.json").read_text())
+    assert history["evidence"] == {"subjects": 2, "mated": 6, "non_mated": 9}
+
+
+def test_vectors_from_a_folder_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert cli.main(["train", str(tmp_path), "--output", str(tmp_path / "o"), *DENSE]) == 2
+    assert "for a folder of images take ink or rgb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--fmr", "nan"], ["--fmr", "0"], ["--fmr", "2"], ["--seed", "-1"]])
+def test_evaluate_refuses(options: list[str], vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", "glyph", str(vectors), *options]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and f"{options[0][2:]} is {options[1]}" in told.err and told.err.count("\n") == 1
+
+
+def _interrupted(vectors: Path, tmp_path: Path) -> tuple[list[str], Path]:
+    """The command that resumes a run, and the state.json that it was stopped with."""
+    from encoders.run import Run
+
+    chosen = Settings(
+        tower="dense",
+        preprocess=preprocess.fitted({"kind": "vector"}, datasets.load(vectors).items),
+        dim=4,
+        subjects=3,
+        items=2,
+        steps=5,
+        augment="noise",
+    )
+    data = datasets.prepared(datasets.load(vectors), preprocess.build(chosen.preprocess))
+    run = Run(data, chosen, tmp_path / "o.encoder", None, "cpu")
+    run.choose_steps(None, None, False)
+    run.trainer.step()
+    run.save_state()
+    train = ["train", str(vectors), "--output", str(tmp_path / "o.encoder"), *DENSE, "--steps", "5"]
+    return [*train, "--resume", "--device", "cpu"], tmp_path / "o.encoder.state" / "state.json"
+
+
+def test_a_damaged_state_is_told_in_words(
+    vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, path = _interrupted(vectors, tmp_path)
+    whole = json.loads(path.read_text())
+    broken: list[Any] = [[], None, 3, "x", {}]
+    broken += [{k: v for k, v in whole.items() if k != name} for name in whole]
+    broken += [whole | {name: {"wings": 2}} for name in ("numpy", "history", "tensors")]
+    broken += [whole | {"settings": whole["settings"] | {"wings": 2}}, whole | {"recent": ["x", None]}]
+    for record in broken:
+        path.write_text(json.dumps(record))
+        assert cli.main(command) == 2, record
+        told = capsys.readouterr().err
+        assert "is damaged" in told and told.count("\n") <= 2, (record, told)
+    path.write_text(json.dumps(whole))
+    assert cli.main(command) == 0
