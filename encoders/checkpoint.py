@@ -100,6 +100,7 @@ def _network(spec: Spec, weights: dict[str, Tensor]) -> SiameseNetwork:
         ):  # fresh random weights must not move the caller's random state
             network = SiameseNetwork(spec)
         network.load_state_dict(weights)
-    except (RuntimeError, EncoderError) as exc:
-        raise CheckpointError(f"the weights do not fit the tower that {RECORD} describes: {exc}") from exc
+    except (RuntimeError, EncoderError, TypeError, ValueError, ArithmeticError, MemoryError) as exc:
+        said = str(exc)[:1000]
+        raise CheckpointError(f"the weights do not fit the tower that {RECORD} describes: {said}") from exc
     return network

@@ -5,7 +5,8 @@ with a plain reason; no error of Pillow or of the operating system passes this f
 
 What is done on the way, so that the same picture reads the same however it is stored: EXIF orientation is
 applied, transparency is composited over white, palettes are resolved, 16-bit values are scaled (v / 257, not
-clipped), of an animation the first frame is taken, CMYK becomes RGB. ICC profiles are not applied.
+clipped) unless all are 0..255, which are 8-bit values stored wide, of an animation the first frame is taken,
+CMYK becomes RGB. ICC profiles are not applied.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def read_image(
     """One item as an 8-bit PIL image of `mode` ("RGB" or "L"), upright, opaque and independent of the file.
 
     item: path (str or Path), the bytes of an image file, PIL image (the frame it stands at), or array: HxW,
-    HxWx1, HxWx3 or HxWx4 of bool (True is white), uint8, uint16 (0..65535) or float in [0, 1].
+    HxWx1, HxWx3 or HxWx4 of bool (True is white), uint8, other integers (0..255, else 0..65535) or
+    float in [0, 1].
     max_pixels: checked against the header before anything is decoded. at_least: a JPEG may be decoded at a
     half, quarter or eighth of its size, much faster, as long as no side gets shorter than this. Raises
     ImageError, and TypeError for an item of another type.
@@ -227,14 +229,17 @@ def _flattened(image: Image.Image, mode: Mode) -> Image.Image:
 def _narrowed(image: Image.Image) -> Image.Image:
     """16-bit greys scaled to 8 bits; "I" and "F" too where their values are in a range that is known."""
     values = np.asarray(image)
-    return _from_array(values.astype(np.float64) if image.mode == "F" else _as_uint16(values))
+    return _from_array(values.astype(np.float64) if image.mode == "F" else values)
 
 
-def _as_uint16(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+def _from_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Wide integers as 8 bits: 0..255 as they are, for scaled they would be black; else as 16-bit values."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ImageError(f"its integer values run from {low} to {high}; 0..65535 can be read")
-    return values.astype(np.uint16)
+    if high <= 255:
+        return values.astype(np.uint8)
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _from_array(array: npt.NDArray[Any], max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -251,10 +256,10 @@ def _as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return array
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if array.dtype.kind in "iu":
+        return _from_integers(array)
     if array.dtype.kind != "f":
-        raise ImageError(f"an array of {array.dtype} has no known range; bool, uint8, uint16 and float have")
+        raise ImageError(f"an array of {array.dtype} has no known range; bool, integers and float have")
     low, high = float(array.min()), float(array.max())
     if not (low >= 0.0 and high <= 1.0):  # false for NaN too
         raise ImageError(f"its float values run from {low:g} to {high:g}; floats in [0, 1] can be read")

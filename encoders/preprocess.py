@@ -18,10 +18,13 @@ from encoders.ink import ink_square
 
 Array = NDArray[np.float32]
 REVISION = 1
+LONGEST = 65_536  # the most numbers along one side of an array; one of a billion would only fill the memory
 
 
 class Preprocess(Protocol):
     """What a checkpoint rebuilds: called on an item, of the shape it tells; ValueError on a bad item."""
+
+    kind: ClassVar[str]
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -109,9 +112,21 @@ def build(settings: dict[str, Any]) -> Preprocess:
     if not isinstance(kind, str) or kind not in KINDS:
         raise EncoderError(f"no preprocessing is called {kind!r}; there are {', '.join(sorted(KINDS))}")
     try:
-        return KINDS[kind](**fields)  # type: ignore[no-any-return]
-    except TypeError as exc:
-        raise EncoderError(f"preprocessing {kind!r} does not take {fields}: {exc}") from exc
+        return _checked(KINDS[kind](**fields))
+    except (TypeError, ValueError) as exc:
+        raise EncoderError(f"preprocessing {kind!r} does not take {str(fields)[:200]}: {exc}") from exc
+
+
+def _checked(made: Any) -> Preprocess:
+    """The same, or ValueError for a size that no array can have or a scale that gives no numbers."""
+    if not all(type(side) is int and 1 <= side <= LONGEST for side in made.shape):
+        raise ValueError(f"sizes are whole numbers from 1 to {LONGEST:,}, not {made.shape}")
+    for name, low in (("mean", -np.inf), ("std", 0.0), ("margin", -1e-12)):
+        values = np.asarray(getattr(made, name, 1.0), dtype=np.float64)
+        if not (np.isfinite(values).all() and (values > low).all()):
+            raise ValueError(f"{name} must be finite" + (" and more than 0" if name == "std" else ""))
+        np.broadcast_to(values, made.shape[:1])
+    return made  # type: ignore[no-any-return]
 
 
 def fitted(settings: dict[str, Any], items: Any) -> dict[str, Any]:

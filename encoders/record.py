@@ -27,7 +27,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is not a checkpoint: it has no {RECORD}")
     try:
         record: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise CheckpointError(f"{path} is damaged: {exc}") from exc
     try:
         return from_json(record).to_json()

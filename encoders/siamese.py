@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -52,6 +52,8 @@ class SiameseEncoder:
         """
         if isinstance(items, str | bytes | os.PathLike) or not isinstance(items, Iterable):
             raise TypeError(f"encode takes a list of items, not one {type(items).__name__}: encode([item])")
+        if self.preprocess.kind != "vector" and _one_picture(items):
+            raise TypeError(f"this is one image array of shape {items.shape}: wrap it in a list")
         chunks = [self._embed(chunk) for chunk in _chunks(self._prepared(items))]
         return np.concatenate(chunks) if chunks else np.empty((0, self.dim), dtype=np.float32)
 
@@ -70,6 +72,7 @@ class SiameseEncoder:
     def _embed(self, arrays: list[Array]) -> Array:
         batch = np.zeros((CHUNK, *self.preprocess.shape), dtype=np.float32)
         batch[: len(arrays)] = arrays
+        self.network.eval()  # whoever put it into train mode: batch norm must not look at the batch
         with torch.inference_mode(), _exact(self.device):
             embedded = self.network(torch.from_numpy(batch).to(self.device))
         result: Array = embedded[: len(arrays)].float().cpu().numpy()
@@ -79,6 +82,13 @@ class SiameseEncoder:
         return (
             f"SiameseEncoder({self.name!r}, dim={self.dim}, metric={self.metric!r}, {self.fingerprint[:12]})"
         )
+
+
+def _one_picture(items: Any) -> TypeGuard[NDArray[Any]]:
+    """Whether `items` is one array (H, W) or (H, W, 1 | 3 | 4), and no stack (n, H, W) or (n, H, W, c)."""
+    if not isinstance(items, np.ndarray) or items.dtype == object:
+        return False
+    return items.ndim == 2 or (items.ndim == 3 and items.shape[2] in (1, 3, 4))
 
 
 def _exact(device: torch.device) -> AbstractContextManager[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import CheckpointError
+from encoders.preprocess import REVISION
 
 FORMAT = 1
 METRICS = ("cosine", "euclidean")
+MOST_NUMBERS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,17 @@ class Spec:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, kind in _TYPES.items():
+            if type(value := getattr(self, name)) is not kind:
+                raise CheckpointError(f"{name} is {_short(value)}: it must be of type {kind.__name__}")
         if self.metric not in METRICS:
-            raise CheckpointError(f"metric {self.metric!r} is neither of {METRICS}")
-        if self.dim < 1:
-            raise CheckpointError(f"an embedding of {self.dim} numbers is none")
+            raise CheckpointError(f"metric {_short(self.metric)} is neither of {METRICS}")
+        if not 1 <= self.dim <= MOST_NUMBERS:
+            raise CheckpointError(f"dim is {self.dim}: an embedding has 1 to {MOST_NUMBERS:,} numbers")
+        if not isinstance(self.preprocess.get("kind"), str):
+            raise CheckpointError(f"preprocess is {_short(self.preprocess)}: it has no kind in words")
+        for name in ("threshold", "threshold_fmr"):
+            _check_distance(name, getattr(self, name))
 
     def to_json(self) -> dict[str, Any]:
         """The record as `encoder.json` holds it, with the format version first."""
@@ -52,22 +62,48 @@ class Spec:
         return {"format": FORMAT} | {name: getattr(self, name) for name in names}
 
 
+_TYPES = {"name": str, "tower": str, "tower_args": dict, "preprocess": dict, "dim": int, "metric": str}
+_TYPES |= {"versions": dict, "facts": dict}
+
+
+def _check_revision(revision: Any) -> None:
+    if type(revision) is not int or not 1 <= revision <= REVISION:
+        raise CheckpointError(
+            f"preprocess has revision {_short(revision)}, this version knows 1 to {REVISION}: "
+            "upgrade siamese-gallery"
+        )
+
+
+def _check_distance(name: str, value: Any) -> None:
+    if value is not None and (type(value) not in (int, float) or not 0.0 <= value < math.inf):
+        raise CheckpointError(f"{name} is {_short(value)}: it must be absent or a number of 0 or more")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
 def from_json(record: Any) -> Spec:
     """The record again. CheckpointError names the missing, unknown or newer part."""
-    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+    if not isinstance(record, dict) or type(record.get("format")) is not int:
         raise CheckpointError("encoder.json is not the record of an encoder: it has no format number")
     if record["format"] > FORMAT:
         raise CheckpointError(
             f"encoder.json has format {record['format']}, this version reads up to {FORMAT}: "
             "upgrade siamese-gallery"
         )
+    if record["format"] < 1:
+        raise CheckpointError(f"encoder.json has format {record['format']}: formats begin at 1")
     fields = {k: v for k, v in record.items() if k != "format"}
     try:
-        return Spec(**fields)
+        spec = Spec(**fields)
     except TypeError as exc:
         raise CheckpointError(
             f"encoder.json is not whole: {str(exc).removeprefix('Spec.__init__() ')}"
         ) from exc
+    _check_revision(spec.preprocess.get("revision", 1))
+    return spec
 
 
 def fingerprint(spec: Spec, weights: Mapping[str, NDArray[np.generic]]) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders import cli, datasets, evaluation, preprocess, validation
+from encoders import checkpoint, cli, datasets, evaluation, preprocess, validation
 from encoders.datasets import LabelledSet, from_arrays
-from encoders.errors import DatasetError, EncoderError
+from encoders.errors import CheckpointError, DatasetError, EncoderError
 from encoders.settings import Settings
+from tests.encoders import made
 from tests.encoders.shapes import labelled
 
 
@@ -178,3 +179,53 @@ def test_a_damaged_state_is_told_in_words(
         assert "is damaged" in told and told.count("\n") <= 2, (record, told)
     path.write_text(json.dumps(whole))
     assert cli.main(command) == 0
+
+
+WRONG = [
+    *[("dim", v) for v in ("8", 8.0, True, None, 0, -3, 10**9)],
+    *[("tower", v) for v in (None, 3, [], {})],
+    *[("tower_args", v) for v in (None, [], "x", {"widths": "ab"}, {"widths": [-1, 2]})],
+    *[("preprocess", v) for v in (None, [], "ink", {}, {"kind": []}, {"kind": {}}, {"kind": "smell"})],
+    *[("preprocess", {"kind": "ink", "size": v}) for v in ("24", None, -1, 0, 1e9)],
+    *[("preprocess", {"kind": "ink", "size": 24, "revision": v}) for v in (0, 99, "1", None)],
+    *[("preprocess", {"kind": "rgb", "size": 24, "std": v}) for v in ([0, 1, 1], "x", [1, 1], [None])],
+    ("preprocess", {"kind": "ink", "size": 24, "margin": float("nan")}),
+    *[("name", v) for v in (None, 3, [])],
+    *[("metric", v) for v in (None, [], {}, "manhattan")],
+    *[("threshold", v) for v in ("0.2", -0.1, float("nan"), float("inf"), True, [])],
+    *[("format", v) for v in (0, -1, True, 1.0, "1", None, 2)],
+    *[("versions", None), ("facts", 3), ("threshold_fmr", "x")],
+]
+
+
+@pytest.mark.parametrize(("part", "value"), WRONG)
+def test_a_hostile_record_is_a_checkpoint_error(part: str, value: Any, tmp_path: Path) -> None:
+    place = checkpoint.save(made.encoder(), tmp_path / "made.encoder")
+    record = json.loads((place / "encoder.json").read_text())
+    (place / "encoder.json").write_text(json.dumps(record | {part: value}))
+    with pytest.raises(CheckpointError):
+        checkpoint.load(place, device="cpu")
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    place = checkpoint.save(made.encoder(), tmp_path / "made.encoder")
+    with pytest.raises(EncoderError, match="device 'tpu' cannot be used"):
+        checkpoint.load(place, device="tpu")
+
+
+def test_a_network_left_in_train_mode_embeds_the_same() -> None:
+    encoder, items = made.encoder(), labelled(3, 2).items
+    before = encoder.encode(items)
+    encoder.network.tower.train()
+    assert np.array_equal(encoder.encode(items), before)
+    encoder.network.train()
+    assert np.array_equal(encoder.encode(items[:1]), before[:1])
+
+
+def test_one_bare_image_array_is_not_taken_for_a_list() -> None:
+    encoder, items = made.encoder(), labelled(2, 2).items
+    for one in (items[0], items[0][:, :, None], np.stack([items[0]] * 3, 2), np.stack([items[0]] * 4, 2)):
+        with pytest.raises(TypeError, match=r"one image array of shape .* wrap it in a list"):
+            encoder.encode(one)
+    colours = np.stack([items] * 3, 3)
+    assert encoder.encode(items).shape == encoder.encode(colours).shape == (4, 8)

@@ -101,6 +101,21 @@ def test_16_bit_values_are_scaled_not_clipped(kind: str, value: int, expected: i
     assert grey(array) == [[expected] * 3] * 2
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, ">u2", "<u2", ">i4", np.uint32])
+def test_integers_of_any_width_read_as_bytes_where_they_are(dtype: Any) -> None:
+    ramp = RAMP // 2
+    assert grey(ramp.astype(dtype)) == ramp.tolist()
+    if np.dtype(dtype).itemsize > 1:
+        assert grey((ramp.astype(np.int64) * 257).astype(dtype)) == ramp.tolist()
+
+
+def test_a_wide_picture_of_small_values_is_not_black() -> None:
+    for item in (RAMP.astype(np.int32), RAMP.astype(np.uint16)):
+        image = Image.fromarray(item)
+        assert image.mode in ("I", "I;16")
+        assert grey(image) == grey(stored(image, "TIFF")) == RAMP.tolist()
+
+
 def test_modes_without_a_known_range_say_their_range() -> None:
     with pytest.raises(ImageError, match=r"run from 0 to 70000; 0\.\.65535"):
         read_image(Image.fromarray(np.array([[0, 70000]], np.int32)))
@@ -151,7 +166,9 @@ def test_arrays_by_type() -> None:
         (np.zeros((3, 8, 8), np.uint8), r"shape \(3, 8, 8\) is no image"),
         (np.zeros(9, np.uint8), r"shape \(9,\) is no image"),
         (np.zeros((0, 4), np.uint8), "no pixels"),
-        (np.zeros((4, 4), np.int64), "int64 has no known range"),
+        (np.zeros((4, 4), np.complex64), "complex64 has no known range"),
+        (np.full((4, 4), -1, np.int64), r"run from -1 to -1; 0\.\.65535"),
+        (np.full((4, 4), 70000, np.int64), r"run from 70000 to 70000; 0\.\.65535"),
         (np.full((2, 2), np.nan), "run from nan to nan"),
         (np.array([[0.0, 16.0]]), "run from 0 to 16"),
         (np.array([[-0.5, 1.0]]), "run from -0.5 to 1"),
