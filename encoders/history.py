@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.evidence import percent
+from encoders.history_page import page
 
 
 @dataclass(slots=True)
@@ -39,10 +40,8 @@ class History:
 
     def save_plot(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page with the loss and the validation error rates over steps."""
-        from encoders.history_page import page
-
         place = Path(path)
-        place.write_text(page(self), encoding="utf-8")
+        place.write_text(page(str(self), self.losses, self.validations, self.settings), encoding="utf-8")
         return place
 
     def __str__(self) -> str:

@@ -6,8 +6,6 @@ import html
 import json
 from typing import Any
 
-from encoders.history import History
-
 Point = tuple[float, float]
 WIDTH, HEIGHT, EDGE = 640, 210, 46
 TOP, BOTTOM, RIGHT = 28, HEIGHT - 24, WIDTH - 20
@@ -19,18 +17,20 @@ STYLE = (
 )
 
 
-def page(history: History) -> str:
-    """The HTML page, as text; it refers to nothing outside itself."""
-    loss = {"loss": [(r["step"], r["loss"]) for r in history.losses]}
+def page(
+    words: str, losses: list[dict[str, Any]], validations: list[dict[str, Any]], settings: dict[str, Any]
+) -> str:
+    """The HTML page, as text, of the parts of a `History`; it refers to nothing outside itself."""
+    loss = {"loss": [(r["step"], r["loss"]) for r in losses]}
     rates = {
-        "EER": [(r["step"], 100 * r["eer"]) for r in history.validations],
-        "one-shot error": [(r["step"], 100 * r["one_shot_error"]) for r in history.validations],
+        "EER": [(r["step"], 100 * r["eer"]) for r in validations],
+        "one-shot error": [(r["step"], 100 * r["one_shot_error"]) for r in validations],
     }
-    told = html.escape(str(history)).replace("\n", "<br>")
+    told = html.escape(words).replace("\n", "<br>")
     charts = chart("training", loss) + chart("validation, %", rates)
     return (
         f"<!doctype html><meta charset='utf-8'><title>Training history</title><style>{STYLE}</style>"
-        f"<h1>Training history</h1><p>{told}</p>{charts}{table(history.settings)}\n"
+        f"<h1>Training history</h1><p>{told}</p>{charts}{table(settings)}\n"
     )
 
 
