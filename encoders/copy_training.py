@@ -17,7 +17,7 @@ from encoders.copies import CopyMaker, nt_xent
 from encoders.errors import TrainingError
 from encoders.network import SiameseNetwork
 from encoders.spec import Spec
-from encoders.trainer import learning_rate
+from encoders.trainer import learning_rate, update_average
 
 Ints = NDArray[np.int64]
 
@@ -111,7 +111,7 @@ class CopyTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self.done += 1
-        self._update_average()
+        update_average(self.average, self.network, self.settings.ema, self.done)
         return value
 
     def _scaled(self, views: Tensor) -> Tensor:
@@ -136,14 +136,3 @@ class CopyTrainer:
         blocks = torch.split(rows, chunk)
         near = [(block @ rows.t()).topk(count + 1).indices[:, 1:] for block in blocks]
         return torch.cat(near).numpy()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """An exponential average of the weights, of shorter memory at the start."""
-        keep = min(self.settings.ema, (1 + self.done) / (10 + self.done))
-        new = self.network.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(new[name], 1.0 - keep)
-            else:
-                value.copy_(new[name])

@@ -93,19 +93,8 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         self.done += 1
-        self._update_average()
+        update_average(self.average, self.network, self.settings.ema, self.done)
         return value
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Early on a shorter memory, so that the random start is soon forgotten."""
-        keep = min(self.settings.ema, (1 + self.done) / (10 + self.done))
-        new = self.network.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(new[name], 1.0 - keep)
-            else:
-                value.copy_(new[name])
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the run's state, by name."""
@@ -152,3 +141,18 @@ def _recipe(name: str) -> Any:
     if name not in RECIPES:
         raise TrainingError(f"no augmentation is called {name!r}; there are {', '.join(sorted(RECIPES))}")
     return RECIPES[name]
+
+
+@torch.no_grad()
+def update_average(average: SiameseNetwork, network: SiameseNetwork, ema: float, done: int) -> None:
+    """Moves the averaged weights towards the network's, after `done` steps; `ema` is the decay per step.
+
+    Early on the memory is shorter, so that the random start is soon forgotten.
+    """
+    keep = min(ema, (1 + done) / (10 + done))
+    new = network.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(new[name], 1.0 - keep)
+        else:
+            value.copy_(new[name])
