@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from benchmarks import data_sets
 
 SIDE = 105
 
@@ -25,9 +26,8 @@ class Characters:
 
 
 def folder() -> Path:
-    """Where the data sets are: $GALLERY_DATA, or the folder beside the checkout."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return Path(os.environ.get("GALLERY_DATA", beside)) / "omniglot"
+    """Where the data sets are."""
+    return data_sets.folder("omniglot")
 
 
 def characters(half: str) -> Characters:

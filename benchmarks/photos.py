@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+
+from benchmarks import data_sets
 
 FREE = ("grocery_train_192.zip", "clothing_192.zip")  # may be trained on and shipped: MIT and CC0
 POOL = "imagenet_sample_320.zip"  # only ever measured on
@@ -17,9 +18,8 @@ Change = Callable[[Image.Image], Image.Image]
 
 
 def folder() -> Path:
-    """Where the photographs are: $GALLERY_DATA, or the folder beside the checkout."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return Path(os.environ.get("GALLERY_DATA", beside)) / "photos"
+    """Where the photographs are."""
+    return data_sets.folder("photos")
 
 
 def stored(name: str) -> list[tuple[str, bytes]]:
