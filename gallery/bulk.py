@@ -74,6 +74,8 @@ class Spool:
         self._subjects: list[_Subject] = []
         self._waiting: list[tuple[_Subject, int, Any]] = []
         self._done = 0
+        self.first: Any = None
+        """The first item that could be used."""
         self.refused: list[Refusal] = []
 
     def take(self, id: str, items: Any, metadata: Mapping[str, Any] | None = None) -> None:
@@ -105,6 +107,8 @@ class Spool:
             self._refuse(Refusal(subject.id, index, bad[position]), subject.items)
         for position, (subject, _, item) in enumerate(waiting):
             if position not in bad:
+                if self._done == 0 and self.first is None:
+                    self.first = item
                 subject.sources.append(source_of(item))
         try:
             self._file.write(rows.tobytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,8 +20,10 @@ class Encoder(Protocol):
     fingerprint  changes whenever the same item could embed differently (weights, preprocessing, versions)
     encode       items -> (n, dim) float32
 
-    Two more are used where an encoder has them: `name` (str) and `threshold` (float or None), the distance it
-    recommends for a gallery that was never calibrated.
+    More is used where an encoder has it: `name` (str); `threshold` (float or None), the distance it
+    recommends for a gallery that was never calibrated; `provenance` ({str: str}: hashes of its parts,
+    versions), by which a mismatch is explained; `canary`, an item that is embedded whenever a gallery is
+    opened (None: nothing needs checking; without the attribute an item is made up, see `gallery.canary`).
     """
 
     dim: int
@@ -47,6 +49,8 @@ class Precomputed:
         self.metric = metric
         self.name = name
         self.threshold = threshold
+        # It computes nothing that could come out otherwise.
+        self.canary = None
         # Nothing else is known of the vectors' origin.
         self.fingerprint = f"precomputed/{name}/{dim}/{metric}"
         check_encoder(self)
@@ -61,6 +65,11 @@ class Precomputed:
 def encoder_name(encoder: Encoder) -> str:
     """The encoder's own name, or its class."""
     return str(getattr(encoder, "name", None) or type(encoder).__name__)
+
+
+def provenance_of(encoder: Encoder) -> dict[str, str]:
+    """What the encoder says it is made of; empty when it says nothing."""
+    return {str(key): str(value) for key, value in dict(getattr(encoder, "provenance", None) or {}).items()}
 
 
 def check_encoder(encoder: Any) -> None:
@@ -102,10 +111,18 @@ def differences(ours: Embeds, *, dim: int, metric: str, fingerprint: str) -> str
     )
 
 
+def named_differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """What tells two provenances apart, part by part."""
+    pairs = [(key, there.get(key, "none"), here.get(key, "none")) for key in sorted({*there, *here})]
+    return [f"{key} {one} there, {other} here" for key, one, other in pairs if one != other]
+
+
 def check_same(encoder: Encoder, filled: Embeds, name: str, where: str) -> None:
     """Raises EncoderMismatchError, saying what differs, unless `encoder` filled the gallery `where`."""
     different = differences(filled, dim=encoder.dim, metric=encoder.metric, fingerprint=encoder.fingerprint)
     if different:
+        there, here = dict(getattr(filled, "provenance", {})), provenance_of(encoder)
+        different = "; ".join([different, *named_differences(there, here)])
         raise EncoderMismatchError(
             f"{where} was filled by the encoder {name!r}; {encoder_name(encoder)!r} computes something else "
             f"({different}). Their distances mean nothing to each other: open it with {name!r} as it was, or "

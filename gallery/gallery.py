@@ -13,22 +13,28 @@ from typing import Any
 
 from gallery import hdf5
 from gallery.bulk import Progress, Spool, fill
+from gallery.canary import new_canary
 from gallery.decisions import checked_threshold, identification, verification
 from gallery.encoder import Encoder, check_same, embed_probes, listed
-from gallery.engines.base import Added, Engine
+from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
 from gallery.info import Info, folder_bytes
 from gallery.records import (
     BulkEnrollment,
     Enrollment,
     Identification,
+    LogEntry,
     Problem,
     Refusal,
     Subject,
     Template,
     Verification,
 )
+from gallery.stores.base import Added, Header
 from gallery.vectors import distances
+
+KEEP_ITEMS = "keep_items"
+"""The setting under which a gallery remembers that it keeps the enrolled items too."""
 
 
 class Gallery:
@@ -42,6 +48,7 @@ class Gallery:
         self.encoder = encoder
         self.read_only = read_only
         self._engine = engine
+        self._canary_is_there = False
 
     # -- enrolling
 
@@ -88,13 +95,24 @@ class Gallery:
         self, subjects: Iterable[Any], on_error: str, progress: Progress | None, total: int | None
     ) -> tuple[BulkEnrollment, list[Added]]:
         self._check_writable()
-        spool = Spool(self._encoder(), on_error, progress, total)
+        encoder, header = self._bound()
+        spool = Spool(encoder, on_error, progress, total)
         try:
             fill(spool, _with_checked_metadata(subjects))
-            added, revision = self._engine.add(spool.batches())
+            settings = self._canary_settings(encoder, header, spool)
+            added, revision = self._engine.add(spool.batches(), header, settings=settings)
         finally:
             spool.close()
         return _summary(added, revision, tuple(spool.refused)), added
+
+    def _canary_settings(self, encoder: Encoder, header: Header, spool: Spool) -> dict[str, str]:
+        """The canary to store with the first items that are enrolled; nothing once there is one."""
+        key = canary_setting(header.generation)
+        if self._canary_is_there or self._engine.setting(key) is not None:
+            self._canary_is_there = True
+            return {}
+        canary = new_canary(encoder, spool.first)
+        return {} if canary is None else {key: canary.to_json()}
 
     # -- removing
 
@@ -153,10 +171,11 @@ class Gallery:
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
         limit = self.threshold if threshold is None else checked_threshold(threshold)
+        encoder, header = self._bound()
         return [
             identification(ranked, limit)
-            for rows in embed_probes(self._encoder(), listed(items))
-            for ranked in self._engine.nearest(rows, int(k))
+            for rows in embed_probes(encoder, listed(items))
+            for ranked in self._engine.nearest(rows, int(k), header)
         ]
 
     def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
@@ -170,9 +189,10 @@ class Gallery:
                 f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
                 "a distance up to which the same subject is accepted"
             )
-        claimed = self._engine.embeddings(id)
-        probe = next(embed_probes(self._encoder(), [item]))[0]
-        scores = distances(probe, claimed.rows, self._engine.header.metric)
+        encoder, header = self._bound()
+        claimed = self._engine.embeddings(id, header)
+        probe = next(embed_probes(encoder, [item]))[0]
+        scores = distances(probe, claimed.rows, header.metric)
         return verification(id, scores, claimed.numbers, limit)
 
     @property
@@ -246,6 +266,15 @@ class Gallery:
             return "gallery"
         return "encoder" if getattr(self.encoder, "threshold", None) is not None else "none"
 
+    def log(self) -> list[LogEntry]:
+        """Who did what when, oldest first; each entry is chained to the one before it by its hash."""
+        return self._engine.log()
+
+    def keep_log(self, on: bool) -> None:
+        """Switches the audit log on or off; it tells of that itself."""
+        self._check_writable()
+        self._engine.keep_log(on)
+
     def check(self) -> list[Problem]:
         """Reads everything and compares it with its checksums: what is damaged, empty when all is well."""
         return self._engine.check()
@@ -263,7 +292,8 @@ class Gallery:
         Raises EncoderMismatchError when another encoder made it, CorruptGalleryError; then it writes nothing.
         """
         self._check_writable()
-        added, revision = self._engine.add(hdf5.read(path, self._engine.header))
+        header = self._engine.header
+        added, revision = self._engine.add(hdf5.read(path, header), header, verb="import")
         return _summary(added, revision, ())
 
     # -- ending
@@ -284,21 +314,26 @@ class Gallery:
         header = self._engine.header
         return f"<Gallery {str(self.location)!r} of {header.encoder!r}, dim {header.dim}, {header.metric}>"
 
-    def _encoder(self) -> Encoder:
+    def _bound(self) -> tuple[Encoder, Header]:
+        """The encoder, after it was found to be still the one that the gallery is bound to."""
+        header = self._engine.header
         if self.encoder is None:
-            name = self._engine.header.encoder
             raise EncoderMismatchError(
                 f"{self.location} was opened without an encoder, so nothing can be embedded: "
-                f"open it with the encoder it was filled by, {name!r}"
+                f"open it with the encoder it was filled by, {header.encoder!r}"
             )
         # An encoder is somebody's object, which may have changed since the gallery was opened.
-        header = self._engine.header
         check_same(self.encoder, header, header.encoder, str(self.location))
-        return self.encoder
+        return self.encoder, header
 
     def _check_writable(self) -> None:
         if self.read_only:
             raise GalleryError(f"{self.location} was opened read-only; nothing was written")
+
+
+def canary_setting(generation: int) -> str:
+    """Under which name the store keeps the canary of one encoder."""
+    return f"canary_{generation}"
 
 
 def _summary(added: list[Added], revision: int, refused: tuple[Refusal, ...]) -> BulkEnrollment:

@@ -6,25 +6,37 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from gallery.encoder import Encoder, Precomputed, check_encoder, check_same, encoder_name
+from gallery.canary import canary_of, check_canary
+from gallery.encoder import Encoder, Precomputed, check_encoder, check_same, encoder_name, provenance_of
+from gallery.engines.index_cache import INDEX_WISH
 from gallery.engines.local import LocalEngine
-from gallery.errors import GalleryError, GalleryExistsError, GalleryNotFoundError
-from gallery.gallery import Gallery
+from gallery.errors import CorruptGalleryError, GalleryError, GalleryExistsError, GalleryNotFoundError
+from gallery.gallery import KEEP_ITEMS, Gallery, canary_setting
 from gallery.stores import catalog
-from gallery.stores.base import Header
 from gallery.stores.sqlite import SqliteStore, new_header
+from gallery.stores.witness import head_path
 
 _CATALOG = "catalog.sqlite"
 _INDEX = "index"
 
 
 def create(
-    location: str | os.PathLike[str], encoder: Encoder, *, index: str = "auto", lock_timeout: float = 30.0
+    location: str | os.PathLike[str],
+    encoder: Encoder,
+    *,
+    index: str = "auto",
+    lock_timeout: float = 30.0,
+    keep_items: bool = False,
+    audit: bool = True,
+    actor: str | None = None,
 ) -> Gallery:
     """Makes a new gallery folder for an encoder.
 
     index         "auto", "exact", or a factory string of FAISS such as "HNSW32" or "IVF1024,SQ8"
     lock_timeout  seconds that a writer waits for another one
+    keep_items    keep the enrolled items themselves as well, so that another encoder can embed them one day
+    audit         keep a log of who changed what when (see `Gallery.log`)
+    actor         who the log says did it; None is user@host
 
     Raises GalleryExistsError when a gallery, or anything else, is already there.
     """
@@ -32,12 +44,14 @@ def create(
     check_encoder(encoder)
     _check_index(index, encoder)
     _make_folder(folder)
-    header = new_header(encoder.dim, encoder.metric, encoder_name(encoder), encoder.fingerprint)
+    header = new_header(
+        encoder.dim, encoder.metric, encoder_name(encoder), encoder.fingerprint, provenance_of(encoder)
+    )
+    settings = {} if index == "auto" else {INDEX_WISH: index}
+    if keep_items:
+        settings[KEEP_ITEMS] = "yes"
     store = SqliteStore.create(
-        folder / _CATALOG,
-        header,
-        lock_timeout=lock_timeout,
-        settings={} if index == "auto" else {"index": index},
+        folder / _CATALOG, header, lock_timeout=lock_timeout, settings=settings, audit_log=audit, actor=actor
     )
     return Gallery(folder, LocalEngine(store, folder / _INDEX), encoder, read_only=False)
 
@@ -49,31 +63,44 @@ def open(
     read_only: bool = False,
     index: str = "auto",
     lock_timeout: float = 30.0,
+    keep_items: bool = False,
+    audit: bool = True,
+    actor: str | None = None,
 ) -> Gallery:
     """Opens a gallery; creates it when nothing is there, an encoder is given and read_only is not.
 
     encoder   the one the gallery was filled by, else EncoderMismatchError. Without one the gallery can be
               looked at and removed from; galleries of precomputed vectors need none.
-    index     only for a gallery that is created now; see `create`
+    index, keep_items, audit   only for a gallery that is created now; see `create`
+    actor     who the audit log says makes changes; None is user@host
 
     Raises GalleryNotFoundError, EncoderMismatchError, CorruptGalleryError.
     """
     folder = Path(os.fsdecode(location))
     path = folder / _CATALOG
     if not catalog.has_gallery(path):
+        _check_not_lost(path)
         if encoder is None or read_only:
             raise GalleryNotFoundError(
                 f"there is no gallery at {folder}; opened with an encoder, one is made"
             )
         try:
-            return create(folder, encoder, index=index, lock_timeout=lock_timeout)
+            return create(
+                folder,
+                encoder,
+                index=index,
+                lock_timeout=lock_timeout,
+                keep_items=keep_items,
+                audit=audit,
+                actor=actor,
+            )
         except GalleryExistsError:
             # Another process made it since we looked.
             if not catalog.has_gallery(path):
                 raise
-    store = SqliteStore(path, read_only=read_only, lock_timeout=lock_timeout)
+    store = SqliteStore(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
     try:
-        encoder = _bound(encoder, store.header, folder)
+        encoder = _bound(encoder, store, folder)
     except BaseException:
         store.close()
         raise
@@ -98,20 +125,35 @@ def discard_unused(location: str | os.PathLike[str]) -> None:
     used = store.revision() > 0
     store.close()
     if not used:
+        head_path(folder / _CATALOG).unlink(missing_ok=True)
         for suffix in ("", "-wal", "-shm"):
             (folder / (_CATALOG + suffix)).unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()
 
 
-def _bound(encoder: Encoder | None, header: Header, folder: Path) -> Encoder | None:
+def _bound(encoder: Encoder | None, store: SqliteStore, folder: Path) -> Encoder | None:
     """The encoder to use, after it was found to be the one that filled the gallery."""
+    header = store.header
     if encoder is None:
         bare = Precomputed(header.dim, header.metric, header.encoder)
         return bare if bare.fingerprint == header.fingerprint else None
     check_encoder(encoder)
     check_same(encoder, header, header.encoder, str(folder))
+    canary = store.setting(canary_setting(header.generation))
+    if canary is not None:
+        check_canary(encoder, canary_of(canary), dict(header.provenance), str(folder))
     return encoder
+
+
+def _check_not_lost(path: Path) -> None:
+    """Refuses to make a new gallery where the catalog of another one is missing."""
+    # The head is written after the catalog: when it is there and still no catalog, nobody is making one now.
+    if head_path(path).exists() and not catalog.has_gallery(path):
+        raise CorruptGalleryError(
+            f"{path} is missing or empty, and {head_path(path).name} says that there was one: put it back "
+            "from a backup; nothing can be read without it. To start anew, remove the folder"
+        )
 
 
 def _check_index(index: str, encoder: Encoder) -> None:

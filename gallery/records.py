@@ -164,6 +164,39 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line of the audit log: one commit that changed what is enrolled."""
+
+    entry: int
+    revision: int
+    at: datetime
+    """UTC."""
+    actor: str
+    verb: str
+    templates: int
+    """How many were added or removed."""
+    subjects: tuple[str, ...]
+    """Their ids; "#" and a keyed hash for those that were erased."""
+    note: str
+    hash: str
+    """SHA-256 over this entry and the hash before it, in hexadecimal."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return {
+            "entry": self.entry,
+            "revision": self.revision,
+            "at": self.at.isoformat(),
+            "actor": self.actor,
+            "verb": self.verb,
+            "templates": self.templates,
+            "subjects": list(self.subjects),
+            "note": self.note,
+            "hash": self.hash,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something that `check` found damaged."""
 

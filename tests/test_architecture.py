@@ -22,7 +22,7 @@ FLOORS = [
     ("the ground", ["errors", "records", "tables", "page"]),
     ("arrays and folders", ["vectors", "folders"]),
     ("pure cores", ["decisions", "calibration", "pairs", "duplicates"]),
-    ("the encoder protocol", ["encoder"]),
+    ("the encoder protocol", ["encoder", "canary"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
     ("engines", ["engines", "engines.*"]),

@@ -9,22 +9,14 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from gallery.records import Candidate, Problem, Subject, Template
-from gallery.stores.base import Header, NewTemplates, Stored
+from gallery.records import Candidate, LogEntry, Problem, Subject, Template
+from gallery.stores.base import Added, Header, NewTemplates, Stored
 from gallery.vectors import FloatRows
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What one subject's part of a commit came to."""
-
-    id: str
-    templates: tuple[int, ...]
-    created: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +37,23 @@ class State:
 class Engine(Protocol):
     """Holds templates, durably, and finds the nearest subjects."""
 
-    header: Header
+    @property
+    def header(self) -> Header:
+        """What the gallery is, and the encoder that it is bound to."""
+        ...
 
-    def add(self, batch: Iterable[NewTemplates]) -> tuple[list[Added], int]:
-        """Adds everything in one commit: what was added, and the revision."""
+    def add(
+        self,
+        batch: Iterable[NewTemplates],
+        of: Header | None = None,
+        verb: str = "enroll",
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[list[Added], int]:
+        """Adds everything in one commit: what was added, and the revision.
+
+        of: the header that the embeddings were made for; EncoderMismatchError when the gallery was bound to
+        another encoder since. verb: what the audit log calls it. settings: to be stored with it.
+        """
         ...
 
     def remove_subjects(self, ids: Sequence[str]) -> dict[str, int]:
@@ -63,12 +68,15 @@ class Engine(Protocol):
         """Leaves no byte of what was removed in any file."""
         ...
 
-    def nearest(self, probes: FloatRows, k: int) -> list[list[Candidate]]:
-        """For each probe the k nearest subjects by their nearest template, ties by template number."""
+    def nearest(self, probes: FloatRows, k: int, of: Header | None = None) -> list[list[Candidate]]:
+        """For each probe the k nearest subjects by their nearest template, ties by template number.
+
+        of: the header that the probes were embedded for, as in `add`.
+        """
         ...
 
-    def embeddings(self, id: str) -> Stored:
-        """A subject's embeddings; UnknownSubjectError."""
+    def embeddings(self, id: str, of: Header | None = None) -> Stored:
+        """A subject's embeddings; UnknownSubjectError. of: as in `nearest`."""
         ...
 
     def templates(self, id: str) -> list[Template]:
@@ -103,8 +111,16 @@ class Engine(Protocol):
         """A stored setting."""
         ...
 
-    def set_setting(self, key: str, value: str | None) -> None:
-        """Stores a setting in one commit; None deletes it."""
+    def set_setting(self, key: str, value: str | None, verb: str | None = None) -> None:
+        """Stores a setting in one commit; None deletes it. verb: what the audit log calls it."""
+        ...
+
+    def log(self) -> list[LogEntry]:
+        """The audit log, oldest entry first."""
+        ...
+
+    def keep_log(self, on: bool) -> None:
+        """Switches the audit log on or off, in one commit that the log tells of."""
         ...
 
     def state(self) -> State:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Stamp:
     """What an index file was built from."""
 
     kind: str
+    generation: int
     revision: int
     last_template: int
     """The highest template number given until then."""
@@ -53,19 +55,51 @@ def stamp_of(text: str | None) -> Stamp | None:
     return None
 
 
-def load(folder: Path, index: VectorIndex, stamp: Stamp) -> bool:
-    """Fills `index` from the file of `stamp`; False when it is not there or not as it was written."""
+class MappedFile:
+    """An index file in use, held open: whoever deletes it only takes its name away."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._size = size
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def is_whole(self) -> bool:
+        """False once somebody cut it short or wrote past its end."""
+        return os.fstat(self._handle).st_size == self._size
+
+    def close(self) -> None:
+        """Lets go of it."""
+        os.close(self._handle)
+
+
+def load(folder: Path, index: VectorIndex, stamp: Stamp) -> MappedFile | None:
+    """Fills `index` from the file of `stamp`; None when it is not there or not as it was written."""
+    path = folder / stamp.file
+    if stamp.kind != index.kind or not is_sound(folder, stamp):
+        return None
+    try:
+        file = MappedFile(path, stamp.size)
+    except OSError:
+        return None
+    try:
+        index.load(path)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, (GalleryError, OSError)):
+            return None
+        raise
+    return file
+
+
+def is_sound(folder: Path, stamp: Stamp) -> bool:
+    """Whether the file of `stamp` is there as it was written. Reads all of it."""
     path = folder / stamp.file
     try:
-        if stamp.kind != index.kind or path.stat().st_size != stamp.size or checksum(path) != stamp.content:
-            return False
-        index.load(path)
-    except (GalleryError, OSError):
+        return path.stat().st_size == stamp.size and checksum(path) == stamp.content
+    except OSError:
         return False
-    return True
 
 
-def save(folder: Path, index: VectorIndex, revision: int, last_template: int) -> Stamp:
+def save(folder: Path, index: VectorIndex, generation: int, revision: int, last_template: int) -> Stamp:
     """Writes a new file, on the disk when it returns. It is in use once the store has the stamp."""
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{revision}-{os.urandom(4).hex()}.faiss"
@@ -76,7 +110,7 @@ def save(folder: Path, index: VectorIndex, revision: int, last_template: int) ->
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return Stamp(index.kind, revision, last_template, len(index), path.name, size, content)
+    return Stamp(index.kind, generation, revision, last_template, len(index), path.name, size, content)
 
 
 def files(folder: Path) -> list[Path]:
@@ -99,8 +133,10 @@ def checksum(path: Path) -> int:
     content = np.memmap(path, np.uint8, mode="r")
     whole = len(content) // 8 * 8
     words, tail = content[:whole].view("<u8"), bytes(content[whole:])
-    sums = [
-        words[start : start + _WORDS_AT_A_TIME].sum(dtype=np.uint64)
-        for start in range(0, len(words), _WORDS_AT_A_TIME)
-    ]
+
+    def sum_of(start: int) -> int:
+        return int(words[start : start + _WORDS_AT_A_TIME].sum(dtype=np.uint64))
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        sums = list(threads.map(sum_of, range(0, len(words), _WORDS_AT_A_TIME)))
     return zlib.crc32(tail, zlib.crc32(np.array(sums, "<u8").tobytes()))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from gallery.decisions import nearest_template_of_each
 from gallery.engines import index_files
-from gallery.engines.base import Added, State
-from gallery.errors import GalleryError
+from gallery.engines.base import State
+from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCache
+from gallery.errors import CorruptGalleryError, EncoderMismatchError, GalleryError
 from gallery.indexes.base import VectorIndex
-from gallery.indexes.exact import ExactIndex
-from gallery.indexes.faiss import FaissIndex
-from gallery.records import Candidate, Problem, Subject, Template
-from gallery.stores.base import NewTemplates, Store, Stored
+from gallery.records import Candidate, LogEntry, Problem, Subject, Template
+from gallery.stores.base import Added, Header, NewTemplates, Store, Stored
 from gallery.vectors import FloatRows, Numbers, distances
 
 Finalists = list[tuple[int, int, float]]
@@ -26,23 +26,29 @@ Finalists = list[tuple[int, int, float]]
 
 _FIRST_ASK = 16
 _ROWS_AT_A_TIME = 2**16
-_ERASED = "erased"
-_INDEX_FILE = "index_file"
+
+
+class _OutOfStep(CorruptGalleryError):
+    """The index proposes templates that the store cannot give."""
 
 
 class LocalEngine:
     """See `gallery.engines.base.Engine`."""
 
     def __init__(self, store: Store, index_folder: Path, *, read_only: bool = False) -> None:
-        self.header = store.header
         self._store: Store | None = store
         self._folder = index_folder
         self._read_only = read_only
         self._lock = threading.RLock()
-        self._index: VectorIndex | None = None
-        self._revision = 0
-        self._last_template = 0
-        self._saved = 0
+        self._cache = IndexCache(index_folder)
+        self._last_header = store.header
+
+    @property
+    def header(self) -> Header:
+        with self._lock:
+            if self._store is not None:
+                self._last_header = self._store.header
+            return self._last_header
 
     @contextmanager
     def _open(self) -> Iterator[Store]:
@@ -52,25 +58,32 @@ class LocalEngine:
             yield self._store
 
     @contextmanager
-    def _at_one_revision(self) -> Iterator[Store]:
+    def _at_one_revision(self, of: Header | None = None) -> Iterator[Store]:
         with self._open() as store, store.snapshot():
+            _check_bound(store, of)
             yield store
 
     # -- changes
 
-    def add(self, batch: Iterable[NewTemplates]) -> tuple[list[Added], int]:
-        added = []
+    def add(
+        self,
+        batch: Iterable[NewTemplates],
+        of: Header | None = None,
+        verb: str = "enroll",
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[list[Added], int]:
         with self._open() as store:
-            with store.commit():
-                for new in batch:
-                    numbers, created = store.add(new)
-                    added.append(Added(new.id, tuple(numbers), created))
+            with store.commit(verb):
+                _check_bound(store, of)
+                added = store.add(batch)
+                for key, value in settings.items():
+                    store.set_setting(key, value)
                 # The revision rises with the commit, unless there was nothing to add.
                 revision = store.revision() + bool(added)
             return added, revision
 
     def remove_subjects(self, ids: Sequence[str]) -> dict[str, int]:
-        with self._open() as store, store.commit():
+        with self._open() as store, store.commit("remove"):
             removed: dict[str, int] = {}
             for id in ids:
                 # What is no string is not enrolled, and the store says so.
@@ -79,29 +92,36 @@ class LocalEngine:
             return removed
 
     def remove_templates(self, numbers: Sequence[int]) -> int:
-        with self._open() as store, store.commit():
+        with self._open() as store, store.commit("remove templates"):
             return store.remove_templates(numbers)
 
     def erase(self) -> None:
         with self._open() as store:
-            with store.commit():
+            with store.commit("erase"):
+                store.forget_removed()
                 # Tells the engines of other processes to throw away what they hold as well.
-                store.set_setting(_ERASED, str(store.revision() + 1))
-                store.set_setting(_INDEX_FILE, None)
+                store.set_setting(ERASED, str(store.revision() + 1))
+                store.set_setting(INDEX_FILE, None)
+            self._cache.forget()
             index_files.drop(index_files.files(self._folder))
-            self._forget()
             store.erase()
 
-    def set_setting(self, key: str, value: str | None) -> None:
-        with self._open() as store, store.commit():
+    def set_setting(self, key: str, value: str | None, verb: str | None = None) -> None:
+        with self._open() as store, store.commit(verb):
             store.set_setting(key, value)
+
+    def keep_log(self, on: bool) -> None:
+        with self._open() as store, store.commit("log on" if on else "log off"):
+            store.keep_log(on)
 
     # -- search
 
-    def nearest(self, probes: FloatRows, k: int) -> list[list[Candidate]]:
-        with self._at_one_revision() as store:
-            index = self._in_step(store)
-            found = self._finalists(store, index, probes, k)
+    def nearest(self, probes: FloatRows, k: int, of: Header | None = None) -> list[list[Candidate]]:
+        with self._at_one_revision(of) as store:
+            try:
+                found = self._finalists(store, self._cache.in_step(store), probes, k)
+            except _OutOfStep:
+                found = self._finalists(store, self._cache.rebuilt(store), probes, k)
             known = store.describe({subject for finalists in found for subject, _, _ in finalists})
             return [
                 [
@@ -140,10 +160,10 @@ class LocalEngine:
     ) -> list[int]:
         """Fills in the answers that `ask` templates make certain; returns the probes that need more."""
         found = index.search(probes[which], ask)
-        stored = store.fetch(np.unique(found.numbers[found.numbers >= 0]))
+        stored = self._fetched(store, np.unique(found.numbers[found.numbers >= 0]))
         unsure = []
         for row, probe in enumerate(which):
-            ranked = _ranked(probes[probe], stored, found.numbers[row], self.header.metric)
+            ranked = _ranked(probes[probe], stored, found.numbers[row], store.header.metric)
             certain = len(ranked) >= k and ranked[k - 1][2] < found.floor[row]
             if certain or found.exhausted[row]:
                 answers[probe] = ranked[:k]
@@ -151,64 +171,20 @@ class LocalEngine:
                 unsure.append(probe)
         return unsure
 
-    def embeddings(self, id: str) -> Stored:
-        with self._at_one_revision() as store:
+    def _fetched(self, store: Store, numbers: Numbers) -> Stored:
+        """Their embeddings, all of them: a template that cannot be found must not be passed over."""
+        stored = store.fetch(numbers)
+        if len(stored.numbers) < len(numbers):
+            missing = np.setdiff1d(numbers, stored.numbers)
+            raise _OutOfStep(
+                f"template {missing[0]} of {self._folder.parent} is enrolled, but cannot be found; "
+                f"run `gallery check {self._folder.parent}`"
+            )
+        return stored
+
+    def embeddings(self, id: str, of: Header | None = None) -> Stored:
+        with self._at_one_revision(of) as store:
             return store.embeddings(id)
-
-    # -- the index in step with the store
-
-    def _in_step(self, store: Store) -> VectorIndex:
-        """The index, brought up to the store's present revision. Inside a snapshot."""
-        try:
-            revision = store.revision()
-            if self._index is not None and revision != self._revision:
-                if _erased(store) > self._revision:
-                    self._forget()
-                else:
-                    self._catch_up(store, self._index, store.removed_since(self._revision))
-            if self._index is None:
-                self._index = self._loaded(store)
-            if self._index.worn():
-                self._index = self._rebuilt(store)
-            self._revision = revision
-        except BaseException:
-            # What stopped half-way would be taken for complete by the next search.
-            self._forget()
-            raise
-        return self._index
-
-    def _loaded(self, store: Store) -> VectorIndex:
-        """The index of the file, with what came since; built anew when none fits."""
-        index = self._empty(store)
-        stamp = index_files.stamp_of(store.setting(_INDEX_FILE))
-        if stamp is None or not index_files.load(self._folder, index, stamp):
-            return self._rebuilt(store)
-        self._last_template, self._saved = stamp.last_template, stamp.templates
-        # A file may hold templates that were removed before it was written.
-        self._catch_up(store, index, store.removed_since(0))
-        return index if len(index) == store.counts()[1] else self._rebuilt(store)
-
-    def _rebuilt(self, store: Store) -> VectorIndex:
-        index = self._empty(store)
-        self._last_template = self._saved = 0
-        self._catch_up(store, index, np.empty(0, np.int64))
-        return index
-
-    def _catch_up(self, store: Store, index: VectorIndex, removed: Numbers) -> None:
-        for stored in store.scan(after=self._last_template):
-            index.add(stored.numbers, stored.rows)
-        self._last_template = store.last_template()
-        index.remove(removed)
-
-    def _empty(self, store: Store) -> VectorIndex:
-        kind = choose(store.setting("index") or "auto")
-        if kind == "exact":
-            return ExactIndex(self.header.dim, self.header.metric)
-        return FaissIndex(self.header.dim, self.header.metric, kind)
-
-    def _forget(self) -> None:
-        self._index = None
-        self._revision = self._last_template = self._saved = 0
 
     # -- questions
 
@@ -247,16 +223,31 @@ class LocalEngine:
 
     def state(self) -> State:
         with self._at_one_revision() as store:
-            wish = store.setting("index") or "auto"
+            wish = store.setting(INDEX_WISH) or "auto"
             subjects, templates = store.counts()
-            index = self._in_step(store)
-            return State(
-                store.revision(), subjects, templates, index.kind, wish, max(0, len(index) - self._saved)
-            )
+            index = self._cache.in_step(store)
+            unsaved = max(0, len(index) - self._cache.saved)
+            return State(store.revision(), subjects, templates, index.kind, wish, unsaved)
+
+    def log(self) -> list[LogEntry]:
+        with self._at_one_revision() as store:
+            return store.log()
 
     def check(self) -> list[Problem]:
         with self._open() as store:
-            return store.check()
+            return [*store.check(), *self._check_index_file(store)]
+
+    def _check_index_file(self, store: Store) -> list[Problem]:
+        with suppress(GalleryError):
+            stamp = index_files.stamp_of(store.setting(INDEX_FILE))
+            if stamp is not None and not index_files.is_sound(self._folder, stamp):
+                return [
+                    Problem(
+                        f"{self._folder.name}/{stamp.file}",
+                        "it is not as it was written; nothing is answered from it, and it is made anew",
+                    )
+                ]
+        return []
 
     def close(self) -> None:
         with self._lock:
@@ -266,49 +257,19 @@ class LocalEngine:
                 # A cache that cannot be written, or not be built, is no reason to fail: the store is whole.
                 with suppress(GalleryError, OSError):
                     if not self._read_only:
-                        self._save_if_worth_it(self._store)
+                        self._cache.save_if_worth_it(self._store)
             finally:
+                self._cache.forget()
                 self._store.close()
-                self._store, self._index = None, None
-
-    def _save_if_worth_it(self, store: Store) -> None:
-        with store.snapshot():
-            if not worth_saving(store.counts()[1], self._saved, self._index is not None):
-                return
-            index = self._in_step(store)
-            if not index.saveable() or not worth_saving(len(index), self._saved, True):
-                return
-            before = index_files.files(self._folder)
-            stamp = index_files.save(self._folder, index, self._revision, self._last_template)
-        written = self._folder / stamp.file
-        try:
-            with store.commit():
-                if _erased(store) > self._revision:
-                    raise GalleryError("another process erased while this one wrote what it still held")
-                store.set_setting(_INDEX_FILE, stamp.to_json())
-        except BaseException:
-            index_files.drop([written])
-            raise
-        index_files.drop(before)
+                self._last_header, self._store = self._store.header, None
 
 
-def _erased(store: Store) -> int:
-    """The revision of the last erasure, 0 before the first."""
-    return int(store.setting(_ERASED) or 0)
-
-
-def choose(wish: str) -> str:
-    """The kind of index for a wish: "auto" is exact, which is certain, until something faster is needed."""
-    return "exact" if wish == "auto" else wish
-
-
-def worth_saving(templates: int, saved: int, known: bool) -> bool:
-    """Whether reading `templates` from the store at the next opening costs more than a file now.
-
-    saved: how many the present file holds; known: whether that was looked at.
-    """
-    unsaved = abs(templates - saved)
-    return unsaved > max(1000, saved // 20) if known else templates > 1000
+def _check_bound(store: Store, of: Header | None) -> None:
+    if of is not None and of.generation != store.header.generation:
+        raise EncoderMismatchError(
+            f"the gallery was migrated from the encoder {of.encoder!r} to {store.header.encoder!r} "
+            "meanwhile: open it with that one"
+        )
 
 
 def _ranked(probe: FloatRows, stored: Stored, numbers: Numbers, metric: str) -> Finalists:

@@ -43,6 +43,9 @@ class VectorIndex(Protocol):
     kind: str
     """What `gallery info` calls it: "exact", or a FAISS factory string."""
 
+    keeps_removed: bool
+    """Its files hold templates that were removed before they were written."""
+
     def __len__(self) -> int:
         """How many templates can be found."""
         ...

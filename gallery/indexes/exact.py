@@ -43,6 +43,7 @@ class ExactIndex:
     """See `gallery.indexes.base.VectorIndex`. `floor` is certain: it allows for every rounding error."""
 
     kind = "exact"
+    keeps_removed = False
 
     def __init__(self, dim: int, metric: str) -> None:
         self._dim = dim

@@ -27,6 +27,8 @@ _BLOCK = 65536
 class FaissIndex:
     """See `gallery.indexes.base.VectorIndex`. `floor` is +inf: an approximate index can promise nothing."""
 
+    keeps_removed = True
+
     def __init__(self, dim: int, metric: str, kind: str) -> None:
         """kind: a factory string of FAISS; ValueError when FAISS cannot make it."""
         self.kind = kind

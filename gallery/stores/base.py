@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from gallery.records import Problem, Subject, Template
+from gallery.records import LogEntry, Problem, Subject, Template
 from gallery.vectors import FloatRows, Numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a gallery is from its first day: it never changes."""
+    """What a gallery is, and the encoder it is bound to. Only a migration changes it."""
 
     dim: int
     metric: str
@@ -31,14 +31,19 @@ class Header:
     fingerprint: str
     created: datetime
     identity: str
-    """A random name that no other gallery has, by which its index files are known."""
+    """A random name that no other gallery has."""
+    generation: int = 1
+    """Counts the encoders that the gallery was bound to."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """What the encoder said it is made of: hashes of weights and preprocessing, versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewTemplates:
     """Embeddings to enrol under one id. rows: (n, dim); sources: n paths or None.
 
-    enrolled: when, n times in microseconds UTC; None is now.
+    enrolled: when, n times in microseconds UTC; None is now. originals: n items to keep, each (kind, bytes)
+    as `gallery.originals` packs them, or None.
     """
 
     id: str
@@ -46,6 +51,16 @@ class NewTemplates:
     sources: Sequence[str | None]
     metadata: Mapping[str, Any] | None = None
     enrolled: Sequence[int] | None = None
+    originals: Sequence[tuple[str, bytes] | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What one subject's part of a commit came to."""
+
+    id: str
+    templates: tuple[int, ...]
+    created: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +75,20 @@ class Stored:
 class Store(Protocol):
     """Keeps subjects, templates and settings, durably."""
 
-    header: Header
+    @property
+    def header(self) -> Header:
+        """What the gallery is, as of the last transaction."""
+        ...
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Reads inside see one revision."""
         ...
 
-    def commit(self) -> AbstractContextManager[None]:
-        """Changes inside are one commit; GalleryLockedError when another writer does not finish in time."""
+    def commit(self, verb: str | None = None) -> AbstractContextManager[None]:
+        """Changes inside are one commit; GalleryLockedError when another writer does not finish in time.
+
+        verb: what the audit log says was done; None is housekeeping, of which it says nothing.
+        """
         ...
 
     def revision(self) -> int:
@@ -82,8 +103,8 @@ class Store(Protocol):
         """(subjects, templates) enrolled now."""
         ...
 
-    def add(self, new: NewTemplates) -> tuple[list[int], bool]:
-        """Adds templates, inside `commit`: their numbers, and whether the subject is new.
+    def add(self, batch: Iterable[NewTemplates]) -> list[Added]:
+        """Adds templates, inside `commit`: their numbers, and whether each subject is new.
 
         metadata, when given, is merged into what the subject has; the new value of a key wins.
         """
@@ -98,6 +119,10 @@ class Store(Protocol):
 
         InvalidItemError, and nothing removed, when one of them is not enrolled.
         """
+        ...
+
+    def forget_removed(self) -> None:
+        """Drops the ids of removed subjects, which the audit log kept, inside `commit`."""
         ...
 
     def erase(self) -> None:
@@ -137,7 +162,10 @@ class Store(Protocol):
         ...
 
     def scan(self, after: int = 0, block: int = 8192) -> Iterator[Stored]:
-        """Every template with a number above `after`, by number, in blocks. Inside `snapshot`."""
+        """Every template with a number above `after`, by number, in blocks. Inside `snapshot`.
+
+        A whole scan that does not come to what the commits add up to ends in CorruptGalleryError.
+        """
         ...
 
     def removed_since(self, revision: int) -> Numbers:
@@ -150,6 +178,14 @@ class Store(Protocol):
 
     def set_setting(self, key: str, value: str | None) -> None:
         """Stores a setting, inside `commit`; None deletes it."""
+        ...
+
+    def log(self) -> list[LogEntry]:
+        """The audit log, oldest entry first."""
+        ...
+
+    def keep_log(self, on: bool) -> None:
+        """Switches the audit log on or off, inside `commit`, of which the log tells in either case."""
         ...
 
     def check(self) -> list[Problem]:

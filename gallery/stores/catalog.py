@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -18,48 +20,80 @@ from gallery.errors import (
     GalleryNotFoundError,
 )
 from gallery.stores.base import Header
+from gallery.stores.state import COLUMNS, CatalogState, insert_state
 
-FORMAT = 1
+FORMAT = 2
+OLDEST_FORMAT = 1
+"""What `stores.upgrade` can still read."""
+
+_CACHE_KIB = 65_536
+_CHECKPOINT_BYTES = 4 * 2**20
 
 # header and state hold one row each. Blobs come last, so that a read of the other columns stops before them.
-_SCHEMA = """
-CREATE TABLE header (
-  format INTEGER NOT NULL, dim INTEGER NOT NULL, metric TEXT NOT NULL, encoder TEXT NOT NULL,
-  fingerprint TEXT NOT NULL, created TEXT NOT NULL, identity TEXT NOT NULL
+SCHEMA = f"""
+CREATE TABLE header (format INTEGER NOT NULL, created TEXT NOT NULL, identity TEXT NOT NULL);
+CREATE TABLE generations (
+  generation INTEGER PRIMARY KEY, state TEXT NOT NULL, dim INTEGER NOT NULL, metric TEXT NOT NULL,
+  encoder TEXT NOT NULL, fingerprint TEXT NOT NULL, provenance TEXT NOT NULL, created TEXT NOT NULL,
+  checksum INTEGER NOT NULL
 );
-CREATE TABLE state (revision INTEGER NOT NULL, next_template INTEGER NOT NULL, next_subject INTEGER NOT NULL);
+CREATE TABLE state ({COLUMNS}, checksum INTEGER NOT NULL);
 CREATE TABLE subjects (
-  subject INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, metadata TEXT NOT NULL, checksum INTEGER NOT NULL
+  subject INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, templates INTEGER NOT NULL, metadata TEXT NOT NULL,
+  checksum INTEGER NOT NULL
 );
-CREATE TABLE templates (
-  template INTEGER PRIMARY KEY,
-  subject INTEGER NOT NULL REFERENCES subjects(subject) DEFERRABLE INITIALLY DEFERRED,
-  enrolled INTEGER NOT NULL, source TEXT, checksum INTEGER NOT NULL, embedding BLOB NOT NULL
-);
-CREATE INDEX templates_by_subject ON templates(subject);
 CREATE TABLE removed (template INTEGER PRIMARY KEY, revision INTEGER NOT NULL);
 CREATE INDEX removed_by_revision ON removed(revision);
-CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-INSERT INTO state VALUES (0, 1, 1);
+CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE originals (
+  template INTEGER PRIMARY KEY, kind TEXT NOT NULL, checksum INTEGER NOT NULL, content BLOB NOT NULL
+);
+CREATE TABLE audit (
+  entry INTEGER PRIMARY KEY, revision INTEGER NOT NULL, at INTEGER NOT NULL, actor TEXT NOT NULL,
+  verb TEXT NOT NULL, templates INTEGER NOT NULL, note TEXT NOT NULL, hash BLOB NOT NULL,
+  subjects BLOB NOT NULL
+);
+CREATE TABLE audit_names (key BLOB PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def templates_schema(generation: int) -> str:
+    """The table of one generation's templates."""
+    return f"""
+CREATE TABLE templates_{generation} (
+  template INTEGER PRIMARY KEY, subject INTEGER NOT NULL, enrolled INTEGER NOT NULL, source TEXT,
+  checksum INTEGER NOT NULL, embedding BLOB NOT NULL
+);
+CREATE INDEX templates_{generation}_by_subject ON templates_{generation}(subject);
 """
 
 
 def page_size(dim: int) -> int:
-    """The smallest SQLite page that wastes at most a tenth of itself on embeddings of this length.
+    """The smallest SQLite page that takes at most a tenth more room than the best one.
 
-    A row larger than what is left of a page leaves a gap: 4 KiB pages hold one 512-d embedding each and so
-    waste half, 32 KiB pages hold fifteen and waste 4 %. Small pages commit faster (less is written), so no
-    larger than needed.
+    A row larger than a page goes on in overflow pages, which it fills but for the last: a 512-d embedding
+    takes 2,106 bytes in pages of 512, while pages of 4 KiB hold one each and so waste half. And small pages
+    commit faster, because a commit writes whole pages.
     """
-    row = 4 * dim + 32
-    for size in (4096, 8192, 16384, 32768):
-        room = size - 12
-        if row > room or (room // row) * row >= 0.9 * size:
-            return size
-    return 65536
+    sizes = [512, 1024, 2048, 4096, 8192, 16384, 32768]
+    best = min(_bytes_per_row(4 * dim + 32, size) for size in sizes)
+    return next(size for size in sizes if _bytes_per_row(4 * dim + 32, size) <= 1.1 * best)
 
 
-def create(path: Path, header: Header, lock_timeout: float, settings: Mapping[str, str]) -> None:
+def _bytes_per_row(row: int, page: int) -> float:
+    """https://www.sqlite.org/fileformat2.html, "Cell Payload Overflow Pages" for the leaf of a table."""
+    if row <= page - 35:
+        return page / ((page - 8) // (row + 8))
+    least = (page - 12) * 32 // 255 - 23
+    local = least + (row - least) % (page - 4)
+    if local > page - 35:
+        local = least
+    return page / ((page - 8) // (local + 12)) + float(page * -(-(row - local) // (page - 4)))
+
+
+def create(
+    path: Path, header: Header, lock_timeout: float, settings: Mapping[str, str], logging: bool
+) -> None:
     """Makes the catalog at `path` in one commit; GalleryExistsError when there is one already."""
     with translated(path):
         # SQLite gives its WAL and shared memory the mode of the catalog, which is private from the start.
@@ -71,10 +105,14 @@ def create(path: Path, header: Header, lock_timeout: float, settings: Mapping[st
             db.execute("BEGIN IMMEDIATE")
             if _has_header(db):
                 raise GalleryExistsError(f"a gallery is already at {path.parent}; open it instead")
-            for statement in _SCHEMA.split(";\n"):
-                db.execute(statement)
-            db.execute("INSERT INTO header VALUES (?, ?, ?, ?, ?, ?, ?)", _row(header))
-            db.executemany("INSERT INTO settings(key, value) VALUES (?, ?)", settings.items())
+            execute_all(db, SCHEMA + templates_schema(header.generation))
+            values = (FORMAT, header.created.isoformat(), header.identity)
+            db.execute("INSERT INTO header VALUES (?, ?, ?)", values)
+            insert_generation(db, header, "current")
+            state = CatalogState(generation=header.generation, logging=int(logging))
+            for key, value in settings.items():
+                write_setting(db, state, key, value)
+            insert_state(db, state)
             db.execute("COMMIT")
         finally:
             db.close()
@@ -83,6 +121,12 @@ def create(path: Path, header: Header, lock_timeout: float, settings: Mapping[st
     with suppress(PermissionError):
         # Somebody else's folder; it was there before.
         sync_folder(path.parent.parent)
+
+
+def execute_all(db: sqlite3.Connection, statements: str) -> None:
+    """Runs statements inside the present transaction, which `executescript` would commit."""
+    for statement in statements.split(";\n"):
+        db.execute(statement)
 
 
 def sync_folder(folder: Path) -> None:
@@ -144,29 +188,110 @@ def tidy(path: Path) -> None:
                 db.close()
 
 
-def read_header(db: sqlite3.Connection, path: Path) -> Header:
-    """The header; CorruptGalleryError without one, GalleryError for a newer format."""
+def read_format(db: sqlite3.Connection, path: Path) -> int:
+    """The catalog's format; CorruptGalleryError without one, GalleryError for a newer one."""
     if not _has_header(db):
         raise CorruptGalleryError(
             f"{path} is a database without a gallery in it; nothing can be read from it"
         )
-    (format,) = db.execute("SELECT max(format) FROM header").fetchone()
+    format: object = db.execute("SELECT max(format) FROM header").fetchone()[0]
     if format is None:
         raise CorruptGalleryError(f"{path} has lost its header; restore the folder from a backup")
-    if format != FORMAT:
+    if not isinstance(format, int) or not OLDEST_FORMAT <= format <= FORMAT:
         raise GalleryError(
-            f"{path} has format {format} and this version reads format {FORMAT}: "
+            f"{path} has format {format} and this version reads formats up to {FORMAT}: "
             "upgrade siamese-gallery to open it"
         )
-    dim, metric, encoder, fingerprint, created, identity = db.execute(
-        "SELECT dim, metric, encoder, fingerprint, created, identity FROM header"
-    ).fetchone()
+    return format
+
+
+def read_header(db: sqlite3.Connection, path: Path) -> Header:
+    """The header, of the generation in use; CorruptGalleryError when it is not as it was written."""
+    row = db.execute(
+        "SELECT dim, metric, encoder, fingerprint, header.created, identity, generation, provenance, "
+        "generations.created, generations.checksum "
+        "FROM header, generations WHERE generations.state = 'current'"
+    ).fetchall()
     try:
-        return Header(dim, metric, encoder, fingerprint, datetime.fromisoformat(created), identity)
+        ((dim, metric, encoder, fingerprint, created, identity, generation, provenance, since, sum_),) = row
+        named = Header(
+            dim,
+            metric,
+            encoder,
+            fingerprint,
+            datetime.fromisoformat(created),
+            identity,
+            generation,
+            json.loads(provenance),
+        )
+        if sum_ != generation_checksum(named, provenance, since):
+            raise ValueError("it does not match its checksum")
     except (TypeError, ValueError) as error:
         raise CorruptGalleryError(
             f"{path} has a damaged header ({error}); restore the folder from a backup"
         ) from error
+    return named
+
+
+def insert_generation(db: sqlite3.Connection, header: Header, state: str) -> None:
+    """Notes an encoder that the gallery is, or is going to be, bound to."""
+    provenance = json.dumps(dict(header.provenance), sort_keys=True)
+    since = header.created.isoformat()
+    db.execute(
+        "INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            header.generation,
+            state,
+            header.dim,
+            header.metric,
+            header.encoder,
+            header.fingerprint,
+            provenance,
+            since,
+            generation_checksum(header, provenance, since),
+        ),
+    )
+
+
+def generation_checksum(header: Header, provenance: str, since: str) -> int:
+    """CRC-32 of a generation's record with the gallery's identity."""
+    fields = [
+        header.generation,
+        header.dim,
+        header.metric,
+        header.encoder,
+        header.fingerprint,
+        provenance,
+        since,
+        header.identity,
+    ]
+    return zlib.crc32(json.dumps(fields).encode())
+
+
+def write_setting(db: sqlite3.Connection, state: CatalogState, key: str, value: str | None) -> None:
+    """Stores a setting; None deletes it."""
+    for (checksum,) in db.execute("SELECT checksum FROM settings WHERE key = ?", (key,)).fetchall():
+        state.setting_sum -= checksum
+    db.execute("DELETE FROM settings WHERE key = ?", (key,))
+    if value is not None:
+        checksum = _sum_of(key, value)
+        state.setting_sum += checksum
+        db.execute("INSERT INTO settings VALUES (?, ?, ?)", (key, value, checksum))
+
+
+def read_settings(db: sqlite3.Connection, total: int) -> dict[str, str]:
+    """Every setting; CorruptGalleryError when their checksums are wrong or do not add up to `total`."""
+    rows = db.execute("SELECT key, value, checksum FROM settings").fetchall()
+    bad = [key for key, value, checksum in rows if checksum != _sum_of(key, value)]
+    if bad:
+        raise CorruptGalleryError(f"the setting {bad[0]!r} does not match its checksum")
+    if sum(row[2] for row in rows) != total:
+        raise CorruptGalleryError("settings are missing")
+    return {key: value for key, value, _ in rows}
+
+
+def _sum_of(key: object, value: object) -> int:
+    return zlib.crc32(repr((key, value)).encode("utf-8", "backslashreplace"))
 
 
 @contextmanager
@@ -188,6 +313,11 @@ def _translate(error: sqlite3.Error, path: Path) -> GalleryError:
         )
     if "disk is full" in text:
         return GalleryError(f"the disk that holds {folder} is full; nothing was written")
+    if "disk I/O error" in text:
+        return GalleryError(
+            f"the disk that holds {folder} failed ({text}); nothing is known to be written: "
+            "open the gallery again when the disk works"
+        )
     if "readonly" in text or "unable to open" in text:
         return GalleryError(f"{folder} cannot be written or opened here ({text}); nothing was written")
     if "closed database" in text:
@@ -204,6 +334,9 @@ def _open(path: Path, mode: str, lock_timeout: float) -> sqlite3.Connection:
     )
     # One untrusted file must not be able to run code through views or triggers that somebody put in it.
     db.execute("PRAGMA trusted_schema = OFF")
+    # A record's length or type that was flipped is an error, not whatever lies behind it.
+    db.execute("PRAGMA cell_size_check = ON")
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return db
 
 
@@ -211,21 +344,10 @@ def _set_up(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA secure_delete = ON")
-    db.execute("PRAGMA foreign_keys = ON")
+    (page,) = db.execute("PRAGMA page_size").fetchone()
+    db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_BYTES // page}")
 
 
 def _has_header(db: sqlite3.Connection) -> bool:
     found = db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'header'").fetchone()
     return found is not None
-
-
-def _row(header: Header) -> tuple[object, ...]:
-    return (
-        FORMAT,
-        header.dim,
-        header.metric,
-        header.encoder,
-        header.fingerprint,
-        header.created.isoformat(),
-        header.identity,
-    )

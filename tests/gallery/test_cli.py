@@ -156,7 +156,7 @@ def test_check_finds_damage_and_exits_3(shell: Shell, people: str) -> None:
     import sqlite3
 
     db = sqlite3.connect("g/catalog.sqlite")
-    db.execute("UPDATE templates SET embedding = zeroblob(length(embedding)) WHERE template = 4")
+    db.execute("UPDATE templates_1 SET embedding = zeroblob(length(embedding)) WHERE template = 4")
     db.commit()
     db.close()
     found = shell.json("check", "g", code=3)["problems"]

@@ -184,7 +184,7 @@ def test_a_newer_format_is_refused(tmp_path):
         db.execute("UPDATE header SET format = 99")
     db.close()
     with pytest.raises(
-        GalleryError, match="format 99 and this version reads format 1: upgrade siamese-gallery"
+        GalleryError, match="format 99 and this version reads formats up to 2: upgrade siamese-gallery"
     ):
         gallery.open(tmp_path / "g")
 
@@ -195,9 +195,9 @@ def test_a_damaged_embedding_is_named_and_listed(tmp_path):
         people.enroll_many([("a", CORNERS[:2]), ("b", CORNERS[2:])])
     db = sqlite3.connect(location / "catalog.sqlite")
     with db:
-        (blob,) = db.execute("SELECT embedding FROM templates WHERE template = 2").fetchone()
+        (blob,) = db.execute("SELECT embedding FROM templates_1 WHERE template = 2").fetchone()
         db.execute(
-            "UPDATE templates SET embedding = ? WHERE template = 2", (bytes([blob[0] ^ 1]) + blob[1:],)
+            "UPDATE templates_1 SET embedding = ? WHERE template = 2", (bytes([blob[0] ^ 1]) + blob[1:],)
         )
     db.close()
     with gallery.open(location) as people:

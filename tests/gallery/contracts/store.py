@@ -19,6 +19,11 @@ def new(
     return NewTemplates(id, array, sources or [None] * len(array), metadata)
 
 
+def add(store: Store, one: NewTemplates) -> tuple[list[int], bool]:
+    (added,) = store.add([one])
+    return list(added.templates), added.created
+
+
 class StoreContract:
     """Inherit, and give `create` and `open`; dim is 3, the metric euclidean."""
 
@@ -40,7 +45,7 @@ class StoreContract:
 
     def put(self, store: Store, *batch: NewTemplates) -> list[tuple[list[int], bool]]:
         with store.commit():
-            return [store.add(one) for one in batch]
+            return [add(store, one) for one in batch]
 
     def test_a_new_store_is_empty_at_revision_0(self, store):
         assert (store.revision(), store.last_template(), store.counts(), store.ids()) == (0, 0, (0, 0), [])
@@ -134,8 +139,8 @@ class StoreContract:
     def test_a_commit_that_raises_changes_nothing(self, store):
         self.put(store, new("a", [1, 0, 0], metadata={"x": 1}))
         with pytest.raises(ZeroDivisionError), store.commit():
-            store.add(new("b", [1, 0, 0]))
-            store.add(new("a", [9, 9, 9], metadata={"x": 2}))
+            add(store, new("b", [1, 0, 0]))
+            add(store, new("a", [9, 9, 9], metadata={"x": 2}))
             store.set_setting("k", "v")
             store.remove_templates([1])
             raise ZeroDivisionError
@@ -210,6 +215,8 @@ class StoreContract:
         self.put(store, new("SECRET-SUBJECT", row, metadata={"k": "SECRET-DATA"}, sources=["SECRET-PATH"]))
         with store.commit():
             store.remove_subject("SECRET-SUBJECT")
+        with store.commit("erase"):
+            store.forget_removed()
         store.erase()
         raw = b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
         assert b"SECRET" not in raw

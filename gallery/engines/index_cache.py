@@ -1,0 +1,154 @@
+"""The index in memory, kept in step with the store; its file is read and written through `index_files`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gallery.engines import index_files
+from gallery.engines.index_files import MappedFile, Stamp
+from gallery.errors import CorruptGalleryError, GalleryError
+from gallery.indexes.base import VectorIndex
+from gallery.indexes.exact import ExactIndex
+from gallery.indexes.faiss import FaissIndex
+from gallery.stores.base import Store
+from gallery.vectors import Numbers
+
+ERASED = "erased"
+INDEX_FILE = "index_file"
+INDEX_WISH = "index"
+
+
+class IndexCache:
+    """One index of one gallery. Whoever holds it keeps other threads away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved = 0
+        """How many templates the file in use holds."""
+        self._index: VectorIndex | None = None
+        self._file: MappedFile | None = None
+        self._generation = 0
+        self._revision = 0
+        self._last_template = 0
+
+    def in_step(self, store: Store) -> VectorIndex:
+        """The index, brought up to the store's present revision. Inside a snapshot."""
+        try:
+            self._drop_what_is_void(store)
+            revision = store.revision()
+            if self._index is None:
+                self._index = self._loaded(store)
+            elif revision != self._revision:
+                self._catch_up(store, self._index, store.removed_since(self._revision))
+                if len(self._index) != store.counts()[1]:
+                    self._index = self.rebuilt(store)
+            if self._index.worn():
+                self._index = self.rebuilt(store)
+            self._revision = revision
+        except BaseException:
+            # What stopped half-way would be taken for complete by the next search.
+            self.forget()
+            raise
+        return self._index
+
+    def _drop_what_is_void(self, store: Store) -> None:
+        if self._index is None:
+            return
+        other = store.header.generation != self._generation
+        # Reading on in a mapped file that somebody cut short would end the process.
+        cut = self._file is not None and not self._file.is_whole()
+        if other or cut or erased_at(store) > self._revision:
+            self.forget()
+
+    def _loaded(self, store: Store) -> VectorIndex:
+        """The index of the file, with what came since; built anew when none fits."""
+        index = self._empty(store)
+        stamp = index_files.stamp_of(store.setting(INDEX_FILE))
+        if stamp is None or stamp.generation != store.header.generation:
+            return self.rebuilt(store)
+        self._file = index_files.load(self.folder, index, stamp)
+        if self._file is None:
+            return self.rebuilt(store)
+        self._last_template, self.saved = stamp.last_template, stamp.templates
+        # A file of some kinds holds templates that were removed before it was written.
+        self._catch_up(store, index, store.removed_since(0 if index.keeps_removed else stamp.revision))
+        return index if len(index) == store.counts()[1] else self.rebuilt(store)
+
+    def rebuilt(self, store: Store) -> VectorIndex:
+        """The index, built anew from the store alone; CorruptGalleryError where that is not complete."""
+        self.forget()
+        index = self._empty(store)
+        self._catch_up(store, index, store.removed_since(0))
+        if len(index) != store.counts()[1]:
+            raise CorruptGalleryError(
+                f"{self.folder.parent} holds {len(index)} templates that can be read of "
+                f"{store.counts()[1]}; run `gallery check {self.folder.parent}`"
+            )
+        self._index, self._revision = index, store.revision()
+        return index
+
+    def _catch_up(self, store: Store, index: VectorIndex, removed: Numbers) -> None:
+        for stored in store.scan(after=self._last_template):
+            index.add(stored.numbers, stored.rows)
+        self._last_template = store.last_template()
+        index.remove(removed)
+
+    def _empty(self, store: Store) -> VectorIndex:
+        header = store.header
+        self._generation = header.generation
+        kind = choose(store.setting(INDEX_WISH) or "auto")
+        if kind == "exact":
+            return ExactIndex(header.dim, header.metric)
+        return FaissIndex(header.dim, header.metric, kind)
+
+    def forget(self) -> None:
+        """Starts anew at the next search."""
+        if self._file is not None:
+            self._file.close()
+        self._index, self._file = None, None
+        self._revision = self._last_template = self.saved = 0
+
+    def save_if_worth_it(self, store: Store) -> None:
+        """Writes a file where the next opening gains by it. Outside a transaction."""
+        with store.snapshot():
+            if not worth_saving(store.counts()[1], self.saved, self._index is not None):
+                return
+            index = self.in_step(store)
+            if not index.saveable() or not worth_saving(len(index), self.saved, True):
+                return
+            before = index_files.files(self.folder)
+            stamp = index_files.save(
+                self.folder, index, self._generation, self._revision, self._last_template
+            )
+        written = self.folder / stamp.file
+        try:
+            with store.commit():
+                if self._is_void(store, stamp):
+                    raise GalleryError("another process erased or migrated while this one wrote")
+                store.set_setting(INDEX_FILE, stamp.to_json())
+        except BaseException:
+            index_files.drop([written])
+            raise
+        index_files.drop(before)
+
+    def _is_void(self, store: Store, stamp: Stamp) -> bool:
+        return erased_at(store) > stamp.revision or store.header.generation != stamp.generation
+
+
+def erased_at(store: Store) -> int:
+    """The revision of the last erasure, 0 before the first."""
+    return int(store.setting(ERASED) or 0)
+
+
+def choose(wish: str) -> str:
+    """The kind of index for a wish: "auto" is exact, which is certain, until something faster is needed."""
+    return "exact" if wish == "auto" else wish
+
+
+def worth_saving(templates: int, saved: int, known: bool) -> bool:
+    """Whether reading `templates` from the store at the next opening costs more than a file now.
+
+    saved: how many the present file holds; known: whether that was looked at.
+    """
+    unsaved = abs(templates - saved)
+    return unsaved > max(1000, saved // 20) if known else templates > 1000

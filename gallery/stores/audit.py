@@ -1,0 +1,133 @@
+"""The audit log: who did what when, each entry chained to the one before by its hash.
+
+An entry holds no embedding and no id, only keyed hashes of ids (BLAKE2b under a key of this gallery), so
+that the chain still holds after an erasure. The ids of subjects that were removed are kept beside it until
+they are erased; those that are enrolled are read from the subjects themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from gallery.records import LogEntry
+from gallery.stores.state import GENESIS, CatalogState
+
+KEY_SETTING = "audit_key"
+
+_KEY_BYTES = 16
+_COLUMNS = "entry, revision, at, actor, verb, templates, note, subjects, hash"
+
+
+@dataclass(slots=True)
+class Acts:
+    """What is being done in one commit."""
+
+    verb: str | None
+    actor: str
+    templates: int = 0
+    subjects: list[str] = field(default_factory=list)
+    note: str = ""
+    switched: bool = False
+    """The log itself is switched on or off, which it tells of."""
+
+
+def new_key() -> str:
+    """A key for the hashes of ids."""
+    return secrets.token_hex(32)
+
+
+def default_actor() -> str:
+    """user@host of this process."""
+    import getpass
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def subject_key(key: bytes, id: str) -> bytes:
+    """What stands for an id in the log."""
+    return hashlib.blake2b(id.encode(), key=key, digest_size=_KEY_BYTES).digest()
+
+
+def append(db: sqlite3.Connection, state: CatalogState, acts: Acts, key: bytes) -> None:
+    """Writes one entry, of the revision that `state` comes to."""
+    at = int(datetime.now(UTC).timestamp() * 1e6)
+    keys = b"".join(subject_key(key, id) for id in dict.fromkeys(acts.subjects))
+    row = (
+        state.entries + 1,
+        state.revision,
+        at,
+        acts.actor,
+        acts.verb or "",
+        acts.templates,
+        acts.note,
+        keys,
+    )
+    state.entries += 1
+    state.chain = entry_hash(state.chain, row)
+    db.execute(f"INSERT INTO audit({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, state.chain))
+
+
+def remember_names(db: sqlite3.Connection, key: bytes, ids: Iterable[str]) -> None:
+    """Keeps the ids of removed subjects, for the log, until they are erased."""
+    rows = [(subject_key(key, id), id) for id in ids]
+    db.executemany("INSERT OR IGNORE INTO audit_names(key, id) VALUES (?, ?)", rows)
+
+
+def forget_names(db: sqlite3.Connection) -> None:
+    """Leaves only the hashes of what was removed."""
+    db.execute("DELETE FROM audit_names")
+
+
+def entry_hash(before: bytes, row: Sequence[object]) -> bytes:
+    """SHA-256 over the hash of the entry before and everything in this one."""
+    *fields, keys = row
+    digest = hashlib.sha256(before)
+    digest.update(json.dumps(fields).encode())
+    digest.update(keys if isinstance(keys, bytes) else repr(keys).encode())
+    return digest.digest()
+
+
+def entries(db: sqlite3.Connection, key: bytes) -> Iterator[LogEntry]:
+    """The log, oldest first, with the ids that are still known."""
+    names = {bytes(known): id for known, id in db.execute("SELECT key, id FROM audit_names")}
+    names |= {subject_key(key, id): id for (id,) in db.execute("SELECT id FROM subjects")}
+    for row in db.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY entry"):
+        entry, revision, at, actor, verb, templates, note, keys, hash = row
+        known = [keys[start : start + _KEY_BYTES] for start in range(0, len(keys), _KEY_BYTES)]
+        yield LogEntry(
+            entry=entry,
+            revision=revision,
+            at=datetime.fromtimestamp(at / 1e6, UTC),
+            actor=actor,
+            verb=verb,
+            templates=templates,
+            subjects=tuple(names.get(one, f"#{one.hex()}") for one in known),
+            note=note,
+            hash=hash.hex(),
+        )
+
+
+def broken_links(db: sqlite3.Connection, state: CatalogState) -> Iterator[tuple[str, str]]:
+    """(where, what) for every entry that does not follow from the one before it."""
+    before, last = GENESIS, 0
+    for row in db.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY entry"):
+        *fields, hash = row
+        if fields[0] != last + 1:
+            yield f"audit entry {last + 1}", f"it is missing: entry {fields[0]} follows entry {last}"
+        elif hash != entry_hash(before, fields):
+            yield f"audit entry {fields[0]}", "it does not match the chain of hashes: it was changed"
+        before, last = hash, fields[0]
+    if (last, before) != (state.entries, state.chain):
+        yield "audit log", f"it ends with entry {last}, and {state.entries} were written"

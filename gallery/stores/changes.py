@@ -1,0 +1,166 @@
+"""What a commit writes: subjects and templates come and go, and the state keeps count.
+
+Everything works in chunks, because a statement for each row is what makes a bulk enrolment slow.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from gallery.stores.base import Added, NewTemplates
+from gallery.stores.integrity import original_checksum, subject_checksum, template_checksum
+from gallery.stores.state import CatalogState
+
+_CHUNK = 1024
+
+SubjectRow = tuple[int, str, int, str, int]
+"""(subject, id, templates, metadata, checksum)"""
+
+
+def add(
+    db: sqlite3.Connection, table: str, state: CatalogState, batch: Iterable[NewTemplates], known: Any
+) -> Iterator[Added]:
+    """Enrols a batch in the table of the generation in use; known: ids -> {id: their rows}."""
+    for chunk in _chunks(batch):
+        yield from _add_chunk(db, table, state, chunk, known({new.id for new in chunk}))
+
+
+def _chunks(batch: Iterable[NewTemplates]) -> Iterator[list[NewTemplates]]:
+    """Runs of subjects with about `_CHUNK` templates together."""
+    chunk: list[NewTemplates] = []
+    held = 0
+    for new in batch:
+        chunk.append(new)
+        held += len(new.rows)
+        if held >= _CHUNK:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+@dataclass(slots=True)
+class _Subject:
+    """A subject while a chunk is added to it."""
+
+    number: int
+    id: str
+    before: SubjectRow | None
+    templates: int
+    metadata: dict[str, Any]
+
+    def row(self) -> SubjectRow:
+        text = dump(self.metadata)
+        checksum = subject_checksum(self.number, self.id, self.templates, text)
+        return self.number, self.id, self.templates, text, checksum
+
+
+def _add_chunk(
+    db: sqlite3.Connection,
+    table: str,
+    state: CatalogState,
+    chunk: Sequence[NewTemplates],
+    known: dict[str, SubjectRow],
+) -> list[Added]:
+    now = int(datetime.now(UTC).timestamp() * 1e6)
+    subjects: dict[str, _Subject] = {}
+    templates: list[tuple[Any, ...]] = []
+    originals: list[tuple[Any, ...]] = []
+    added = []
+    for new in chunk:
+        subject = subjects.get(new.id)
+        created = subject is None and new.id not in known
+        if subject is None:
+            subject = subjects[new.id] = _taken_up(state, new.id, known.get(new.id))
+        first = state.next_template
+        count = len(new.rows)
+        state.next_template += count
+        subject.templates += count
+        if new.metadata:
+            subject.metadata |= new.metadata
+        templates += _template_rows(new, first, subject.number, now)
+        for number, original in zip(range(first, first + count), new.originals or (), strict=False):
+            if original is not None:
+                kind, content = original
+                originals.append((number, kind, original_checksum(number, kind, content), content))
+        added.append(Added(new.id, tuple(range(first, first + count)), created))
+    _write_subjects(db, state, list(subjects.values()))
+    db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", templates)
+    state.count_templates(row[4] for row in templates)
+    if originals:
+        db.executemany("INSERT INTO originals VALUES (?, ?, ?, ?)", originals)
+    return added
+
+
+def _taken_up(state: CatalogState, id: str, before: SubjectRow | None) -> _Subject:
+    if before is None:
+        state.next_subject += 1
+        return _Subject(state.next_subject - 1, id, None, 0, {})
+    return _Subject(before[0], id, before, before[2], json.loads(before[3]))
+
+
+def _template_rows(new: NewTemplates, first: int, subject: int, now: int) -> Iterator[tuple[Any, ...]]:
+    rows = new.rows.astype("<f4", copy=False)
+    times = new.enrolled or [now] * len(rows)
+    for at, (row, source, enrolled) in enumerate(zip(rows, new.sources, times, strict=True)):
+        number, blob = first + at, row.tobytes()
+        checksum = template_checksum(number, subject, enrolled, source, blob)
+        yield number, subject, enrolled, source, checksum, blob
+
+
+def _write_subjects(db: sqlite3.Connection, state: CatalogState, subjects: Sequence[_Subject]) -> None:
+    new = [one.row() for one in subjects if one.before is None]
+    db.executemany("INSERT INTO subjects VALUES (?, ?, ?, ?, ?)", new)
+    state.count_subjects(row[4] for row in new)
+    for one in subjects:
+        if one.before is not None:
+            replace_subject(db, state, one.before, one.row())
+
+
+def replace_subject(
+    db: sqlite3.Connection, state: CatalogState, before: SubjectRow, after: SubjectRow
+) -> None:
+    """Writes a subject's record anew."""
+    db.execute(
+        "UPDATE subjects SET id = ?, templates = ?, metadata = ?, checksum = ? WHERE subject = ?",
+        (*after[1:], before[0]),
+    )
+    state.subject_sum += after[4] - before[4]
+
+
+def remove_templates(
+    db: sqlite3.Connection, tables: Sequence[str], state: CatalogState, found: Sequence[tuple[int, int, int]]
+) -> None:
+    """Removes templates (number, subject, checksum) from every generation; the first table is in use."""
+    numbers = [(row[0],) for row in found]
+    for table in tables:
+        db.executemany(f"DELETE FROM {table} WHERE template = ?", numbers)
+    db.executemany("DELETE FROM originals WHERE template = ?", numbers)
+    state.count_templates((row[2] for row in found), -1)
+    db.executemany(
+        "INSERT INTO removed(template, revision) VALUES (?, ?)",
+        ((number, state.revision + 1) for (number,) in numbers),
+    )
+
+
+def shrink_subject(db: sqlite3.Connection, state: CatalogState, before: SubjectRow, by: int) -> bool:
+    """Takes templates off a subject's count; True when it went with its last one."""
+    number, id, templates, metadata, checksum = before
+    if templates > by:
+        left = templates - by
+        after = (number, id, left, metadata, subject_checksum(number, id, left, metadata))
+        replace_subject(db, state, before, after)
+        return False
+    db.execute("DELETE FROM subjects WHERE subject = ?", (number,))
+    state.count_subjects([checksum], -1)
+    return True
+
+
+def dump(metadata: dict[str, Any]) -> str:
+    """Metadata as it is stored."""
+    return json.dumps(metadata, ensure_ascii=False, sort_keys=True, allow_nan=False)

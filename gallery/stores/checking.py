@@ -1,0 +1,123 @@
+"""The full reading of a catalog for damage: all is compared with its checksum and with what counts it."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gallery.errors import GalleryError
+from gallery.records import Problem
+from gallery.stores import audit, catalog
+from gallery.stores.integrity import original_checksum, subject_checksum, template_checksum
+from gallery.stores.state import CatalogState, read_state
+from gallery.stores.witness import head_path, read_head
+
+
+def problems(db: sqlite3.Connection, path: Path) -> list[Problem]:
+    """Everything in the catalog that is damaged; empty when all is well. Inside a transaction or not."""
+    found: list[Problem] = []
+    for look in (_pages, _settings, _generations, _subjects, _originals, _log, _head):
+        try:
+            found += look(db, path)
+        except (sqlite3.Error, GalleryError, TypeError, ValueError, OverflowError) as error:
+            found.append(Problem(path.name, str(error)))
+    return list(dict.fromkeys(found))
+
+
+def agrees(compute: Callable[..., int], checksum: object, *fields: Any) -> bool:
+    """Whether a record matches its checksum; False too for fields of a kind that no record has."""
+    try:
+        return compute(*fields) == checksum
+    except (AttributeError, TypeError, ValueError, struct.error):
+        return False
+
+
+def _pages(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    for (line,) in db.execute("PRAGMA integrity_check(100)"):
+        if line != "ok":
+            yield Problem(path.name, line)
+
+
+def _settings(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    catalog.read_settings(db, read_state(db).setting_sum)
+    return iter(())
+
+
+def _generations(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    state = read_state(db)
+    current = catalog.read_header(db, path)
+    if current.generation != state.generation:
+        yield Problem(
+            path.name, f"it says that generation {state.generation} is in use, and {current.generation} too"
+        )
+    for generation, dim in db.execute("SELECT generation, dim FROM generations").fetchall():
+        yield from _templates(db, generation, dim, state)
+
+
+def _templates(db: sqlite3.Connection, generation: int, dim: int, state: CatalogState) -> Iterator[Problem]:
+    where = "" if generation == state.generation else f" of generation {generation}"
+    count = total = 0
+    for number, subject, enrolled, source, checksum, blob, known in db.execute(
+        "SELECT template, t.subject, enrolled, source, t.checksum, embedding, s.subject "
+        f"FROM templates_{generation} t LEFT JOIN subjects s ON s.subject = t.subject"
+    ):
+        count, total = count + 1, total + (checksum if isinstance(checksum, int) else 0)
+        if not isinstance(blob, bytes) or len(blob) != 4 * dim:
+            size = len(blob) if isinstance(blob, bytes) else 0
+            yield Problem(f"template {number}{where}", f"its embedding has {size} bytes, not {4 * dim}")
+        elif not agrees(template_checksum, checksum, number, subject, enrolled, source, blob):
+            yield Problem(f"template {number}{where}", "its embedding does not match its checksum")
+        elif known is None:
+            yield Problem(f"template {number}{where}", f"it belongs to subject {subject}, which is missing")
+    if generation == state.generation and (count, total) != (state.templates, state.template_sum):
+        yield Problem("templates", f"{count} are left of {state.templates}, or not the right ones")
+
+
+def _subjects(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    state = read_state(db)
+    count = total = 0
+    owned = dict(
+        db.execute(f"SELECT subject, count(*) FROM templates_{state.generation} GROUP BY subject").fetchall()
+    )
+    for number, id, templates, metadata, checksum in db.execute(
+        "SELECT subject, id, templates, metadata, checksum FROM subjects"
+    ):
+        count, total = count + 1, total + (checksum if isinstance(checksum, int) else 0)
+        if not agrees(subject_checksum, checksum, number, id, templates, metadata):
+            yield Problem(f"subject {id!r}", "its record does not match its checksum")
+        elif owned.get(number, 0) != templates:
+            yield Problem(f"subject {id!r}", f"it has {owned.get(number, 0)} templates of {templates}")
+    if (count, total) != (state.subjects, state.subject_sum):
+        yield Problem("subjects", f"{count} are left of {state.subjects}, or not the right ones")
+
+
+def _originals(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    for number, kind, checksum, content in db.execute(
+        "SELECT template, kind, checksum, content FROM originals"
+    ):
+        if not agrees(original_checksum, checksum, number, kind, content):
+            yield Problem(f"original of template {number}", "it does not match its checksum")
+
+
+def _log(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    for where, what in audit.broken_links(db, read_state(db)):
+        yield Problem(where, what)
+
+
+def _head(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    try:
+        head = read_head(path)
+    except (OSError, ValueError) as error:
+        yield Problem(head_path(path).name, f"{error}; the next commit writes it anew")
+        return
+    identity, revision = catalog.read_header(db, path).identity, read_state(db).revision
+    if head is not None and head.identity != identity:
+        yield Problem(path.name, "it belongs to another gallery than the files beside it")
+    elif head is not None and head.revision > revision:
+        yield Problem(
+            path.name,
+            f"it is of revision {revision}, and revision {head.revision} was committed: it is older",
+        )

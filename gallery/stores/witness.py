@@ -1,0 +1,77 @@
+"""`catalog.head`: a few bytes beside the catalog that say how far it had come.
+
+A catalog that was replaced by an older one, or that lost its write-ahead log, is sound in itself; only
+something outside it can tell. The head is written after each commit and never before, so it cannot be ahead
+of a catalog that nothing happened to. It is not flushed: a power cut may leave an older head, which notices
+less and claims nothing false.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far the catalog of that identity had come."""
+
+    identity: str
+    revision: int
+
+    def to_bytes(self) -> bytes:
+        """One line of text of fixed length, its checksum last."""
+        text = f"siamese-gallery {self.identity} {self.revision:020d}".encode()
+        return b"%s %08x\n" % (text.ljust(_LENGTH - 10), zlib.crc32(text))
+
+
+def head_path(catalog: Path) -> Path:
+    """Where the head of a catalog is."""
+    return catalog.with_suffix(".head")
+
+
+def read_head(catalog: Path) -> Head | None:
+    """The head; None when there is none. ValueError when it is not as it was written."""
+    try:
+        content = head_path(catalog).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        text, checksum = content[: _LENGTH - 10].rstrip(b" "), content[_LENGTH - 9 : _LENGTH - 1]
+        _, identity, revision = text.decode("ascii").split(" ")
+        head = Head(identity, int(revision))
+        if len(content) == _LENGTH and int(checksum, 16) == zlib.crc32(text) and head.to_bytes() == content:
+            return head
+    except ValueError:
+        pass
+    raise ValueError(f"{head_path(catalog).name} is not as it was written")
+
+
+class HeadWriter:
+    """Keeps the head of one catalog up to date. A head that cannot be written is gone without."""
+
+    def __init__(self, catalog: Path, identity: str) -> None:
+        self._path = head_path(catalog)
+        self._identity = identity
+        self._file: int | None = None
+
+    def write(self, revision: int) -> None:
+        """Says that `revision` is committed."""
+        with suppress(OSError):
+            if self._file is None:
+                self._file = os.open(
+                    self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+                )
+                os.ftruncate(self._file, _LENGTH)
+            os.pwrite(self._file, Head(self._identity, revision).to_bytes(), 0)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
