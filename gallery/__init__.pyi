@@ -23,12 +23,17 @@ from gallery.opening import open as open
 from gallery.records import BulkEnrollment as BulkEnrollment
 from gallery.records import Candidate as Candidate
 from gallery.records import Enrollment as Enrollment
+from gallery.records import Generation as Generation
 from gallery.records import Identification as Identification
+from gallery.records import Migration as Migration
 from gallery.records import Problem as Problem
 from gallery.records import Refusal as Refusal
+from gallery.records import Repair as Repair
 from gallery.records import Subject as Subject
 from gallery.records import Template as Template
 from gallery.records import Verification as Verification
+from gallery.repairing import check as check
+from gallery.repairing import repair as repair
 from gallery.report import write_report as write_report
 
 __version__: str

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from gallery.encoder import Encoder, embed, listed
 from gallery.errors import GalleryError, InvalidItemError
+from gallery.originals import Packed, is_file, pack
 from gallery.records import Refusal
 from gallery.stores.base import NewTemplates
 from gallery.vectors import FloatRows
@@ -38,7 +38,7 @@ def checked_id(id: Any) -> str:
 
 def source_of(item: Any) -> str | None:
     """The path of an item that is a path, as provenance; a string is one when a file is there."""
-    if not isinstance(item, os.PathLike) and not (isinstance(item, str) and _is_file(item)):
+    if not isinstance(item, os.PathLike) and not (isinstance(item, str) and is_file(item)):
         return None
     path = os.fspath(item)
     if isinstance(path, bytes):
@@ -47,30 +47,36 @@ def source_of(item: Any) -> str | None:
     return path.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
 
 
-def _is_file(text: str) -> bool:
-    # What an encoder of sentences takes may be too long for a name, or hold a NUL.
-    with suppress(OSError, ValueError):
-        return Path(text).is_file()
-    return False
-
-
 @dataclass(slots=True)
 class _Subject:
     id: str
     metadata: Mapping[str, Any] | None
     items: int
     sources: list[str | None] = field(default_factory=list)
+    originals: list[tuple[str, int]] = field(default_factory=list)
+    """(kind, length) of every item that is kept."""
 
 
 class Spool:
-    """Embeddings on their way to one commit: written once, read once, in memory while they are few."""
+    """Embeddings on their way to one commit: written once, read once, in memory while they are few.
 
-    def __init__(self, encoder: Encoder, on_error: str, progress: Progress | None, total: int | None) -> None:
+    keep: the items themselves go the same way, in a file of their own.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        on_error: str,
+        progress: Progress | None,
+        total: int | None,
+        keep: bool = False,
+    ) -> None:
         self._encoder = encoder
         self._skip = skips(on_error)
         self._progress = progress
         self._total = total
         self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by close()
+        self._kept = SpooledTemporaryFile(max_size=_IN_MEMORY) if keep else None  # noqa: SIM115
         self._subjects: list[_Subject] = []
         self._waiting: list[tuple[_Subject, int, Any]] = []
         self._done = 0
@@ -102,6 +108,13 @@ class Spool:
         if not waiting:
             return
         rows, bad = embed(self._encoder, [item for _, _, item in waiting])
+        with _room_for("embeddings"):
+            unkept = self._keep(waiting, bad)
+            if unkept:
+                used = [position for position in range(len(waiting)) if position not in bad]
+                rows = rows[[position not in unkept for position in used]]
+            self._file.write(rows.tobytes())
+        bad |= unkept
         for position in sorted(bad):
             subject, index, _ = waiting[position]
             self._refuse(Refusal(subject.id, index, bad[position]), subject.items)
@@ -110,16 +123,26 @@ class Spool:
                 if self._done == 0 and self.first is None:
                     self.first = item
                 subject.sources.append(source_of(item))
-        try:
-            self._file.write(rows.tobytes())
-        except OSError as error:
-            raise GalleryError(
-                f"no room for embeddings in {gettempdir()}, where they wait for the commit "
-                f"({error.strerror or error}); nothing was written"
-            ) from error
         self._done += len(waiting)
         if self._progress is not None:
             self._progress(self._done, self._total)
+
+    def _keep(self, waiting: list[tuple[_Subject, int, Any]], bad: Mapping[int, str]) -> dict[int, str]:
+        """Spools the usable items, one at a time, where they are kept: {position: why one cannot be}."""
+        unkept: dict[int, str] = {}
+        if self._kept is None:
+            return unkept
+        for position, (subject, _, item) in enumerate(waiting):
+            if position in bad:
+                continue
+            try:
+                kind, content = pack(item)
+            except InvalidItemError as error:
+                unkept[position] = str(error)
+            else:
+                self._kept.write(content)
+                subject.originals.append((kind, len(content)))
+        return unkept
 
     def _refuse(self, refusal: Refusal, items: int) -> None:
         if not self._skip:
@@ -133,11 +156,25 @@ class Spool:
     def batches(self) -> Iterator[NewTemplates]:
         """What to add, subject by subject; one whose items were all refused is left out."""
         self._file.seek(0)
+        start = 0
         for subject in self._subjects:
             if subject.sources:
                 yield NewTemplates(
-                    subject.id, self._rows(len(subject.sources)), subject.sources, subject.metadata
+                    subject.id,
+                    self._rows(len(subject.sources)),
+                    subject.sources,
+                    subject.metadata,
+                    originals=None if self._kept is None else self._originals(subject.originals, start),
                 )
+            start += sum(length for _, length in subject.originals)
+
+    def _originals(self, kept: list[tuple[str, int]], start: int) -> Iterator[Packed]:
+        """Reads them back, one at a time, when they are asked for."""
+        assert self._kept is not None
+        for kind, length in kept:
+            self._kept.seek(start)
+            yield kind, self._kept.read(length)
+            start += length
 
     def _rows(self, count: int) -> FloatRows:
         content = self._file.read(4 * count * self._encoder.dim)
@@ -146,6 +183,19 @@ class Spool:
     def close(self) -> None:
         """Deletes what was spooled."""
         self._file.close()
+        if self._kept is not None:
+            self._kept.close()
+
+
+@contextmanager
+def _room_for(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GalleryError(
+            f"no room for {what} in {gettempdir()}, where they wait for the commit "
+            f"({error.strerror or error}); nothing was written"
+        ) from error
 
 
 def skips(on_error: str) -> bool:

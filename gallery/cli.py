@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from encoders.errors import EncoderError
 from gallery import __version__
@@ -26,9 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         # Only now: what a verb needs takes longer to import than the help takes to print.
-        from gallery import commands
-
-        return int(getattr(commands, arguments.run)(arguments))
+        home, _, verb = arguments.run.rpartition(".")
+        return int(getattr(import_module(f"gallery.{home or 'commands'}"), verb)(arguments))
     except (CorruptGalleryError, GalleryLockedError) as error:
         return _failed(error, FAILURE)
     except (GalleryError, EncoderError, ValueError, ImportError) as error:
@@ -63,13 +63,26 @@ def parser() -> argparse.ArgumentParser:
     _remove(_verb(verbs, "remove", "remove", "remove subjects and all their templates"))
     _verb(verbs, "list", "listing", "the subjects, with their number of templates and metadata")
     _verb(verbs, "info", "info", "what the gallery is and how it stands")
-    _verb(verbs, "check", "check", "read everything and report damage; exit 3 when there is any")
+    check = _verb(verbs, "check", "check", "read everything and report damage; exit 3 when there is any")
+    check.add_argument(
+        "--repair",
+        action="store_true",
+        help="save all that can be saved and list the rest; exit 3 when something is lost",
+    )
     _verb(verbs, "compact", "compact", "leave no byte of what was removed, and give the space back")
+    log = _verb(verbs, "log", "log", "who changed what when, and the switch of that log")
+    log.add_argument("--limit", metavar="N", type=int, help="only the newest N entries (default: all)")
+    switch = log.add_mutually_exclusive_group()
+    switch.add_argument("--off", action="store_true", help="keep no log from now on")
+    switch.add_argument("--on", action="store_true", help="keep one again")
+    copy = _verb(verbs, "backup", "backup", "copy a gallery in use to a new folder that opens")
+    copy.add_argument("target", metavar="TARGET", help="the folder to make")
     export = _verb(verbs, "export", "export", "write everything enrolled to a new HDF5 file")
     export.add_argument("file", metavar="FILE", help="the HDF5 file to make")
     load = _verb(verbs, "import", "load", "add everything in an exported HDF5 file")
     load.add_argument("file", metavar="FILE", help="an HDF5 file made by export")
     _encoder(load)
+    _migrations(verbs)
     _dedupe(_verb(verbs, "dedupe", "dedupe", "find copies and near copies of images", location=False))
     return top
 
@@ -112,13 +125,22 @@ def _enroll(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="with --id: what to keep about the subject; once for each key",
     )
+    _on_error(parser, "raise enrols nothing, skip enrols the others")
+    parser.add_argument(
+        "--keep-items",
+        action="store_true",
+        help="a new gallery keeps the images too, so that another encoder can embed them one day",
+    )
+    _encoder(parser, "the one the gallery was filled by; glyph for a new gallery")
+
+
+def _on_error(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--on-error",
         choices=("raise", "skip"),
         default="raise",
-        help="an image that cannot be used: raise enrols nothing, skip enrols the others (default: raise)",
+        help=f"an image that cannot be used: {what} (default: raise)",
     )
-    _encoder(parser, "the one the gallery was filled by; glyph for a new gallery")
 
 
 def _identify(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +162,31 @@ def _remove(parser: argparse.ArgumentParser) -> None:
         "ids", metavar="ID", nargs="+", help="ids of subjects; one unknown id and none is removed"
     )
     parser.add_argument("--erase", action="store_true", help="leave no byte of them in any file")
+
+
+def _migrations(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    where = "migration_commands"
+    migrate = _verb(verbs, "migrate", f"{where}.migrate", "embed everything anew by another encoder")
+    migrate.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        help="the enrolled images, one subfolder per id (default: the images that the gallery kept)",
+    )
+    migrate.add_argument(
+        "--from-sources", action="store_true", help="take the images from the paths they were enrolled from"
+    )
+    _on_error(migrate, "raise stops, skip removes its template at the switch")
+    migrate.add_argument("--abandon", action="store_true", help="give up a migration that is not finished")
+    migrate.add_argument(
+        "--encoder", metavar="NAME", help="the shipped encoder, or the path of one, to go to"
+    )
+    rollback = _verb(verbs, "rollback", f"{where}.rollback", "go back to the encoder before the migration")
+    rollback.add_argument(
+        "--force", action="store_true", help="remove what was enrolled since, which has no way back"
+    )
+    drop = _verb(verbs, "drop-previous", f"{where}.drop_previous", "drop what is kept for a rollback")
+    drop.add_argument("--erase", action="store_true", help="leave no byte of it in any file")
 
 
 def _dedupe(parser: argparse.ArgumentParser) -> None:

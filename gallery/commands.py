@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from encoders.errors import EncoderError, UnknownEncoderError
-from gallery import opening
-from gallery.bulk import Progress
-from gallery.encoder import Encoder
-from gallery.errors import EncoderMismatchError, GalleryNotFoundError, InvalidItemError
+from encoders.errors import EncoderError
+from gallery import opening, repairing
+from gallery.errors import InvalidItemError
 from gallery.folders import loose_items, subject_folders
 from gallery.gallery import Gallery
 from gallery.info import Info
 from gallery.records import BulkEnrollment, Identification, counted
 from gallery.tables import table
-
-Arguments = argparse.Namespace
+from gallery.terminal import Arguments, load_encoder, note, opened, opened_to_fill, print_json, progress_bar
 
 _NEW_GALLERY_ENCODER = "glyph"
 
@@ -31,13 +24,19 @@ def enroll(arguments: Arguments) -> int:
     subjects = _subjects(arguments)
     known = opening.recorded_encoder(arguments.location)
     if arguments.encoder is None and known is None:
-        _note(
+        note(
             f"a new gallery with the encoder {_NEW_GALLERY_ENCODER}, which is made for handwritten characters"
         )
     total = sum(len(items) for _, items, _ in subjects)
     name = arguments.encoder or known or _NEW_GALLERY_ENCODER
     encoder = load_encoder(name)
-    with _opened_to_fill(arguments.location, encoder) as people, _progress("enrolling") as progress:
+    if arguments.keep_items and known is not None:
+        raise InvalidItemError(
+            f"{arguments.location} is there already: whether a gallery keeps its images is settled when it "
+            "is made; leave out --keep-items"
+        )
+    filled = opened_to_fill(arguments.location, encoder, keep_items=arguments.keep_items)
+    with filled as people, progress_bar("enrolling") as progress:
         done = people.enroll_many(subjects, on_error=arguments.on_error, progress=progress, total=total)
     paths = {id: items for id, items, _ in subjects}
     refused = [
@@ -63,7 +62,7 @@ def _subjects(arguments: Arguments) -> list[tuple[str, list[str], dict[str, str]
         raise InvalidItemError(f"{error}; or give images with --id ID") from error
     loose = loose_items(folder)
     if loose:
-        _note(f"{counted(len(loose), 'image')} beside the subfolders passed over, {loose[0]} the first")
+        note(f"{counted(len(loose), 'image')} beside the subfolders passed over, {loose[0]} the first")
     return [(id, paths, None) for id, paths in found]
 
 
@@ -76,7 +75,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[dict[str, str]]) -> None:
     if arguments.json:
-        _json(
+        print_json(
             {
                 "subjects": done.subjects,
                 "templates": done.templates,
@@ -94,10 +93,10 @@ def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[di
 
 def identify(arguments: Arguments) -> int:
     """gallery identify LOCATION IMAGE..."""
-    with _opened(arguments) as people:
+    with opened(arguments) as people:
         answers = _named(arguments.images, people, arguments.k, arguments.threshold)
     if arguments.json:
-        _json(
+        print_json(
             [
                 {
                     "path": path,
@@ -122,7 +121,7 @@ def identify(arguments: Arguments) -> int:
 def _named(images: list[str], people: Gallery, k: int, threshold: float | None) -> list[Identification]:
     """The answers, asked in batches with progress; an unusable image is named by its path."""
     answers: list[Identification] = []
-    with _progress("identifying") as progress:
+    with progress_bar("identifying") as progress:
         for start in range(0, len(images), 256):
             try:
                 answers += people.identify_batch(images[start : start + 256], k, threshold)
@@ -148,10 +147,10 @@ def _identified(path: str, answer: Identification) -> list[list[Any]]:
 
 def verify(arguments: Arguments) -> int:
     """gallery verify LOCATION ID IMAGE"""
-    with _opened(arguments) as people:
+    with opened(arguments) as people:
         answer = people.verify(arguments.id, arguments.image, arguments.threshold)
     if arguments.json:
-        _json({"path": arguments.image} | answer.to_dict())
+        print_json({"path": arguments.image} | answer.to_dict())
     else:
         print(answer)
     return 0 if answer.accepted else 1
@@ -162,7 +161,7 @@ def remove(arguments: Arguments) -> int:
     with opening.open(arguments.location) as people:
         removed = people.remove_many(arguments.ids, erase=arguments.erase)
     if arguments.json:
-        _json({"removed": removed})
+        print_json({"removed": removed})
     else:
         print(table(["removed", "templates"], list(removed.items())))
     return 0
@@ -173,7 +172,7 @@ def listing(arguments: Arguments) -> int:
     with opening.open(arguments.location, read_only=True) as people:
         subjects = people.subjects()
     if arguments.json:
-        _json([subject.to_dict() for subject in subjects])
+        print_json([subject.to_dict() for subject in subjects])
     else:
         rows = [
             [
@@ -198,7 +197,7 @@ def info(arguments: Arguments) -> int:
     with opening.open(arguments.location, encoder, read_only=True) as people:
         found = people.info()
     if arguments.json:
-        _json(found.to_dict())
+        print_json(found.to_dict())
     else:
         print(table(["what", "value"], _for_people(found)))
     return 0
@@ -215,20 +214,86 @@ def _for_people(found: Info) -> list[tuple[str, Any]]:
             f"{found.threshold:.4f}, recommended by the encoder" if source == "encoder" else found.threshold
         )
     row["bytes"] = f"{found.bytes:,}"
-    return list(row.items())
+    row["staged"], row["previous"] = found.staged, "; ".join(map(str, found.previous))
+    return [(what, value) for what, value in row.items() if value not in (None, "")]
 
 
 def check(arguments: Arguments) -> int:
-    """gallery check LOCATION"""
-    with opening.open(arguments.location, read_only=True) as people:
-        problems = people.check()
+    """gallery check LOCATION [--repair]"""
+    if arguments.repair:
+        return _repair(arguments)
+    problems = repairing.check(arguments.location)
     if arguments.json:
-        _json({"problems": [{"where": one.where, "what": one.what} for one in problems]})
+        print_json({"problems": [{"where": one.where, "what": one.what} for one in problems]})
     elif problems:
         print(table(["where", "what"], [[one.where, one.what] for one in problems]))
     else:
         print("all is well")
     return 3 if problems else 0
+
+
+def _repair(arguments: Arguments) -> int:
+    done = repairing.repair(arguments.location)
+    if arguments.json:
+        print_json(
+            {
+                "subjects": done.subjects,
+                "templates": done.templates,
+                "lost": [{"where": one.where, "what": one.what} for one in done.lost],
+                "damaged": done.damaged,
+            }
+        )
+    else:
+        if done.lost:
+            print(table(["lost", "what"], [[one.where, one.what] for one in done.lost]), end="\n\n")
+        print(done)
+    return 3 if done.lost else 0
+
+
+def log(arguments: Arguments) -> int:
+    """gallery log LOCATION"""
+    if arguments.limit is not None and arguments.limit < 1:
+        raise InvalidItemError(f"--limit is a number of entries, 1 or more, not {arguments.limit}")
+    with opening.open(arguments.location, read_only=not (arguments.on or arguments.off)) as people:
+        if arguments.on or arguments.off:
+            people.keep_log(arguments.on)
+        entries = people.log()
+    entries = entries[-arguments.limit :] if arguments.limit else entries
+    if arguments.json:
+        print_json([one.to_dict() for one in entries])
+    else:
+        rows = [
+            [
+                one.entry,
+                f"{one.at:%Y-%m-%d %H:%M:%S}",
+                one.actor,
+                one.verb,
+                _first(one.subjects),
+                one.templates,
+            ]
+            for one in entries
+        ]
+        print(table(["entry", "when (UTC)", "who", "what", "subjects", "templates"], rows))
+    return 0
+
+
+def _first(subjects: tuple[str, ...], most: int = 3) -> str:
+    more = f", +{len(subjects) - most:,}" if len(subjects) > most else ""
+    return ", ".join(subjects[:most]) + more
+
+
+def backup(arguments: Arguments) -> int:
+    """gallery backup LOCATION TARGET"""
+    with (
+        opening.open(arguments.location, read_only=True) as people,
+        progress_bar("copying", " bytes") as show,
+    ):
+        templates = people.backup(arguments.target, progress=show)
+    if arguments.json:
+        print_json({"target": arguments.target, "templates": templates})
+    else:
+        print(f"{counted(templates, 'template')} copied to {arguments.target}")
+    return 0
 
 
 def compact(arguments: Arguments) -> int:
@@ -238,7 +303,7 @@ def compact(arguments: Arguments) -> int:
         people.compact()
         after = people.info().bytes
     if arguments.json:
-        _json({"bytes_before": before, "bytes_after": after})
+        print_json({"bytes_before": before, "bytes_after": after})
     else:
         print(f"{before:,} bytes before, {after:,} after; nothing that was removed is left in them")
     return 0
@@ -249,7 +314,7 @@ def export(arguments: Arguments) -> int:
     with opening.open(arguments.location, read_only=True) as people:
         templates = people.export(arguments.file)
     if arguments.json:
-        _json({"file": arguments.file, "templates": templates})
+        print_json({"file": arguments.file, "templates": templates})
     else:
         print(f"{counted(templates, 'template')} written to {arguments.file}")
     return 0
@@ -258,7 +323,7 @@ def export(arguments: Arguments) -> int:
 def load(arguments: Arguments) -> int:
     """gallery import LOCATION FILE"""
     encoder = load_encoder(arguments.encoder) if arguments.encoder else None
-    with _opened_to_fill(arguments.location, encoder) as people:
+    with opened_to_fill(arguments.location, encoder) as people:
         done = people.import_file(arguments.file)
     _print_enrolled(arguments, done, [])
     return 0
@@ -271,14 +336,14 @@ def dedupe(arguments: Arguments) -> int:
     if arguments.report:
         _check_report(Path(arguments.report))
     encoder = load_encoder(arguments.encoder) if arguments.encoder else None
-    with _progress("reading") as progress:
+    with progress_bar("reading") as progress:
         found = find_duplicates(arguments.folder, encoder, arguments.threshold, progress=progress)
     if arguments.report:
         from gallery.report import write_report
 
         write_report(found, arguments.report)
     if arguments.json:
-        _json(found.to_dict())
+        print_json(found.to_dict())
     else:
         print(found)
         if arguments.report:
@@ -292,72 +357,3 @@ def _check_report(path: Path) -> None:
         raise InvalidItemError(f"{path} cannot be written: its folder is not there")
     if path.exists() and path.suffix.lower() not in (".html", ".htm"):
         raise InvalidItemError(f"{path} is there and is no HTML page: a report never replaces another file")
-
-
-@contextmanager
-def _opened_to_fill(location: str, encoder: Encoder | None) -> Iterator[Gallery]:
-    """The gallery to add to; one that is made now and not filled goes again, bound to nothing."""
-    made_now = opening.recorded_encoder(location) is None
-    with opening.open(location, encoder) as people:
-        try:
-            yield people
-        except BaseException:
-            people.close()
-            if made_now:
-                opening.discard_unused(location)
-            raise
-
-
-def load_encoder(name: str) -> Encoder:
-    """The shipped encoder of that name, or the one in that folder, which the gallery then remembers."""
-    import encoders
-
-    encoder: Encoder = encoders.load(name)
-    if name not in encoders.list():
-        encoder.name = str(Path(name).resolve())  # type: ignore[attr-defined]
-    return encoder
-
-
-@contextmanager
-def _opened(arguments: Arguments) -> Iterator[Gallery]:
-    """The gallery, read-only, with the encoder that was asked for or that it was filled by."""
-    name = arguments.encoder or opening.recorded_encoder(arguments.location)
-    if name is None:
-        raise GalleryNotFoundError(
-            f"there is no gallery at {arguments.location}; "
-            f"`gallery enroll {arguments.location} FOLDER` makes one"
-        )
-    try:
-        encoder = load_encoder(name)
-    except UnknownEncoderError as error:
-        if arguments.encoder:
-            raise
-        raise EncoderMismatchError(
-            f"{arguments.location} was filled by the encoder {name!r}, which the command line does not know: "
-            "name its folder with --encoder, or ask from Python"
-        ) from error
-    with opening.open(arguments.location, encoder, read_only=True) as people:
-        yield people
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Progress]:
-    """A bar on standard error, where that is a terminal and the work takes more than a second."""
-    from tqdm import tqdm
-
-    with tqdm(desc=what, unit=" items", delay=1, disable=None, leave=False) as bar:
-
-        def show(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
-
-
-def _note(text: str) -> None:
-    print(f"gallery: {text}", file=sys.stderr)
-
-
-def _json(value: Any) -> None:
-    # ASCII, so that a file name that is not UTF-8 still makes valid JSON; in one piece.
-    print(json.dumps(value, indent=2))

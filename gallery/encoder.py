@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gallery.errors import EncoderMismatchError, InvalidItemError
-from gallery.vectors import METRICS, FloatRows, as_rows, faults, prepare
+from gallery.vectors import METRICS, FloatRows, as_rows, faults, prepare, prepared_if_sound
 
 
 @runtime_checkable
@@ -119,15 +119,16 @@ def named_differences(there: Mapping[str, str], here: Mapping[str, str]) -> list
 
 def check_same(encoder: Encoder, filled: Embeds, name: str, where: str) -> None:
     """Raises EncoderMismatchError, saying what differs, unless `encoder` filled the gallery `where`."""
+    if (encoder.fingerprint, encoder.dim, encoder.metric) == (filled.fingerprint, filled.dim, filled.metric):
+        return
     different = differences(filled, dim=encoder.dim, metric=encoder.metric, fingerprint=encoder.fingerprint)
-    if different:
-        there, here = dict(getattr(filled, "provenance", {})), provenance_of(encoder)
-        different = "; ".join([different, *named_differences(there, here)])
-        raise EncoderMismatchError(
-            f"{where} was filled by the encoder {name!r}; {encoder_name(encoder)!r} computes something else "
-            f"({different}). Their distances mean nothing to each other: open it with {name!r} as it was, or "
-            "enrol the original items into a new gallery."
-        )
+    there, here = dict(getattr(filled, "provenance", {})), provenance_of(encoder)
+    said = "; ".join([different, *named_differences(there, here)])
+    raise EncoderMismatchError(
+        f"{where} was filled by the encoder {name!r}; {encoder_name(encoder)!r} computes something else "
+        f"({said}). Their distances mean nothing to each other: open it with {name!r} as it was, or migrate "
+        "it to the new encoder (`Gallery.migrate`)."
+    )
 
 
 def listed(items: Any) -> Any:
@@ -157,6 +158,10 @@ def listed(items: Any) -> Any:
 def embed(encoder: Encoder, items: Sequence[Any]) -> tuple[FloatRows, dict[int, str]]:
     """Embeddings ready to store of the items that can be used, and {position: reason} of the others."""
     rows, bad = _encoded(encoder, items)
+    if not bad:
+        ready = prepared_if_sound(rows, encoder.metric)
+        if ready is not None:
+            return ready, {}
     bad |= {row: reason for row, reason in faults(rows, encoder.metric).items() if row not in bad}
     good = [row for row in range(len(items)) if row not in bad]
     return prepare(rows[good], encoder.metric), bad

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import operator
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
+
+import numpy as np
 
 from gallery import hdf5
-from gallery.bulk import Progress, Spool, fill
+from gallery.bulk import Progress, Spool, checked_id, fill, source_of
 from gallery.canary import new_canary
 from gallery.decisions import checked_threshold, identification, verification
-from gallery.encoder import Encoder, check_same, embed_probes, listed
+from gallery.encoder import Encoder, check_same, embed, embed_probes, listed
 from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
-from gallery.info import Info, folder_bytes
+from gallery.info import Info, gathered
+from gallery.metadata import check_keys, check_metadata
+from gallery.migration import Migrating
+from gallery.originals import KEEP_ITEMS
 from gallery.records import (
     BulkEnrollment,
     Enrollment,
@@ -30,14 +36,14 @@ from gallery.records import (
     Template,
     Verification,
 )
-from gallery.stores.base import Added, Header
+from gallery.stores.base import Added, Header, NewTemplates, canary_setting
 from gallery.vectors import distances
 
-KEEP_ITEMS = "keep_items"
-"""The setting under which a gallery remembers that it keeps the enrolled items too."""
+_FEW = 64
+"""Items that are enrolled without a spool."""
 
 
-class Gallery:
+class Gallery(Migrating):
     """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
 
     May be shared by threads; other processes may read and write the same folder at the same time.
@@ -48,7 +54,11 @@ class Gallery:
         self.encoder = encoder
         self.read_only = read_only
         self._engine = engine
-        self._canary_is_there = False
+        self._canary_is_settled = False
+        self._keeps_items: bool | None = None
+        self._binding = threading.RLock()
+        self._process = os.getpid()
+        self._replaced = {}
 
     # -- enrolling
 
@@ -64,6 +74,10 @@ class Gallery:
 
         Raises InvalidItemError naming the item and the reason, GalleryLockedError.
         """
+        ready = self._without_spool(id, items, metadata) if on_error == "raise" else None
+        if ready is not None:
+            (one,), revision = ready
+            return Enrollment(one.id, one.templates, one.created, revision)
         bulk, added = self._enroll([(id, items, metadata)], on_error, None, None)
         if not added:
             refusal = bulk.refused[0]
@@ -96,22 +110,44 @@ class Gallery:
     ) -> tuple[BulkEnrollment, list[Added]]:
         self._check_writable()
         encoder, header = self._bound()
-        spool = Spool(encoder, on_error, progress, total)
+        spool = Spool(encoder, on_error, progress, total, keep=self._keeps())
         try:
             fill(spool, _with_checked_metadata(subjects))
-            settings = self._canary_settings(encoder, header, spool)
+            settings = self._canary_settings(encoder, header, spool.first)
             added, revision = self._engine.add(spool.batches(), header, settings=settings)
         finally:
             spool.close()
         return _summary(added, revision, tuple(spool.refused)), added
 
-    def _canary_settings(self, encoder: Encoder, header: Header, spool: Spool) -> dict[str, str]:
+    def _without_spool(
+        self, id: str, items: Any, metadata: Mapping[str, Any] | None
+    ) -> tuple[list[Added], int] | None:
+        """The short way for a few good items; None, and nothing written, where the spool has to look."""
+        if not isinstance(items, list) or not 0 < len(items) <= _FEW or self._keeps():
+            return None
+        self._check_writable()
+        encoder, header = self._bound()
+        if metadata is not None:
+            check_keys(id, metadata)
+        rows, bad = embed(encoder, items)
+        if bad:
+            return None
+        new = NewTemplates(checked_id(id), rows, [source_of(item) for item in items], metadata)
+        return self._engine.add([new], header, settings=self._canary_settings(encoder, header, items[0]))
+
+    def _keeps(self) -> bool:
+        """Whether the enrolled items themselves are kept too, which a gallery is made with."""
+        if self._keeps_items is None:
+            self._keeps_items = self._engine.setting(KEEP_ITEMS) is not None
+        return self._keeps_items
+
+    def _canary_settings(self, encoder: Encoder, header: Header, first: Any) -> dict[str, str]:
         """The canary to store with the first items that are enrolled; nothing once there is one."""
-        key = canary_setting(header.generation)
-        if self._canary_is_there or self._engine.setting(key) is not None:
-            self._canary_is_there = True
+        if self._canary_is_settled or first is None:
             return {}
-        canary = new_canary(encoder, spool.first)
+        key = canary_setting(header.generation)
+        self._canary_is_settled = True
+        canary = None if self._engine.setting(key) is not None else new_canary(encoder, first)
         return {} if canary is None else {key: canary.to_json()}
 
     # -- removing
@@ -170,26 +206,28 @@ class Gallery:
         """`identify` for every item, with the same answers; much faster than one by one."""
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
         encoder, header = self._bound()
-        return [
-            identification(ranked, limit)
-            for rows in embed_probes(encoder, listed(items))
-            for ranked in self._engine.nearest(rows, int(k), header)
-        ]
+        # After the encoder, so that it is not the threshold of one that was migrated from in between.
+        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        blocks = list(embed_probes(encoder, listed(items)))
+        if not blocks:
+            return []
+        # In one call, so that all answers are of one revision.
+        found = self._engine.nearest(np.concatenate(blocks), int(k), header)
+        return [identification(ranked, limit) for ranked in found]
 
     def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
         """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
 
         Raises UnknownSubjectError, and NotCalibratedError when no threshold is known.
         """
+        encoder, header = self._bound()
         limit = self.threshold if threshold is None else checked_threshold(threshold)
         if limit is None:
             raise NotCalibratedError(
                 f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
                 "a distance up to which the same subject is accepted"
             )
-        encoder, header = self._bound()
         claimed = self._engine.embeddings(id, header)
         probe = next(embed_probes(encoder, [item]))[0]
         scores = distances(probe, claimed.rows, header.metric)
@@ -243,23 +281,7 @@ class Gallery:
 
     def info(self) -> Info:
         """What the gallery is and how it stands."""
-        header, state = self._engine.header, self._engine.state()
-        return Info(
-            location=str(self.location),
-            subjects=state.subjects,
-            templates=state.templates,
-            dim=header.dim,
-            metric=header.metric,
-            encoder=header.encoder,
-            fingerprint=header.fingerprint,
-            created=header.created,
-            revision=state.revision,
-            index=state.index,
-            index_wish=state.index_wish,
-            threshold=self.threshold,
-            threshold_source=self._threshold_source(),
-            bytes=folder_bytes(self.location),
-        )
+        return gathered(self._engine, self.location, self.threshold, self._threshold_source())
 
     def _threshold_source(self) -> str:
         if self._engine.setting("threshold") is not None:
@@ -286,6 +308,14 @@ class Gallery:
         """
         return hdf5.write(self._engine, path)
 
+    def backup(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> int:
+        """Makes a new folder with a gallery of the present revision, while others write: how many templates.
+
+        What was removed is in no byte of it. progress(done, total) is called with bytes. Raises
+        GalleryExistsError when something is there already, CorruptGalleryError when this gallery is damaged.
+        """
+        return self._engine.backup(Path(os.fsdecode(path)), progress)
+
     def import_file(self, path: str | os.PathLike[str]) -> BulkEnrollment:
         """Adds everything in an exported HDF5 file, in one commit; known ids get more templates.
 
@@ -310,30 +340,37 @@ class Gallery:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise GalleryError(
+            f"{self.location} is open here, and cannot be sent to another process or copied: "
+            "open it in the worker"
+        )
+
     def __repr__(self) -> str:
         header = self._engine.header
         return f"<Gallery {str(self.location)!r} of {header.encoder!r}, dim {header.dim}, {header.metric}>"
 
     def _bound(self) -> tuple[Encoder, Header]:
         """The encoder, after it was found to be still the one that the gallery is bound to."""
-        header = self._engine.header
-        if self.encoder is None:
+        if os.getpid() != self._process:
+            # Asked before the lock, which another thread may have held when the process was forked.
+            raise GalleryError(
+                f"{self.location} was opened before this process was forked: open it again in the worker"
+            )
+        with self._binding:
+            encoder, header = self.encoder, self._engine.header
+        if encoder is None:
             raise EncoderMismatchError(
                 f"{self.location} was opened without an encoder, so nothing can be embedded: "
                 f"open it with the encoder it was filled by, {header.encoder!r}"
             )
         # An encoder is somebody's object, which may have changed since the gallery was opened.
-        check_same(self.encoder, header, header.encoder, str(self.location))
-        return self.encoder, header
+        check_same(encoder, header, header.encoder, str(self.location))
+        return encoder, header
 
     def _check_writable(self) -> None:
         if self.read_only:
             raise GalleryError(f"{self.location} was opened read-only; nothing was written")
-
-
-def canary_setting(generation: int) -> str:
-    """Under which name the store keeps the canary of one encoder."""
-    return f"canary_{generation}"
 
 
 def _summary(added: list[Added], revision: int, refused: tuple[Refusal, ...]) -> BulkEnrollment:
@@ -350,7 +387,7 @@ def _with_checked_metadata(subjects: Iterable[Any]) -> Iterator[Any]:
     """Passes subjects through; refuses metadata that JSON cannot hold before anything is written."""
     for subject in subjects:
         if isinstance(subject, (tuple, list)) and len(subject) == 3 and subject[2] is not None:
-            _check_metadata(subject[0], subject[2])
+            check_metadata(subject[0], subject[2])
         yield subject
 
 
@@ -360,16 +397,4 @@ def _number(template: Any) -> int:
     except TypeError as error:
         raise InvalidItemError(
             f"expected template numbers, got the {type(template).__name__} {template!r}; nothing was removed"
-        ) from error
-
-
-def _check_metadata(id: Any, metadata: Any) -> None:
-    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
-        raise InvalidItemError(f"{id!r}: metadata must be a mapping with string keys; nothing was written")
-    try:
-        # As the store writes it: what fails must fail before the commit.
-        json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidItemError(
-            f"{id!r}: metadata must be what JSON can hold: {error}; nothing was written"
         ) from error

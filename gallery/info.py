@@ -7,6 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gallery.engines.base import Engine
+from gallery.records import Generation
+
 
 @dataclass(frozen=True, slots=True)
 class Info:
@@ -30,13 +33,50 @@ class Info:
     """"gallery", "encoder" or "none"."""
     bytes: int
     """Of all files in the folder."""
+    generation: int = 1
+    """Counts the encoders that the gallery was bound to."""
+    staged: Generation | None = None
+    """What a migration that is not finished has embedded so far."""
+    previous: tuple[Generation, ...] = ()
+    """What is kept for a rollback, the newest first."""
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON."""
-        return asdict(self) | {"created": self.created.isoformat()}
+        return asdict(self) | {
+            "created": self.created.isoformat(),
+            "staged": None if self.staged is None else self.staged.to_dict(),
+            "previous": [one.to_dict() for one in self.previous],
+        }
 
 
-def folder_bytes(folder: Path) -> int:
+def gathered(engine: Engine, folder: Path, threshold: float | None, threshold_source: str) -> Info:
+    """What there is to say of a gallery in that folder."""
+    # The state first: after it the header is that of the newest revision.
+    state, header = engine.state(), engine.header
+    with engine.generations() as generations:
+        others = generations.listing()
+    return Info(
+        location=str(folder),
+        subjects=state.subjects,
+        templates=state.templates,
+        dim=header.dim,
+        metric=header.metric,
+        encoder=header.encoder,
+        fingerprint=header.fingerprint,
+        created=header.created,
+        revision=state.revision,
+        index=state.index,
+        index_wish=state.index_wish,
+        threshold=threshold,
+        threshold_source=threshold_source,
+        bytes=_folder_bytes(folder),
+        generation=header.generation,
+        staged=next((one for one in others if one.state == "staged"), None),
+        previous=tuple(one for one in reversed(others) if one.state == "previous"),
+    )
+
+
+def _folder_bytes(folder: Path) -> int:
     """The sizes of all files under a folder, added up; files that vanish meanwhile count as nothing."""
     total = 0
     for path in folder.rglob("*"):

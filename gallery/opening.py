@@ -6,13 +6,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from gallery.canary import canary_of, check_canary
-from gallery.encoder import Encoder, Precomputed, check_encoder, check_same, encoder_name, provenance_of
+from gallery.encoder import Encoder, check_encoder, encoder_name, provenance_of
 from gallery.engines.index_cache import INDEX_WISH
 from gallery.engines.local import LocalEngine
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryExistsError, GalleryNotFoundError
-from gallery.gallery import KEEP_ITEMS, Gallery, canary_setting
+from gallery.gallery import Gallery
+from gallery.migration import bound_encoder
+from gallery.originals import KEEP_ITEMS
 from gallery.stores import catalog
+from gallery.stores.base import canary_setting
 from gallery.stores.sqlite import SqliteStore, new_header
 from gallery.stores.witness import head_path
 
@@ -71,8 +73,7 @@ def open(
 
     encoder   the one the gallery was filled by, else EncoderMismatchError. Without one the gallery can be
               looked at and removed from; galleries of precomputed vectors need none.
-    index, keep_items, audit   only for a gallery that is created now; see `create`
-    actor     who the audit log says makes changes; None is user@host
+    index, keep_items, audit: only for a gallery that is created now; actor: see `create`
 
     Raises GalleryNotFoundError, EncoderMismatchError, CorruptGalleryError.
     """
@@ -100,7 +101,8 @@ def open(
                 raise
     store = SqliteStore(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
     try:
-        encoder = _bound(encoder, store, folder)
+        canary = store.setting(canary_setting(store.header.generation))
+        encoder = bound_encoder(encoder, store.header, canary, str(folder))
     except BaseException:
         store.close()
         raise
@@ -130,20 +132,6 @@ def discard_unused(location: str | os.PathLike[str]) -> None:
             (folder / (_CATALOG + suffix)).unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()
-
-
-def _bound(encoder: Encoder | None, store: SqliteStore, folder: Path) -> Encoder | None:
-    """The encoder to use, after it was found to be the one that filled the gallery."""
-    header = store.header
-    if encoder is None:
-        bare = Precomputed(header.dim, header.metric, header.encoder)
-        return bare if bare.fingerprint == header.fingerprint else None
-    check_encoder(encoder)
-    check_same(encoder, header, header.encoder, str(folder))
-    canary = store.setting(canary_setting(header.generation))
-    if canary is not None:
-        check_canary(encoder, canary_of(canary), dict(header.provenance), str(folder))
-    return encoder
 
 
 def _check_not_lost(path: Path) -> None:

@@ -53,6 +53,8 @@ class Refusal:
     index: int
     """Its position among the subject's items."""
     reason: str
+    template: int | None = None
+    """In a migration: the template that went with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,60 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """The embeddings that one encoder made of what is enrolled."""
+
+    generation: int
+    """Counts the encoders that the gallery was bound to."""
+    state: str
+    """"current", "staged" (by a migration that is not finished) or "previous" (kept for a rollback)."""
+    encoder: str
+    fingerprint: str
+    dim: int
+    metric: str
+    templates: int
+    """How many have an embedding of it."""
+    created: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"created": self.created.isoformat()}
+
+    def __str__(self) -> str:
+        what = f"{self.encoder}, dim {self.dim}, {self.metric}"
+        return f"generation {self.generation} ({what}): {counted(self.templates, 'template')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What one `migrate` has done: the gallery answers by another encoder since."""
+
+    encoder_before: str
+    fingerprint_before: str
+    encoder: str
+    fingerprint: str
+    generation: int
+    templates: int
+    """How many have an embedding of the new encoder, which is all there are."""
+    refused: tuple[Refusal, ...] = ()
+    """Items that the new encoder could not embed; their templates were removed."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return plain | {
+            "refused": [
+                {"id": one.id, "index": one.index, "template": one.template, "reason": one.reason}
+                for one in self.refused
+            ]
+        }
+
+    def __str__(self) -> str:
+        said = f"{counted(self.templates, 'template')} migrated from {self.encoder_before} to {self.encoder}"
+        return f"{said}, {len(self.refused):,} refused and removed" if self.refused else said
+
+
+@dataclass(frozen=True, slots=True)
 class LogEntry:
     """One line of the audit log: one commit that changed what is enrolled."""
 
@@ -205,6 +261,26 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What `repair` has saved, and the list of what it could not. Truthy when nothing is lost."""
+
+    subjects: int
+    """How many are enrolled now."""
+    templates: int
+    lost: tuple[Problem, ...] = ()
+    damaged: str | None = None
+    """The folder with the files as they were, which `compact` deletes; None when nothing was replaced."""
+
+    def __bool__(self) -> bool:
+        return not self.lost
+
+    def __str__(self) -> str:
+        saved = f"{counted(self.subjects, 'subject')}, {counted(self.templates, 'template')} saved"
+        kept = "" if self.damaged is None else f"; the damaged files are in {self.damaged}"
+        return f"{saved}, {'nothing' if not self.lost else len(self.lost)} lost{kept}"
 
 
 def counted(number: int, noun: str) -> str:

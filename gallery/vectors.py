@@ -27,6 +27,14 @@ def as_rows(array: Any, dim: int) -> FloatRows:
 
     Values are not looked at here: see `faults`.
     """
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype == np.float32
+        and array.ndim == 2
+        and array.shape[1] == dim
+        and array.flags.c_contiguous
+    ):
+        return array
     try:
         rows = np.asarray(array)
     except ValueError as error:
@@ -67,10 +75,26 @@ def prepare(rows: FloatRows, metric: str) -> FloatRows:
     if metric == "euclidean":
         return rows
     exact = rows.astype(np.float64)
-    # Scaling by the largest value first keeps the squares of tiny and huge values inside the range.
-    exact /= np.abs(exact).max(axis=1, keepdims=True)
-    exact /= np.sqrt(np.square(exact).sum(axis=1, keepdims=True))
-    return np.ascontiguousarray(exact, dtype=np.float32)
+    return _scaled(exact, np.einsum("ij,ij->i", exact, exact))
+
+
+def prepared_if_sound(rows: FloatRows, metric: str) -> FloatRows | None:
+    """`prepare`, where `faults` would find nothing; None where it has to look. In one pass."""
+    if len(rows) == 0:
+        return rows
+    exact = rows.astype(np.float64)
+    # The squares of float32 stay inside float64. A NaN is neither below nor above anything.
+    squares = np.einsum("ij,ij->i", exact, exact)
+    if not squares.max() <= LONGEST**2:
+        return None
+    if metric == "euclidean":
+        return rows
+    return _scaled(exact, squares) if squares.min() > 0 else None
+
+
+def _scaled(exact: npt.NDArray[np.float64], squares: npt.NDArray[np.float64]) -> FloatRows:
+    exact /= np.sqrt(squares)[:, None]
+    return exact.astype(np.float32)
 
 
 def distances(probe: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.float32]:

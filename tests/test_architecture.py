@@ -20,16 +20,31 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
     ("the ground", ["errors", "records", "tables", "page"]),
-    ("arrays and folders", ["vectors", "folders"]),
+    ("arrays and folders", ["vectors", "folders", "metadata"]),
     ("pure cores", ["decisions", "calibration", "pairs", "duplicates"]),
-    ("the encoder protocol", ["encoder", "canary"]),
+    ("the encoder protocol", ["encoder", "canary", "originals"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
     ("engines", ["engines", "engines.*"]),
-    ("verbs", ["gallery", "bulk", "info", "hdf5", "opening", "reading", "dedupe", "report"]),
-    ("the face and the command line", ["", "cli", "commands"]),
+    (
+        "verbs",
+        [
+            "gallery",
+            "bulk",
+            "info",
+            "hdf5",
+            "opening",
+            "migration",
+            "staging",
+            "repairing",
+            "reading",
+            "dedupe",
+            "report",
+        ],
+    ),
+    ("the face and the command line", ["", "cli", "commands", "migration_commands", "terminal"]),
 ]
-COMMAND_LINE = {"gallery.cli", "gallery.commands"}
+COMMAND_LINE = {"gallery.cli", "gallery.commands", "gallery.migration_commands", "gallery.terminal"}
 HEAVY = ("torch", "faiss", "h5py")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 

@@ -9,13 +9,15 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
-from gallery.stores.base import Added, Header, NewTemplates, Stored
+from gallery.stores.base import Added, Generations, Header, NewTemplates, Stored
 from gallery.vectors import FloatRows
 
 
@@ -115,6 +117,20 @@ class Engine(Protocol):
         """Stores a setting in one commit; None deletes it. verb: what the audit log calls it."""
         ...
 
+    def generations(self) -> AbstractContextManager[Generations]:
+        """The embeddings of other encoders, to look at; all of one revision. The engine waits meanwhile."""
+        ...
+
+    def changed_generations(
+        self, verb: str | None, settings: Mapping[str, str] = MappingProxyType({}), switches: bool = False
+    ) -> AbstractContextManager[Generations]:
+        """The embeddings of other encoders, to change in one commit. The engine waits meanwhile.
+
+        verb: what the audit log calls it; None is nothing. settings: to be stored with it. switches: the
+        gallery is bound to another generation by it, and answers from that one when this has returned.
+        """
+        ...
+
     def log(self) -> list[LogEntry]:
         """The audit log, oldest entry first."""
         ...
@@ -125,6 +141,13 @@ class Engine(Protocol):
 
     def state(self) -> State:
         """How things stand."""
+        ...
+
+    def backup(self, target: Path, progress: Callable[[int, int | None], None] | None = None) -> int:
+        """Makes the folder `target` with a gallery of the present revision: how many templates it has.
+
+        progress: called with the bytes written and about how many there will be.
+        """
         ...
 
     def check(self) -> list[Problem]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,8 @@ from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCac
 from gallery.errors import CorruptGalleryError, EncoderMismatchError, GalleryError
 from gallery.indexes.base import VectorIndex
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
-from gallery.stores.base import Added, Header, NewTemplates, Store, Stored
+from gallery.stores.base import Added, Generations, Header, NewTemplates, Store, Stored
+from gallery.stores.repair import discard_put_aside
 from gallery.vectors import FloatRows, Numbers, distances
 
 Finalists = list[tuple[int, int, float]]
@@ -39,12 +41,15 @@ class LocalEngine:
         self._store: Store | None = store
         self._folder = index_folder
         self._read_only = read_only
+        self._process = os.getpid()
         self._lock = threading.RLock()
         self._cache = IndexCache(index_folder)
         self._last_header = store.header
 
     @property
     def header(self) -> Header:
+        if os.getpid() != self._process:
+            return self._last_header
         with self._lock:
             if self._store is not None:
                 self._last_header = self._store.header
@@ -52,6 +57,12 @@ class LocalEngine:
 
     @contextmanager
     def _open(self) -> Iterator[Store]:
+        if os.getpid() != self._process:
+            # Asked before the lock, which another thread may have held when the process was forked.
+            raise GalleryError(
+                f"{self._folder.parent} was opened before this process was forked: open it again in "
+                "the worker"
+            )
         with self._lock:
             if self._store is None:
                 raise GalleryError(f"{self._folder.parent} was closed")
@@ -104,6 +115,7 @@ class LocalEngine:
                 store.set_setting(INDEX_FILE, None)
             self._cache.forget()
             index_files.drop(index_files.files(self._folder))
+            discard_put_aside(self._folder.parent)
             store.erase()
 
     def set_setting(self, key: str, value: str | None, verb: str | None = None) -> None:
@@ -113,6 +125,31 @@ class LocalEngine:
     def keep_log(self, on: bool) -> None:
         with self._open() as store, store.commit("log on" if on else "log off"):
             store.keep_log(on)
+
+    # -- other encoders
+
+    @contextmanager
+    def generations(self) -> Iterator[Generations]:
+        with self._at_one_revision() as store:
+            yield store.generations
+
+    @contextmanager
+    def changed_generations(
+        self, verb: str | None, settings: Mapping[str, str] = MappingProxyType({}), switches: bool = False
+    ) -> Iterator[Generations]:
+        with self._open() as store:
+            with store.commit(verb):
+                yield store.generations
+                for key, value in settings.items():
+                    store.set_setting(key, value)
+                if switches:
+                    store.set_setting(INDEX_FILE, None)
+            if switches:
+                self._cache.forget()
+                index_files.drop(index_files.files(self._folder))
+                with store.snapshot():
+                    # The store's header follows.
+                    pass
 
     # -- search
 
@@ -189,11 +226,11 @@ class LocalEngine:
     # -- questions
 
     def has(self, id: str) -> bool:
-        with self._open() as store:
+        with self._at_one_revision() as store:
             return store.subject(id) is not None
 
     def ids(self) -> list[str]:
-        with self._open() as store:
+        with self._at_one_revision() as store:
             return store.ids()
 
     def listing(self) -> list[Subject]:
@@ -233,6 +270,12 @@ class LocalEngine:
         with self._at_one_revision() as store:
             return store.log()
 
+    def backup(self, target: Path, progress: Callable[[int, int | None], None] | None = None) -> int:
+        with self._open() as store:
+            pass
+        # Without the lock: it has a connection of its own, and other threads go on meanwhile.
+        return store.backup(target, [INDEX_FILE], progress)
+
     def check(self) -> list[Problem]:
         with self._open() as store:
             return [*store.check(), *self._check_index_file(store)]
@@ -240,7 +283,8 @@ class LocalEngine:
     def _check_index_file(self, store: Store) -> list[Problem]:
         with suppress(GalleryError):
             stamp = index_files.stamp_of(store.setting(INDEX_FILE))
-            if stamp is not None and not index_files.is_sound(self._folder, stamp):
+            missing = stamp is not None and not (self._folder / stamp.file).exists()
+            if stamp is not None and not missing and not index_files.is_sound(self._folder, stamp):
                 return [
                     Problem(
                         f"{self._folder.name}/{stamp.file}",
@@ -250,6 +294,8 @@ class LocalEngine:
         return []
 
     def close(self) -> None:
+        if os.getpid() != self._process:
+            return
         with self._lock:
             if self._store is None:
                 return

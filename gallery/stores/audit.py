@@ -8,22 +8,23 @@ they are erased; those that are enrolled are read from the subjects themselves.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import socket
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from gallery.errors import CorruptGalleryError
 from gallery.records import LogEntry
 from gallery.stores.state import GENESIS, CatalogState
 
 KEY_SETTING = "audit_key"
 
 _KEY_BYTES = 16
-_COLUMNS = "entry, revision, at, actor, verb, templates, note, subjects, hash"
+COLUMNS = "entry, revision, at, actor, verb, templates, note, subjects, hash"
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ def subject_key(key: bytes, id: str) -> bytes:
 
 def append(db: sqlite3.Connection, state: CatalogState, acts: Acts, key: bytes) -> None:
     """Writes one entry, of the revision that `state` comes to."""
-    at = int(datetime.now(UTC).timestamp() * 1e6)
+    at = time.time_ns() // 1000
     keys = b"".join(subject_key(key, id) for id in dict.fromkeys(acts.subjects))
     row = (
         state.entries + 1,
@@ -76,7 +77,7 @@ def append(db: sqlite3.Connection, state: CatalogState, acts: Acts, key: bytes) 
     )
     state.entries += 1
     state.chain = entry_hash(state.chain, row)
-    db.execute(f"INSERT INTO audit({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, state.chain))
+    db.execute(f"INSERT INTO audit({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, state.chain))
 
 
 def remember_names(db: sqlite3.Connection, key: bytes, ids: Iterable[str]) -> None:
@@ -91,19 +92,24 @@ def forget_names(db: sqlite3.Connection) -> None:
 
 
 def entry_hash(before: bytes, row: Sequence[object]) -> bytes:
-    """SHA-256 over the hash of the entry before and everything in this one."""
+    """SHA-256 over the hash of the entry before, the fields as text with NUL between them, and the keys."""
     *fields, keys = row
-    digest = hashlib.sha256(before)
-    digest.update(json.dumps(fields).encode())
-    digest.update(keys if isinstance(keys, bytes) else repr(keys).encode())
-    return digest.digest()
+    text = "\0".join(map(str, fields)).encode("utf-8", "backslashreplace")
+    return hashlib.sha256(b"%b%b\0%b" % (before, text, keys if isinstance(keys, bytes) else b"?")).digest()
 
 
-def entries(db: sqlite3.Connection, key: bytes) -> Iterator[LogEntry]:
-    """The log, oldest first, with the ids that are still known."""
-    names = {bytes(known): id for known, id in db.execute("SELECT key, id FROM audit_names")}
-    names |= {subject_key(key, id): id for (id,) in db.execute("SELECT id FROM subjects")}
-    for row in db.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY entry"):
+def entries(
+    db: sqlite3.Connection, state: CatalogState, key: bytes, enrolled: Iterable[str]
+) -> Iterator[LogEntry]:
+    """The log, oldest first, with the ids that are still known; CorruptGalleryError.
+
+    enrolled: the ids of all subjects.
+    """
+    for where, what in broken_links(db, state, key):
+        raise CorruptGalleryError(f"{where}: {what}")
+    names = dict(db.execute("SELECT key, id FROM audit_names").fetchall())
+    names |= {subject_key(key, id): id for id in enrolled}
+    for row in db.execute(f"SELECT {COLUMNS} FROM audit ORDER BY entry"):
         entry, revision, at, actor, verb, templates, note, keys, hash = row
         known = [keys[start : start + _KEY_BYTES] for start in range(0, len(keys), _KEY_BYTES)]
         yield LogEntry(
@@ -119,10 +125,13 @@ def entries(db: sqlite3.Connection, key: bytes) -> Iterator[LogEntry]:
         )
 
 
-def broken_links(db: sqlite3.Connection, state: CatalogState) -> Iterator[tuple[str, str]]:
-    """(where, what) for every entry that does not follow from the one before it."""
+def broken_links(db: sqlite3.Connection, state: CatalogState, key: bytes) -> Iterator[tuple[str, str]]:
+    """(where, what) for every entry that does not follow from the one before it, and every wrong name."""
+    for known, id in db.execute("SELECT key, id FROM audit_names"):
+        if not isinstance(id, str) or known != subject_key(key, id):
+            yield "audit log", f"the id of a removed subject, {id!r}, does not match its hash"
     before, last = GENESIS, 0
-    for row in db.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY entry"):
+    for row in db.execute(f"SELECT {COLUMNS} FROM audit ORDER BY entry"):
         *fields, hash = row
         if fields[0] != last + 1:
             yield f"audit entry {last + 1}", f"it is missing: entry {fields[0]} follows entry {last}"

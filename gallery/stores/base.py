@@ -11,13 +11,14 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
-from gallery.records import LogEntry, Problem, Subject, Template
+from gallery.records import Generation, LogEntry, Problem, Subject, Template
 from gallery.vectors import FloatRows, Numbers
 
 
@@ -43,7 +44,7 @@ class NewTemplates:
     """Embeddings to enrol under one id. rows: (n, dim); sources: n paths or None.
 
     enrolled: when, n times in microseconds UTC; None is now. originals: n items to keep, each (kind, bytes)
-    as `gallery.originals` packs them, or None.
+    as `gallery.originals` packs them, or None; gone through once, one at a time.
     """
 
     id: str
@@ -51,7 +52,7 @@ class NewTemplates:
     sources: Sequence[str | None]
     metadata: Mapping[str, Any] | None = None
     enrolled: Sequence[int] | None = None
-    originals: Sequence[tuple[str, bytes] | None] | None = None
+    originals: Iterable[tuple[str, bytes] | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,95 @@ class Stored:
     rows: FloatRows
 
 
+class Generations(Protocol):
+    """The embeddings of other encoders beside those in use: a migration staged, and what it replaced.
+
+    A generation's number is never used again. Templates that are removed go from every generation.
+    """
+
+    def listing(self) -> list[Generation]:
+        """Every generation, oldest first."""
+        ...
+
+    def header_of(self, generation: int) -> Header:
+        """What the gallery is under a generation; GalleryError when there is none of that number."""
+        ...
+
+    def begin(self, header: Header) -> Header:
+        """Stages a generation without templates for the encoder of `header`, inside `commit`: its header.
+
+        header: its `generation` and `identity` are not looked at. GalleryError when one is staged already.
+        """
+        ...
+
+    def lacking(self, generation: int, after: int = 0, most: int = 256) -> list[Template]:
+        """Templates above `after` that have no embedding in `generation` yet, by number, at most `most`."""
+        ...
+
+    def count_lacking(self, generation: int) -> int:
+        """How many templates have no embedding in `generation`."""
+        ...
+
+    def embedded(self, generation: int, numbers: Sequence[int]) -> set[int]:
+        """Those of `numbers` that have an embedding in `generation`."""
+        ...
+
+    def original(self, template: int) -> tuple[str, bytes] | None:
+        """The item that was kept, as (kind, bytes), or None; CorruptGalleryError."""
+        ...
+
+    def stage(self, generation: int, numbers: Sequence[int], rows: FloatRows) -> int:
+        """Notes embeddings of a staged generation, inside `commit`: how many were not there before.
+
+        Numbers that are not enrolled any more are passed over. GalleryError when it is not staged any more.
+        """
+        ...
+
+    def switch(self, generation: int, refused: Sequence[int] = ()) -> int:
+        """Binds the gallery to a staged generation, inside `commit`: how many templates it has.
+
+        Templates `refused` are removed before. GalleryError, and nothing is changed, when others lack an
+        embedding. What belongs to one encoder (`OF_ENCODER`) is put away until a rollback.
+        """
+        ...
+
+    def rollback(self, force: bool = False) -> Header:
+        """Binds the gallery to the generation before, inside `commit`, and drops the present one: its header.
+
+        GalleryError when there is none, or when templates were enrolled since, which it does not have; with
+        `force` those are removed.
+        """
+        ...
+
+    def drop_previous(self) -> int:
+        """Drops every generation that was replaced, inside `commit`: how many there were."""
+        ...
+
+    def abandon(self) -> bool:
+        """Drops what is staged, inside `commit`: whether anything was."""
+        ...
+
+
+OF_ENCODER = ("threshold",)
+"""Settings that mean nothing under another encoder."""
+
+
+def canary_setting(generation: int) -> str:
+    """Under which name the store keeps the canary of one encoder."""
+    return f"canary_{generation}"
+
+
 class Store(Protocol):
     """Keeps subjects, templates and settings, durably."""
 
     @property
     def header(self) -> Header:
         """What the gallery is, as of the last transaction."""
+        ...
+
+    @property
+    def generations(self) -> Generations:
+        """The embeddings of other encoders than the one in use."""
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -190,6 +274,15 @@ class Store(Protocol):
 
     def check(self) -> list[Problem]:
         """Reads everything and reports what is damaged."""
+        ...
+
+    def backup(
+        self, target: Path, without: Iterable[str], progress: Callable[[int, int | None], None] | None
+    ) -> int:
+        """Makes the folder `target` with a store of the present revision: how many templates it has.
+
+        without: settings to leave out. May be called by any thread, while others read and write.
+        """
         ...
 
     def close(self) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +18,7 @@ from gallery.errors import (
     GalleryNotFoundError,
 )
 from gallery.stores.base import Header
+from gallery.stores.headers import insert_generation
 from gallery.stores.state import COLUMNS, CatalogState, insert_state
 
 FORMAT = 2
@@ -116,11 +115,24 @@ def create(
             db.execute("COMMIT")
         finally:
             db.close()
-    # The names of the new file and of its folder have to survive a power cut as well.
-    sync_folder(path.parent)
-    with suppress(PermissionError):
-        # Somebody else's folder; it was there before.
-        sync_folder(path.parent.parent)
+        # The names of the new file and of its folder have to survive a power cut as well.
+        sync_folder(path.parent)
+        with suppress(PermissionError):
+            # Somebody else's folder; it was there before.
+            sync_folder(path.parent.parent)
+
+
+def open_existing(path: Path, lock_timeout: float) -> sqlite3.Connection:
+    """A bare connection to a file that may hold anything, to write to."""
+    return _open(path, "rw", lock_timeout)
+
+
+def open_new(path: Path, page: int) -> sqlite3.Connection:
+    """A connection to an empty file that is going to be a catalog. page: its page size."""
+    db = _open(path, "rw", 0.0)
+    db.execute(f"PRAGMA page_size = {page}")
+    _set_up(db)
+    return db
 
 
 def execute_all(db: sqlite3.Connection, statements: str) -> None:
@@ -138,6 +150,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_wal(path: Path) -> None:
+    """Makes the truncation of the WAL durable, which SQLite does not."""
+    with suppress(FileNotFoundError):
+        handle = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def connect(path: Path, *, read_only: bool, lock_timeout: float) -> sqlite3.Connection:
     """A connection to a catalog that exists; GalleryNotFoundError when none does."""
     if not path.is_file():
@@ -147,17 +169,23 @@ def connect(path: Path, *, read_only: bool, lock_timeout: float) -> sqlite3.Conn
             db = _open(path, "rw", lock_timeout)
             _set_up(db)
             return db
-        db = _open(path, "ro", lock_timeout)
+        _finish_interrupted_creation(path, lock_timeout)
         try:
-            db.execute("SELECT count(*) FROM sqlite_master")
+            db = _open(path, "ro", lock_timeout)
         except sqlite3.OperationalError:
             # A WAL database on a read-only medium cannot make its shared memory; without a WAL there is
             # nothing that could change under us either.
-            db.close()
             if path.with_name(path.name + "-wal").exists() or os.access(path.parent, os.W_OK):
                 raise
             db = _open(path, "ro&immutable=1", lock_timeout)
         return db
+
+
+def _finish_interrupted_creation(path: Path, lock_timeout: float) -> None:
+    """A process killed while it made the catalog leaves a rollback journal, which only a writer can undo."""
+    if path.with_name(path.name + "-journal").exists() and os.access(path.parent, os.W_OK):
+        with suppress(sqlite3.Error):
+            _open(path, "rw", lock_timeout).close()
 
 
 def has_gallery(path: Path) -> bool:
@@ -205,76 +233,13 @@ def read_format(db: sqlite3.Connection, path: Path) -> int:
     return format
 
 
-def read_header(db: sqlite3.Connection, path: Path) -> Header:
-    """The header, of the generation in use; CorruptGalleryError when it is not as it was written."""
-    row = db.execute(
-        "SELECT dim, metric, encoder, fingerprint, header.created, identity, generation, provenance, "
-        "generations.created, generations.checksum "
-        "FROM header, generations WHERE generations.state = 'current'"
-    ).fetchall()
-    try:
-        ((dim, metric, encoder, fingerprint, created, identity, generation, provenance, since, sum_),) = row
-        named = Header(
-            dim,
-            metric,
-            encoder,
-            fingerprint,
-            datetime.fromisoformat(created),
-            identity,
-            generation,
-            json.loads(provenance),
-        )
-        if sum_ != generation_checksum(named, provenance, since):
-            raise ValueError("it does not match its checksum")
-    except (TypeError, ValueError) as error:
-        raise CorruptGalleryError(
-            f"{path} has a damaged header ({error}); restore the folder from a backup"
-        ) from error
-    return named
-
-
-def insert_generation(db: sqlite3.Connection, header: Header, state: str) -> None:
-    """Notes an encoder that the gallery is, or is going to be, bound to."""
-    provenance = json.dumps(dict(header.provenance), sort_keys=True)
-    since = header.created.isoformat()
-    db.execute(
-        "INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            header.generation,
-            state,
-            header.dim,
-            header.metric,
-            header.encoder,
-            header.fingerprint,
-            provenance,
-            since,
-            generation_checksum(header, provenance, since),
-        ),
-    )
-
-
-def generation_checksum(header: Header, provenance: str, since: str) -> int:
-    """CRC-32 of a generation's record with the gallery's identity."""
-    fields = [
-        header.generation,
-        header.dim,
-        header.metric,
-        header.encoder,
-        header.fingerprint,
-        provenance,
-        since,
-        header.identity,
-    ]
-    return zlib.crc32(json.dumps(fields).encode())
-
-
 def write_setting(db: sqlite3.Connection, state: CatalogState, key: str, value: str | None) -> None:
     """Stores a setting; None deletes it."""
     for (checksum,) in db.execute("SELECT checksum FROM settings WHERE key = ?", (key,)).fetchall():
         state.setting_sum -= checksum
     db.execute("DELETE FROM settings WHERE key = ?", (key,))
     if value is not None:
-        checksum = _sum_of(key, value)
+        checksum = setting_checksum(key, value)
         state.setting_sum += checksum
         db.execute("INSERT INTO settings VALUES (?, ?, ?)", (key, value, checksum))
 
@@ -282,7 +247,7 @@ def write_setting(db: sqlite3.Connection, state: CatalogState, key: str, value: 
 def read_settings(db: sqlite3.Connection, total: int) -> dict[str, str]:
     """Every setting; CorruptGalleryError when their checksums are wrong or do not add up to `total`."""
     rows = db.execute("SELECT key, value, checksum FROM settings").fetchall()
-    bad = [key for key, value, checksum in rows if checksum != _sum_of(key, value)]
+    bad = [key for key, value, checksum in rows if checksum != setting_checksum(key, value)]
     if bad:
         raise CorruptGalleryError(f"the setting {bad[0]!r} does not match its checksum")
     if sum(row[2] for row in rows) != total:
@@ -290,7 +255,8 @@ def read_settings(db: sqlite3.Connection, total: int) -> dict[str, str]:
     return {key: value for key, value, _ in rows}
 
 
-def _sum_of(key: object, value: object) -> int:
+def setting_checksum(key: object, value: object) -> int:
+    """CRC-32 of a setting."""
     return zlib.crc32(repr((key, value)).encode("utf-8", "backslashreplace"))
 
 
@@ -299,13 +265,16 @@ def translated(path: Path) -> Iterator[None]:
     """Turns SQLite's errors into the gallery's."""
     try:
         yield
-    except sqlite3.Error as error:
-        raise _translate(error, path) from error
-    except PermissionError as error:
-        raise GalleryError(f"{path}: permission denied; nothing was written") from error
+    except GalleryError:
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise translation(error, path) from error
 
 
-def _translate(error: sqlite3.Error, path: Path) -> GalleryError:
+def translation(error: sqlite3.Error | OSError, path: Path) -> GalleryError:
+    """The gallery's error for one of SQLite's or of the disk."""
+    if isinstance(error, OSError):
+        return GalleryError(f"{path} cannot be written or read here: {error.strerror or error}")
     text, folder = str(error), path.parent
     if "locked" in text or "busy" in text:
         return GalleryLockedError(
@@ -315,7 +284,7 @@ def _translate(error: sqlite3.Error, path: Path) -> GalleryError:
         return GalleryError(f"the disk that holds {folder} is full; nothing was written")
     if "disk I/O error" in text:
         return GalleryError(
-            f"the disk that holds {folder} failed ({text}); nothing is known to be written: "
+            f"the disk that holds {folder} is full or failing ({text}); nothing is known to be written: "
             "open the gallery again when the disk works"
         )
     if "readonly" in text or "unable to open" in text:
@@ -332,11 +301,16 @@ def _open(path: Path, mode: str, lock_timeout: float) -> sqlite3.Connection:
     db = sqlite3.connect(
         address, uri=True, timeout=lock_timeout, isolation_level=None, check_same_thread=False
     )
-    # One untrusted file must not be able to run code through views or triggers that somebody put in it.
-    db.execute("PRAGMA trusted_schema = OFF")
-    # A record's length or type that was flipped is an error, not whatever lies behind it.
-    db.execute("PRAGMA cell_size_check = ON")
-    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    try:
+        # An untrusted file must not be able to run code through views or triggers that somebody put in it.
+        db.execute("PRAGMA trusted_schema = OFF")
+        # A record's length or type that was flipped is an error, not whatever lies behind it.
+        db.execute("PRAGMA cell_size_check = ON")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

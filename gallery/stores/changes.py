@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from gallery.metadata import as_json, unfit
 from gallery.stores.base import Added, NewTemplates
 from gallery.stores.integrity import original_checksum, subject_checksum, template_checksum
 from gallery.stores.state import CatalogState
@@ -55,8 +56,11 @@ class _Subject:
     metadata: dict[str, Any]
 
     def row(self) -> SubjectRow:
-        text = dump(self.metadata)
-        checksum = subject_checksum(self.number, self.id, self.templates, text)
+        try:
+            text = as_json(self.metadata)
+            checksum = subject_checksum(self.number, self.id, self.templates, text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise unfit(self.id, error) from error
         return self.number, self.id, self.templates, text, checksum
 
 
@@ -67,10 +71,9 @@ def _add_chunk(
     chunk: Sequence[NewTemplates],
     known: dict[str, SubjectRow],
 ) -> list[Added]:
-    now = int(datetime.now(UTC).timestamp() * 1e6)
+    now = time.time_ns() // 1000
     subjects: dict[str, _Subject] = {}
     templates: list[tuple[Any, ...]] = []
-    originals: list[tuple[Any, ...]] = []
     added = []
     for new in chunk:
         subject = subjects.get(new.id)
@@ -84,17 +87,24 @@ def _add_chunk(
         if new.metadata:
             subject.metadata |= new.metadata
         templates += _template_rows(new, first, subject.number, now)
-        for number, original in zip(range(first, first + count), new.originals or (), strict=False):
-            if original is not None:
-                kind, content = original
-                originals.append((number, kind, original_checksum(number, kind, content), content))
         added.append(Added(new.id, tuple(range(first, first + count)), created))
     _write_subjects(db, state, list(subjects.values()))
     db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", templates)
     state.count_templates(row[4] for row in templates)
-    if originals:
-        db.executemany("INSERT INTO originals VALUES (?, ?, ?, ?)", originals)
+    for new, one in zip(chunk, added, strict=True):
+        if new.originals is not None:
+            db.executemany("INSERT INTO originals VALUES (?, ?, ?, ?)", _original_rows(new.originals, one))
     return added
+
+
+def _original_rows(
+    originals: Iterable[tuple[str, bytes] | None], added: Added
+) -> Iterator[tuple[int, str, int, bytes]]:
+    # One at a time, because an item may be large.
+    for number, original in zip(added.templates, originals, strict=True):
+        if original is not None:
+            kind, content = original
+            yield number, kind, original_checksum(number, kind, content), content
 
 
 def _taken_up(state: CatalogState, id: str, before: SubjectRow | None) -> _Subject:
@@ -159,8 +169,3 @@ def shrink_subject(db: sqlite3.Connection, state: CatalogState, before: SubjectR
     db.execute("DELETE FROM subjects WHERE subject = ?", (number,))
     state.count_subjects([checksum], -1)
     return True
-
-
-def dump(metadata: dict[str, Any]) -> str:
-    """Metadata as it is stored."""
-    return json.dumps(metadata, ensure_ascii=False, sort_keys=True, allow_nan=False)

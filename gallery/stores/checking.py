@@ -5,21 +5,37 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gallery.errors import GalleryError
 from gallery.records import Problem
-from gallery.stores import audit, catalog
+from gallery.stores import audit, catalog, headers
 from gallery.stores.integrity import original_checksum, subject_checksum, template_checksum
 from gallery.stores.state import CatalogState, read_state
-from gallery.stores.witness import head_path, read_head
+from gallery.stores.witness import Head, head_path, read_head
 
 
 def problems(db: sqlite3.Connection, path: Path) -> list[Problem]:
     """Everything in the catalog that is damaged; empty when all is well. Inside a transaction or not."""
     found: list[Problem] = []
-    for look in (_pages, _settings, _generations, _subjects, _originals, _log, _head):
+    # Before the first read, so that a commit in between makes the head older and not younger than it.
+    try:
+        head = read_head(path)
+    except (OSError, ValueError) as error:
+        head = None
+        found.append(Problem(head_path(path).name, f"{error}; the next commit writes it anew"))
+    for look in (
+        _pages,
+        _settings,
+        _generations,
+        _subjects,
+        _originals,
+        _removed,
+        _log,
+        partial(_head, head),
+    ):
         try:
             found += look(db, path)
         except (sqlite3.Error, GalleryError, TypeError, ValueError, OverflowError) as error:
@@ -48,13 +64,37 @@ def _settings(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
 
 def _generations(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
     state = read_state(db)
-    current = catalog.read_header(db, path)
+    current = headers.read_header(db, path)
     if current.generation != state.generation:
         yield Problem(
             path.name, f"it says that generation {state.generation} is in use, and {current.generation} too"
         )
-    for generation, dim in db.execute("SELECT generation, dim FROM generations").fetchall():
-        yield from _templates(db, generation, dim, state)
+    known = headers.read_generations(db)
+    for header, _ in known:
+        yield from _templates(db, header.generation, header.dim, state)
+        if header.generation != state.generation:
+            yield from _beside(db, header.generation, state.generation)
+    tables = {f"templates_{header.generation}" for header, _ in known}
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE name GLOB 'templates_*[0-9]'").fetchall():
+        if name not in tables:
+            yield Problem(name, "it holds embeddings of a generation that is not on record")
+
+
+def _beside(db: sqlite3.Connection, generation: int, current: int) -> Iterator[Problem]:
+    """What another generation has that is not enrolled, and what it lost since it was replaced."""
+    without = (
+        "SELECT template FROM templates_{} c WHERE NOT EXISTS "
+        "(SELECT 1 FROM templates_{} t WHERE t.template = c.template)"
+    )
+    for (number,) in db.execute(without.format(generation, current)).fetchall():
+        yield Problem(f"template {number} of generation {generation}", "it is not enrolled")
+    replaced = db.execute(
+        "SELECT value FROM settings WHERE key = ?", (f"replaced_at_{generation}",)
+    ).fetchone()
+    if replaced is not None:
+        lost = without.format(current, generation) + " AND c.template <= ?"
+        for (number,) in db.execute(lost, (int(replaced[0]),)).fetchall():
+            yield Problem(f"template {number} of generation {generation}", "it is missing")
 
 
 def _templates(db: sqlite3.Connection, generation: int, dim: int, state: CatalogState) -> Iterator[Problem]:
@@ -102,18 +142,25 @@ def _originals(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
             yield Problem(f"original of template {number}", "it does not match its checksum")
 
 
+def _removed(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    state = read_state(db)
+    (removed,) = db.execute("SELECT count(*) FROM removed").fetchone()
+    if removed + state.templates != state.next_template - 1:
+        given = (
+            f"{state.next_template - 1} numbers were given to templates and {state.templates} are enrolled"
+        )
+        yield Problem("removed", f"{removed} are on record as removed, but {given}")
+
+
 def _log(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
-    for where, what in audit.broken_links(db, read_state(db)):
+    state = read_state(db)
+    key = bytes.fromhex(catalog.read_settings(db, state.setting_sum)[audit.KEY_SETTING])
+    for where, what in audit.broken_links(db, state, key):
         yield Problem(where, what)
 
 
-def _head(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
-    try:
-        head = read_head(path)
-    except (OSError, ValueError) as error:
-        yield Problem(head_path(path).name, f"{error}; the next commit writes it anew")
-        return
-    identity, revision = catalog.read_header(db, path).identity, read_state(db).revision
+def _head(head: Head | None, db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    identity, revision = headers.read_header(db, path).identity, read_state(db).revision
     if head is not None and head.identity != identity:
         yield Problem(path.name, "it belongs to another gallery than the files beside it")
     elif head is not None and head.revision > revision:

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
+import threading
+import weakref
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.stores import audit, catalog
+from gallery.stores import audit, catalog, headers
 from gallery.stores.audit import Acts
 from gallery.stores.base import Header
+from gallery.stores.lineage import check_log
 from gallery.stores.state import CatalogState, read_state
 from gallery.stores.state import write_state as _write_state
 from gallery.stores.upgrade import upgrade
-from gallery.stores.witness import HeadWriter, read_head
+from gallery.stores.witness import HeadWriter, head_path, is_another_file, read_head
+
+
+class Used:
+    """A connection while it is used. A class, because a generator would cost a tenth of an enrolment."""
+
+    __slots__ = ("_db", "_path")
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self._path, self._db = path, db
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._db
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, sqlite3.Error | OSError) and not isinstance(error, GalleryError):
+            raise catalog.translation(error, self._path) from error
+        if isinstance(error, CorruptGalleryError) and str(self._path.parent) not in str(error):
+            raise CorruptGalleryError(
+                f"{self._path}: {error}; run `gallery check {self._path.parent}`"
+            ) from error
 
 
 class Session:
@@ -32,15 +60,23 @@ class Session:
         self.acts: Acts
         """Inside a commit: what the audit log is going to say."""
         self._actor = actor or audit.default_actor()
-        self._in_commit = False
+        self._in_commit = self._in_transaction = False
+        self._seen: tuple[int] | None = None
+        """The version of the data that `state` is of."""
         self._process = os.getpid()
         # Before the catalog, so that a commit between the two makes it older and not younger than it.
         head = self._head_there()
-        self._db = catalog.connect(path, read_only=read_only, lock_timeout=lock_timeout)
+        self._file = _taken_up(path)
         try:
-            with catalog.translated(path), self._named():
+            self._db = catalog.connect(path, read_only=read_only, lock_timeout=lock_timeout)
+        except BaseException:
+            _let_go(self._file)
+            raise
+        try:
+            with Used(path, self._db):
                 self._bring_up_to_date()
-                self.header = catalog.read_header(self._db, path)
+            with Used(path, self._db), self.one_view():
+                self.header = headers.read_header(self._db, path)
                 state = read_state(self._db)
                 if head is not None:
                     _check_not_older(path, self.header, state, head)
@@ -48,16 +84,25 @@ class Session:
                 self.audit_key = bytes.fromhex(settings[audit.KEY_SETTING])
         except BaseException:
             self._db.close()
+            _let_go(self._file)
+            if read_only:
+                catalog.tidy(path)
             raise
+        _OPEN.add(self)
         self._head = HeadWriter(path, self.header.identity)
         if head is None and self.writable:
             self._head.write(state.revision)
-        self._file = _file_of(path)
 
     def _head_there(self) -> tuple[str, int] | None:
         try:
             head = read_head(self.path)
         except (ValueError, OSError):
+            if is_another_file(self.path):
+                raise CorruptGalleryError(
+                    f"{head_path(self.path)} is another file than was written there, so nothing tells "
+                    f"whether the catalog is the newest: put the right one back, or run "
+                    f"`gallery check --repair {self.path.parent}` to go on with the catalog as it is"
+                ) from None
             # `check` reports it, and the next commit writes it anew.
             return None
         return None if head is None else (head.identity, head.revision)
@@ -81,10 +126,12 @@ class Session:
         with self.used() as db:
             self.check_alone()
             db.execute("BEGIN")
+            self._in_transaction = True
             try:
                 self._follow(read_state(db))
                 yield
             finally:
+                self._in_transaction = False
                 if db.in_transaction:
                     db.execute("COMMIT")
 
@@ -96,9 +143,9 @@ class Session:
             self.check_alone()
             db.execute("BEGIN IMMEDIATE")
             try:
-                self.state = read_state(db)
+                self.state = self._state_now(db)
                 self._follow(self.state)
-                self._in_commit = True
+                self._in_commit = self._in_transaction = True
                 self.acts = Acts(verb, self._actor)
                 before = db.total_changes
                 yield
@@ -107,14 +154,23 @@ class Session:
                     self._finish(db)
                 db.execute("COMMIT")
             except BaseException:
+                self._seen = None
                 # A full disk may have rolled the transaction back already.
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
             finally:
-                self._in_commit = False
+                self._in_commit = self._in_transaction = False
         if changed:
             self._head.write(self.state.revision)
+
+    def _state_now(self, db: sqlite3.Connection) -> CatalogState:
+        """The state, read again only where another connection has written since this one did."""
+        version = db.execute("PRAGMA data_version").fetchone()
+        if self._seen != version:
+            self.state = read_state(db)
+            self._seen = version
+        return self.state
 
     def _finish(self, db: sqlite3.Connection) -> None:
         self.state.revision += 1
@@ -130,29 +186,20 @@ class Session:
     def _follow(self, state: CatalogState) -> None:
         """After another process has bound the gallery to another encoder."""
         if state.generation != self.header.generation:
-            self.header = catalog.read_header(self._db, self.path)
+            self.header = headers.read_header(self._db, self.path)
 
-    @contextmanager
-    def used(self) -> Iterator[sqlite3.Connection]:
-        """The connection, with SQLite's errors translated."""
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The connection, inside a transaction: whoever began that translates SQLite's errors."""
+        return self._db
+
+    def used(self) -> Used:
+        """The connection, with SQLite's errors translated, and errors of damage that say where it is."""
         if os.getpid() != self._process:
             raise GalleryError(
                 f"{self.path.parent} was opened before this process was forked: open it again in the worker"
             )
-        with catalog.translated(self.path), self._named():
-            yield self._db
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Adds to an error of damage where it is and what to do, where that is not said."""
-        try:
-            yield
-        except CorruptGalleryError as error:
-            if str(self.path.parent) in str(error):
-                raise
-            raise CorruptGalleryError(
-                f"{self.path}: {error}; run `gallery check {self.path.parent}`"
-            ) from error
+        return Used(self.path, self._db)
 
     def check_alone(self) -> None:
         """Refuses a second transaction of the same connection."""
@@ -175,11 +222,15 @@ class Session:
 
     def one(self, sql: str, *values: Any) -> Any:
         """The first row, or None."""
+        if self._in_transaction:
+            return self._db.execute(sql, values).fetchone()
         with self.used() as db:
             return db.execute(sql, values).fetchone()
 
     def all(self, sql: str, *values: Any) -> list[Any]:
         """Every row."""
+        if self._in_transaction:
+            return self._db.execute(sql, values).fetchall()
         with self.used() as db:
             return db.execute(sql, values).fetchall()
 
@@ -192,8 +243,21 @@ class Session:
 
     def settings(self) -> dict[str, str]:
         """Every setting."""
-        with self.used() as db:
+        with self.used() as db, self.one_view():
             return catalog.read_settings(db, self.current().setting_sum)
+
+    @contextmanager
+    def one_view(self) -> Iterator[None]:
+        """Several reads see one revision, whether the state can be read or not."""
+        if self._db.in_transaction:
+            yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -222,10 +286,44 @@ def _check_not_older(path: Path, header: Header, state: CatalogState, head: tupl
         )
 
 
+_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _keep_from_closing() -> None:
+    """In a forked process: what it inherited must never be closed there, not even by the garbage collector.
+
+    SQLite would take itself for the last user of the catalog, and delete the log that the parent writes to.
+    """
+    for session in list(_OPEN):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._db))
+
+
+os.register_at_fork(after_in_child=_keep_from_closing)
+
+_IN_USE: Counter[tuple[int, int] | None] = Counter()
+"""Catalogs that sessions of this process have open, how often."""
+_IN_USE_LOCK = threading.Lock()
+
+
+def _taken_up(path: Path) -> tuple[int, int] | None:
+    """Notes that a catalog is being opened; whoever is the first looks whether its log is its own."""
+    with _IN_USE_LOCK:
+        file = _file_of(path)
+        if not _IN_USE[file]:
+            check_log(path)
+        _IN_USE[file] += 1
+        return file
+
+
+def _let_go(file: tuple[int, int] | None) -> None:
+    with _IN_USE_LOCK:
+        _IN_USE[file] -= 1
+
+
 def _file_of(path: Path) -> tuple[int, int] | None:
     """What tells the file at `path` from another one there; None when there is none."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - at every commit, and twice as fast
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,11 @@ import numpy as np
 from gallery.errors import CorruptGalleryError, GalleryLockedError, InvalidItemError, UnknownSubjectError
 from gallery.records import LogEntry, Problem, Subject, Template
 from gallery.stores import audit, catalog, changes
+from gallery.stores.backup import backup
 from gallery.stores.base import Added, Header, NewTemplates, Stored
 from gallery.stores.changes import SubjectRow
 from gallery.stores.checking import problems
+from gallery.stores.generations import SqliteGenerations
 from gallery.stores.integrity import subject_checksum, template_checksum
 from gallery.stores.session import Session
 from gallery.vectors import Numbers
@@ -61,6 +64,10 @@ class SqliteStore:
         return self._session.header
 
     @property
+    def generations(self) -> SqliteGenerations:
+        return SqliteGenerations(self._session, self.remove_templates)
+
+    @property
     def _table(self) -> str:
         return f"templates_{self.header.generation}"
 
@@ -74,14 +81,17 @@ class SqliteStore:
 
     def add(self, batch: Iterable[NewTemplates]) -> list[Added]:
         session = self._session
-        with session.used() as db:
-            added = list(changes.add(db, self._table, session.state, batch, self._rows_of))
+        added = list(changes.add(session.db, self._table, session.state, batch, self._rows_of))
         session.acts.subjects += [one.id for one in added]
         session.acts.templates += sum(len(one.templates) for one in added)
         return added
 
     def _rows_of(self, ids: set[str]) -> dict[str, SubjectRow]:
         """The records of those of `ids` that are enrolled."""
+        if len(ids) == 1:
+            (id,) = ids
+            row = self._subject_row(id)
+            return {} if row is None else {id: row}
         rows = self._session.all(
             f"{_SUBJECT} WHERE id IN (SELECT value FROM json_each(?))", json.dumps([*ids])
         )
@@ -116,13 +126,13 @@ class SqliteStore:
 
     def _remove(self, found: Sequence[tuple[int, int, int]], subjects: Iterable[SubjectRow]) -> None:
         session = self._session
-        with session.used() as db:
-            changes.remove_templates(db, self._tables(), session.state, found)
-            for row in subjects:
-                by = sum(subject == row[0] for _, subject, _ in found)
-                session.acts.subjects.append(row[1])
-                if changes.shrink_subject(db, session.state, row, by) and session.state.logging:
-                    audit.remember_names(db, session.audit_key, [row[1]])
+        by = Counter(subject for _, subject, _ in found)
+        changes.remove_templates(session.db, self._tables(), session.state, found)
+        for row in subjects:
+            session.acts.subjects.append(row[1])
+            gone = changes.shrink_subject(session.db, session.state, row, by[row[0]])
+            if gone and session.state.logging:
+                audit.remember_names(session.db, session.audit_key, [row[1]])
         session.acts.templates += len(found)
 
     def _tables(self) -> list[str]:
@@ -131,8 +141,7 @@ class SqliteStore:
         return sorted((f"templates_{number}" for number in numbers), key=lambda name: name != self._table)
 
     def forget_removed(self) -> None:
-        with self._session.used() as db:
-            audit.forget_names(db)
+        audit.forget_names(self._session.db)
 
     def erase(self) -> None:
         try:
@@ -142,6 +151,7 @@ class SqliteStore:
                 # and truncating the WAL drops the pages as they were before.
                 db.execute("VACUUM")
                 busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                catalog.sync_wal(self.path)
         except GalleryLockedError:
             busy = 1
         if busy:
@@ -151,8 +161,7 @@ class SqliteStore:
             )
 
     def set_setting(self, key: str, value: str | None) -> None:
-        with self._session.used() as db:
-            catalog.write_setting(db, self._session.state, key, value)
+        catalog.write_setting(self._session.db, self._session.state, key, value)
 
     def keep_log(self, on: bool) -> None:
         self._session.keep_log(on)
@@ -244,6 +253,9 @@ class SqliteStore:
     def scan(self, after: int = 0, block: int = 8192) -> Iterator[Stored]:
         whole, count, total = after == 0, 0, 0
         while rows := self._template_rows("WHERE template > ? ORDER BY template LIMIT ?", after, block):
+            if rows[-1][0] <= after:
+                # Pages that changed places would be gone through for ever.
+                raise self._damaged(f"template {rows[-1][0]} comes after template {after}")
             yield self._stored(rows)
             count += len(rows)
             total += sum(row[4] for row in rows)
@@ -314,11 +326,16 @@ class SqliteStore:
 
     def log(self) -> list[LogEntry]:
         with self._session.used() as db:
-            return list(audit.entries(db, self._session.audit_key))
+            return list(audit.entries(db, self._session.current(), self._session.audit_key, self.ids()))
 
     def check(self) -> list[Problem]:
-        with self._session.used() as db:
+        with self._session.used() as db, self._session.one_view():
             return problems(db, self.path)
+
+    def backup(
+        self, target: Path, without: Iterable[str], progress: Callable[[int, int | None], None] | None
+    ) -> int:
+        return backup(self.path, target, without=without, progress=progress).templates
 
     def close(self) -> None:
         self._session.close()

@@ -10,7 +10,8 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from gallery.errors import CorruptGalleryError
 
@@ -44,8 +45,8 @@ class CatalogState:
 
     def checksum(self) -> int:
         """CRC-32 of the row."""
-        *numbers, chain = astuple(self)
-        return zlib.crc32(chain, zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers)))
+        *numbers, chain = _values(self)
+        return zlib.crc32(chain, zlib.crc32(_NUMBERS.pack(*numbers)))
 
     def count_subjects(self, checksums: Iterable[int], sign: int = 1) -> None:
         """Takes note of subjects that came (sign 1) or went (-1)."""
@@ -62,12 +63,15 @@ class CatalogState:
 
 _NAMES = [field.name for field in fields(CatalogState)]
 COLUMNS = ", ".join(_NAMES)
+_NUMBERS = struct.Struct(f"<{len(_NAMES) - 1}q")
+_values = attrgetter(*_NAMES)
+_READ = f"SELECT {COLUMNS}, checksum FROM state"
 _WRITE = f"UPDATE state SET {', '.join(f'{name} = ?' for name in _NAMES)}, checksum = ?"
 
 
 def read_state(db: sqlite3.Connection) -> CatalogState:
     """The state now; CorruptGalleryError when its row is not as it was written."""
-    rows = db.execute(f"SELECT {COLUMNS}, checksum FROM state").fetchall()
+    rows = db.execute(_READ).fetchall()
     if len(rows) == 1:
         *values, checksum = rows[0]
         state = CatalogState(*values)
@@ -83,10 +87,10 @@ def insert_state(db: sqlite3.Connection, state: CatalogState) -> None:
     """Writes the row of a new catalog."""
     marks = ", ".join("?" * (len(_NAMES) + 1))
     db.execute(
-        f"INSERT INTO state({COLUMNS}, checksum) VALUES ({marks})", (*astuple(state), state.checksum())
+        f"INSERT INTO state({COLUMNS}, checksum) VALUES ({marks})", (*_values(state), state.checksum())
     )
 
 
 def write_state(db: sqlite3.Connection, state: CatalogState) -> None:
     """Replaces the row."""
-    db.execute(_WRITE, (*astuple(state), state.checksum()))
+    db.execute(_WRITE, (*_values(state), state.checksum()))

@@ -8,7 +8,7 @@ import zlib
 from datetime import datetime
 
 from gallery.errors import CorruptGalleryError
-from gallery.stores import audit, catalog
+from gallery.stores import audit, catalog, headers
 from gallery.stores.base import Header
 from gallery.stores.integrity import subject_checksum, template_checksum
 from gallery.stores.state import CatalogState, insert_state
@@ -46,10 +46,11 @@ def _from_1_to_2(db: sqlite3.Connection) -> None:
     kept = [part for part in catalog.SCHEMA.split(";\n") if "removed" not in part]
     catalog.execute_all(db, ";\n".join(kept) + catalog.templates_schema(1))
     db.execute("INSERT INTO header VALUES (?, ?, ?)", (catalog.FORMAT, created, identity))
-    catalog.insert_generation(db, header, "current")
+    headers.insert_generation(db, header, "current")
     state = CatalogState(revision + 1, next_template, next_subject)
     _copy_subjects(db, state)
     _copy_templates(db, state)
+    _check_complete(db, state)
     for key, value in settings:
         # The file of the index was stamped by the rules of format 1; it is made anew.
         if key != "index_file":
@@ -58,6 +59,20 @@ def _from_1_to_2(db: sqlite3.Connection) -> None:
     insert_state(db, state)
     db.execute("DROP TABLE old_templates")
     db.execute("DROP TABLE old_subjects")
+
+
+def _check_complete(db: sqlite3.Connection, state: CatalogState) -> None:
+    """Format 1 counts nothing, but every number was given to a template that is there or was removed."""
+    (removed,) = db.execute("SELECT count(*) FROM removed").fetchone()
+    missing = state.next_template - 1 - state.templates - removed
+    if missing:
+        raise CorruptGalleryError(f"{missing} templates are missing, so the catalog cannot be upgraded")
+    for subject, id in db.execute(
+        "SELECT s.subject, s.id FROM subjects s WHERE s.templates = 0 UNION ALL SELECT t.subject, NULL "
+        "FROM templates_1 t WHERE NOT EXISTS (SELECT 1 FROM subjects s WHERE s.subject = t.subject)"
+    ):
+        what = "its record" if id is None else f"a template of {id!r}"
+        raise CorruptGalleryError(f"subject {subject}: {what} is missing, so the catalog cannot be upgraded")
 
 
 def _copy_subjects(db: sqlite3.Connection, state: CatalogState) -> None:

@@ -26,7 +26,7 @@ class Head:
 
     def to_bytes(self) -> bytes:
         """One line of text of fixed length, its checksum last."""
-        text = f"siamese-gallery {self.identity} {self.revision:020d}".encode()
+        text = b"siamese-gallery %s %020d" % (self.identity.encode(), self.revision)
         return b"%s %08x\n" % (text.ljust(_LENGTH - 10), zlib.crc32(text))
 
 
@@ -41,6 +41,9 @@ def read_head(catalog: Path) -> Head | None:
         content = head_path(catalog).read_bytes()
     except FileNotFoundError:
         return None
+    if not content.strip(b"\0"):
+        # It was being made when the power went.
+        return None
     try:
         text, checksum = content[: _LENGTH - 10].rstrip(b" "), content[_LENGTH - 9 : _LENGTH - 1]
         _, identity, revision = text.decode("ascii").split(" ")
@@ -50,6 +53,14 @@ def read_head(catalog: Path) -> Head | None:
     except ValueError:
         pass
     raise ValueError(f"{head_path(catalog).name} is not as it was written")
+
+
+def is_another_file(catalog: Path) -> bool:
+    """Whether something else lies in the place of the head: no crash makes it longer than it is written."""
+    try:
+        return head_path(catalog).stat().st_size > _LENGTH
+    except OSError:
+        return False
 
 
 class HeadWriter:

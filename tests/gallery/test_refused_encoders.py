@@ -49,7 +49,7 @@ def people(tmp_path):
 def test_another_encoder(people, encoder, message):
     with pytest.raises(EncoderMismatchError, match=message) as caught:
         gallery.open(people.location, encoder)
-    assert "as it was, or enrol the original items into a new gallery" in str(caught.value)
+    assert "as it was, or migrate it to the new encoder" in str(caught.value)
 
 
 def test_a_newer_version_of_the_same_encoder(tmp_path):

@@ -1,0 +1,118 @@
+"""A copy of a catalog in use: of one revision, while others write, and without a byte of what was removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from gallery.errors import CorruptGalleryError, GalleryError, GalleryExistsError
+from gallery.stores import catalog, headers
+from gallery.stores.checking import problems
+from gallery.stores.state import CatalogState, read_state, write_state
+from gallery.stores.witness import HeadWriter
+
+Progress = Callable[[int, int | None], None]
+
+_STEP = 100_000
+"""Instructions of SQLite's machine between two looks at how far the copy is."""
+
+
+def backup(
+    path: Path,
+    target: Path,
+    *,
+    without: Iterable[str] = (),
+    progress: Progress | None = None,
+    lock_timeout: float = 30.0,
+) -> CatalogState:
+    """Makes the folder `target` with a copy of the catalog at `path`: the state that it is of.
+
+    Rows are copied (`VACUUM INTO`) and not pages, because a page may still hold parts of rows that were
+    removed. The copy is read in full and compared with its checksums before it gets its name, and nobody
+    waits for it. without: settings to leave out; progress: called with the bytes written and about how many
+    there will be. GalleryExistsError when something is at `target`, CorruptGalleryError when the catalog is
+    damaged.
+    """
+    if os.path.lexists(target):
+        raise GalleryExistsError(f"{target} is there already; a backup never replaces anything")
+    building = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        building.mkdir(mode=0o700)
+        try:
+            copy = building / path.name
+            _copied(path, copy, progress, lock_timeout)
+            state = _finished(path, copy, without)
+            catalog.sync_folder(building)
+            building.rename(target)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        with suppress(PermissionError):
+            # Somebody else's folder; it was there before.
+            catalog.sync_folder(target.parent)
+    except OSError as error:
+        if isinstance(error, GalleryError):
+            raise
+        raise GalleryError(f"{target} cannot be made: {error.strerror or error}") from error
+    return state
+
+
+def _copied(path: Path, copy: Path, progress: Progress | None, lock_timeout: float) -> None:
+    # SQLite writes to an empty file that is there, with the mode that it has.
+    copy.touch(mode=0o600)
+    db = catalog.connect(path, read_only=True, lock_timeout=lock_timeout)
+    try:
+        with catalog.translated(path):
+            if progress is not None:
+                _watch(db, copy, progress)
+            db.execute("VACUUM INTO ?", (os.fspath(copy.absolute()),))
+    finally:
+        db.close()
+        catalog.tidy(path)
+
+
+def _watch(db: sqlite3.Connection, copy: Path, progress: Progress) -> None:
+    pages, free, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    total = (pages - free) * size
+
+    def look() -> int:
+        with suppress(OSError):
+            progress(min(copy.stat().st_size, total), total)
+        return 0
+
+    db.set_progress_handler(look, _STEP)
+
+
+def _finished(path: Path, copy: Path, without: Iterable[str]) -> CatalogState:
+    """Takes settings out, compares all with its checksums, writes the head; then all is on the disk."""
+    with catalog.translated(copy):
+        db = catalog.connect(copy, read_only=False, lock_timeout=0.0)
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            state = read_state(db)
+            for key in without:
+                catalog.write_setting(db, state, key, None)
+            write_state(db, state)
+            db.execute("COMMIT")
+            found = problems(db, copy)
+            identity = headers.read_header(db, copy).identity
+        finally:
+            db.close()
+    if found:
+        raise CorruptGalleryError(
+            f"{path} is damaged ({found[0]}), and a copy of it would be no backup: nothing was written; run "
+            f"`gallery check {path.parent}`"
+        )
+    head = HeadWriter(copy, identity)
+    head.write(state.revision)
+    head.close()
+    for file in copy.parent.iterdir():
+        with file.open("rb") as raw:
+            os.fsync(raw.fileno())
+    return state
