@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-BENCHMARKS = ("omniglot", "dedupe")
+BENCHMARKS = ("omniglot", "dedupe", "storage")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -79,6 +79,7 @@ def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]
 
     with _translated(source), h5py.File(source, "r") as file:
         _check_origin(dict(file.attrs), header, source)
+        _check_inside(file)
         ids, metadata = _strings(file["ids"]), _strings(file["metadata"])
         if file.attrs["ids_encoding"] == "json":
             ids = [json.loads(id) for id in ids]
@@ -91,6 +92,18 @@ def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]
                 dict(json.loads(metadata[subject], parse_constant=_no_number)),
                 [int(at) for at in file["enrolled"][rows]],
             )
+
+
+def _check_inside(file: Any) -> None:
+    """Refuses columns whose values lie in other files: an import reads the file that it was given."""
+    import h5py
+
+    for name in (*_PER_TEMPLATE, "ids", "metadata"):
+        link = file.get(name, getlink=True)
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise ValueError(f"/{name} is a link to somewhere else")
+        if isinstance(file[name], h5py.Dataset) and (file[name].is_virtual or file[name].external):
+            raise ValueError(f"/{name} keeps its values in other files")
 
 
 def _checked_columns(file: Any, subjects: int) -> Any:

@@ -203,3 +203,30 @@ def test_nothing_there(tmp_path: Path) -> None:
             people.import_file(tmp_path / "none.h5")
         with pytest.raises(gallery.GalleryError, match="could not be written"):
             people.export(tmp_path / "no such folder" / "all.h5")
+
+
+@pytest.mark.parametrize("how", ["external link", "soft link", "external storage", "virtual"])
+def test_columns_that_lie_in_other_files_are_refused(tmp_path, how):
+    with gallery.open(tmp_path / "g", gallery.Precomputed(3)) as people:
+        people.enroll("alice", np.eye(3))
+        people.export(tmp_path / "e.h5")
+        people.export(tmp_path / "other.h5")
+        with h5py.File(tmp_path / "e.h5", "r+") as file:
+            rows = file["embeddings"][:]
+            del file["embeddings"]
+            if how == "external link":
+                file["embeddings"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/embeddings")
+            elif how == "soft link":
+                file["kept"] = rows
+                file["embeddings"] = h5py.SoftLink("/kept")
+            elif how == "external storage":
+                raw = tmp_path / "raw"
+                raw.write_bytes(rows.tobytes())
+                file.create_dataset("embeddings", rows.shape, "<f4", external=[(str(raw), 0, rows.nbytes)])
+            else:
+                layout = h5py.VirtualLayout(rows.shape, "<f4")
+                layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "embeddings", rows.shape)
+                file.create_virtual_dataset("embeddings", layout)
+        with pytest.raises(gallery.CorruptGalleryError, match=r"somewhere else|in other files"):
+            people.import_file(tmp_path / "e.h5")
+        assert people.template_count == 3
