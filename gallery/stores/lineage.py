@@ -7,10 +7,7 @@ rewrites: the log's first commit comes right after one that the catalog has, or 
 
 from __future__ import annotations
 
-import os
 import struct
-import threading
-from collections import Counter
 from pathlib import Path
 
 from gallery.errors import CorruptGalleryError
@@ -19,54 +16,6 @@ from gallery.stores.pages import TABLE_LEAF, Cell, Pages
 from gallery.stores.state import COLUMNS, CatalogState
 
 _FIELDS = len(COLUMNS.split(",")) + 1
-
-_IN_USE: Counter[tuple[int, int] | None] = Counter()
-"""Catalogs that sessions of this process have open, how often."""
-_LOCK = threading.Lock()
-
-
-def taken_up(path: Path) -> tuple[int, int] | None:
-    """Notes that a catalog is going to be opened: which file it is. The first looks whether its log is its own.
-
-    CorruptGalleryError when it is not.
-    """
-    with _LOCK:
-        file = file_of(path)
-        if not _IN_USE[file]:
-            check_log(path)
-        _IN_USE[file] += 1
-        return file
-
-
-def let_go(file: tuple[int, int] | None) -> None:
-    """Notes that it was closed."""
-    with _LOCK:
-        _IN_USE[file] -= 1
-
-
-def is_in_use(path: Path) -> bool:
-    """Whether this process has the catalog open."""
-    with _LOCK:
-        return _IN_USE[file_of(path)] > 0
-
-
-def file_of(path: Path) -> tuple[int, int] | None:
-    """What tells the file at `path` from another one there; None when there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - at every commit, and twice as fast
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _start_anew() -> None:
-    """In a forked process: locks on files are not inherited, and another thread may have held this one."""
-    global _LOCK
-    _LOCK = threading.Lock()
-    _IN_USE.clear()
-
-
-os.register_at_fork(after_in_child=_start_anew)
 
 
 def check_log(path: Path) -> None:

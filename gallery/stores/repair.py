@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gallery.errors import CorruptGalleryError, GalleryError, GalleryLockedError
+from gallery.errors import GalleryError, GalleryLockedError
 from gallery.records import Problem
 from gallery.stores import catalog
-from gallery.stores.lineage import check_log, is_in_use
 from gallery.stores.pages import Pages
 from gallery.stores.rebuild import Rebuilding
 from gallery.stores.state import CatalogState
@@ -22,7 +21,6 @@ from gallery.stores.witness import Head, HeadWriter, head_path, read_head
 
 _DAMAGED = re.compile(r"damaged-\d{8}T\d{6}\.\d{6}Z")
 _NEW = "new.sqlite"
-_FOREIGN = "catalog.sqlite-wal.of-a-newer-catalog"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +48,6 @@ def repair(path: Path, *, without: Iterable[str], actor: str, lock_timeout: floa
             return _repaired(path, aside, without, actor, lock_timeout)
         except BaseException:
             # The catalog is still in its place: what is aside are second names for its files.
-            with suppress(FileNotFoundError):
-                (aside / _FOREIGN).replace(_log_of(path))
             if path.exists() or not (aside / path.name).exists():
                 shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -62,14 +58,8 @@ def repair(path: Path, *, without: Iterable[str], actor: str, lock_timeout: floa
 
 
 def _repaired(path: Path, aside: Path, without: Iterable[str], actor: str, lock_timeout: float) -> Outcome:
-    log = _log_of(path)
-    if is_in_use(path):
-        raise _in_use(path)
-    if not _fits(path):
-        # The catalog alone is of one revision, and with the log it would be of two.
-        log.replace(aside / _FOREIGN)
-        path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    elif log.exists():
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
         (aside / log.name).hardlink_to(log)
     with _alone(path, lock_timeout):
         pages = Pages(path)
@@ -84,25 +74,6 @@ def _repaired(path: Path, aside: Path, without: Iterable[str], actor: str, lock_
     writer.write(state.revision)
     writer.close()
     return Outcome(state, building.lost, aside)
-
-
-def _in_use(path: Path) -> GalleryLockedError:
-    return GalleryLockedError(
-        f"{path.parent} is in use, here or by another process: close it there, then repair it"
-    )
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-def _fits(path: Path) -> bool:
-    """Whether the log is the catalog's own."""
-    try:
-        check_log(path)
-    except CorruptGalleryError:
-        return False
-    return True
 
 
 def _head(path: Path) -> Head | None:
@@ -127,7 +98,9 @@ def _alone(path: Path, lock_timeout: float) -> Iterator[None]:
             if "locked" in str(error) or "busy" in str(error):
                 if db is not None:
                     db.close()
-                raise _in_use(path) from error
+                raise GalleryLockedError(
+                    f"{path.parent} is in use, here or by another process: close it there, then repair it"
+                ) from error
     try:
         yield
     finally:

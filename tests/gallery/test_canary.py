@@ -15,7 +15,7 @@ from tests.gallery.doubles import contents
 
 
 class Looks:
-    """Pictures, paths, arrays, sentences -> 3 numbers, altered by `change` behind the fingerprint's back."""
+    """Pictures, paths, arrays, sentences -> 3 numbers, altered by `change` behind the back of all."""
 
     dim = 3
     fingerprint = "looks/1"

@@ -201,55 +201,6 @@ def test_the_write_ahead_log_is_read_where_sqlite_does_not(place, tmp_path):
         assert people.check() == []
 
 
-@pytest.fixture
-def restored(place: Path, tmp_path: Path) -> Path:
-    """An older catalog that was put back beside the log of the newer one, which a killed writer left."""
-    shutil.copytree(place, tmp_path / "old")
-    with gallery.open(place, ENCODER) as people:
-        people.remove_templates([1])
-        people.enroll("alice", ROWS[250:251])
-    with gallery.open(place, ENCODER) as people:
-        people.enroll("late", ROWS[:1])
-        shutil.copytree(place, tmp_path / "restored")
-    shutil.copy(tmp_path / "old" / "catalog.sqlite", tmp_path / "restored")
-    return tmp_path / "restored"
-
-
-def test_an_older_catalog_under_a_newer_log_is_not_answered_from(restored):
-    for read_only in (True, False):
-        with pytest.raises(CorruptGalleryError, match=r"of revision 6, and the log beside it .* revision 8"):
-            gallery.open(restored, ENCODER, read_only=read_only)
-    assert "an older file" in str(gallery.check(restored)[0])
-
-
-def test_an_older_catalog_under_a_newer_log_is_repaired_without_the_log(restored, tmp_path):
-    before = told(tmp_path / "old")
-    log = (restored / "catalog.sqlite-wal").read_bytes()
-    done = gallery.repair(restored)
-    assert [str(one) for one in done.lost] == [
-        "catalog.sqlite: revisions 7 to 9 are not in it: what they changed is lost"
-    ]
-    assert log in contents(Path(done.damaged)).values()
-    assert gallery.check(restored) == []
-    after = told(restored)
-    assert {key: after[key] for key in ("listing", "templates", "answers")} == {
-        key: before[key] for key in ("listing", "templates", "answers")
-    }
-
-
-def test_a_repair_that_is_refused_puts_a_newer_log_back(restored):
-    log = (restored / "catalog.sqlite-wal").read_bytes()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(CorruptGalleryError):
-        patch.setattr("gallery.stores.repair.Rebuilding.run", _refuse)
-        gallery.repair(restored)
-    assert (restored / "catalog.sqlite-wal").read_bytes() == log
-    assert not list(restored.glob("damaged-*"))
-
-
-def _refuse(*_: object) -> None:
-    raise CorruptGalleryError("no")
-
-
 def test_nothing_left_is_said(place):
     (place / "catalog.sqlite").unlink()
     assert "missing or empty" in str(gallery.check(place)[0])
