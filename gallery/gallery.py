@@ -25,6 +25,7 @@ from gallery.info import Info, gathered
 from gallery.metadata import check_keys, check_metadata
 from gallery.migration import Migrating
 from gallery.originals import KEEP_ITEMS
+from gallery.processes import check_not_forked
 from gallery.records import (
     BulkEnrollment,
     Enrollment,
@@ -352,11 +353,7 @@ class Gallery(Migrating):
 
     def _bound(self) -> tuple[Encoder, Header]:
         """The encoder, after it was found to be still the one that the gallery is bound to."""
-        if os.getpid() != self._process:
-            # Asked before the lock, which another thread may have held when the process was forked.
-            raise GalleryError(
-                f"{self.location} was opened before this process was forked: open it again in the worker"
-            )
+        check_not_forked(self._process, self.location)
         with self._binding:
             encoder, header = self.encoder, self._engine.header
         if encoder is None:

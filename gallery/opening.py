@@ -18,8 +18,8 @@ from gallery.stores.base import canary_setting
 from gallery.stores.sqlite import SqliteStore, new_header
 from gallery.stores.witness import head_path
 
-_CATALOG = "catalog.sqlite"
-_INDEX = "index"
+CATALOG = "catalog.sqlite"
+INDEX = "index"
 
 
 def create(
@@ -53,9 +53,9 @@ def create(
     if keep_items:
         settings[KEEP_ITEMS] = "yes"
     store = SqliteStore.create(
-        folder / _CATALOG, header, lock_timeout=lock_timeout, settings=settings, audit_log=audit, actor=actor
+        folder / CATALOG, header, lock_timeout=lock_timeout, settings=settings, audit_log=audit, actor=actor
     )
-    return Gallery(folder, LocalEngine(store, folder / _INDEX), encoder, read_only=False)
+    return Gallery(folder, LocalEngine(store, folder / INDEX), encoder, read_only=False)
 
 
 def open(
@@ -78,7 +78,7 @@ def open(
     Raises GalleryNotFoundError, EncoderMismatchError, CorruptGalleryError.
     """
     folder = Path(os.fsdecode(location))
-    path = folder / _CATALOG
+    path = folder / CATALOG
     if not catalog.has_gallery(path):
         _check_not_lost(path)
         if encoder is None or read_only:
@@ -106,13 +106,13 @@ def open(
     except BaseException:
         store.close()
         raise
-    engine = LocalEngine(store, folder / _INDEX, read_only=read_only)
+    engine = LocalEngine(store, folder / INDEX, read_only=read_only)
     return Gallery(folder, engine, encoder, read_only=read_only)
 
 
 def recorded_encoder(location: str | os.PathLike[str]) -> str | None:
     """The name of the encoder that filled the gallery; None when no gallery is there."""
-    path = Path(os.fsdecode(location)) / _CATALOG
+    path = Path(os.fsdecode(location)) / CATALOG
     if not catalog.has_gallery(path):
         return None
     store = SqliteStore(path, read_only=True)
@@ -123,13 +123,13 @@ def recorded_encoder(location: str | os.PathLike[str]) -> str | None:
 def discard_unused(location: str | os.PathLike[str]) -> None:
     """Takes away a gallery that nothing was ever enrolled in; any other stays as it is."""
     folder = Path(os.fsdecode(location))
-    store = SqliteStore(folder / _CATALOG)
+    store = SqliteStore(folder / CATALOG)
     used = store.revision() > 0
     store.close()
     if not used:
-        head_path(folder / _CATALOG).unlink(missing_ok=True)
+        head_path(folder / CATALOG).unlink(missing_ok=True)
         for suffix in ("", "-wal", "-shm"):
-            (folder / (_CATALOG + suffix)).unlink(missing_ok=True)
+            (folder / (CATALOG + suffix)).unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()
 
@@ -154,7 +154,7 @@ def _check_index(index: str, encoder: Encoder) -> None:
 def _make_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise GalleryExistsError(f"{folder} is a file; a gallery is a folder")
-    if folder.is_dir() and not (folder / _CATALOG).exists() and any(folder.iterdir()):
+    if folder.is_dir() and not (folder / CATALOG).exists() and any(folder.iterdir()):
         raise GalleryExistsError(
             f"{folder} holds other files; choose a folder that is empty or not there yet"
         )

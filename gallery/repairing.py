@@ -17,9 +17,6 @@ from gallery.stores.repair import repair as repair_catalog
 from gallery.stores.sqlite import SqliteStore
 from gallery.stores.witness import head_path
 
-_CATALOG = "catalog.sqlite"
-_INDEX = "index"
-
 
 def check(location: str | os.PathLike[str]) -> list[Problem]:
     """Reads everything in a gallery, also in one that does not open: what is damaged, [] when all is well.
@@ -28,7 +25,7 @@ def check(location: str | os.PathLike[str]) -> list[Problem]:
     of another format.
     """
     folder = Path(os.fsdecode(location))
-    path = folder / _CATALOG
+    path = folder / opening.CATALOG
     _check_was_there(path)
     try:
         with opening.open(folder, read_only=True) as people:
@@ -62,19 +59,19 @@ def repair(
     CorruptGalleryError when nothing can be saved.
     """
     folder = Path(os.fsdecode(location))
-    path = folder / _CATALOG
+    path = folder / opening.CATALOG
     found = check(folder)
-    beside = (head_path(path).name, f"{_INDEX}/")
+    beside = (head_path(path).name, f"{opening.INDEX}/")
     if all(one.where.startswith(beside) for one in found):
         with opening.open(folder, lock_timeout=lock_timeout, actor=actor) as people:
             saved = len(people), people.template_count
         if found:
-            _renew_what_is_beside(path, folder / _INDEX)
+            _renew_what_is_beside(path, folder / opening.INDEX)
         return Repair(*saved)
     outcome = repair_catalog(
         path, without=[INDEX_FILE], actor=actor or audit.default_actor(), lock_timeout=lock_timeout
     )
-    index_files.drop(index_files.files(folder / _INDEX))
+    index_files.drop(index_files.files(folder / opening.INDEX))
     state = outcome.state
     return Repair(state.subjects, state.templates, tuple(outcome.lost), str(outcome.damaged))
 

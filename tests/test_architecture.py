@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    ("the ground", ["errors", "records", "tables", "page"]),
+    ("the ground", ["errors", "records", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
     ("pure cores", ["decisions", "calibration", "pairs", "duplicates"]),
     ("the encoder protocol", ["encoder", "canary", "originals"]),

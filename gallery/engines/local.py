@@ -18,6 +18,7 @@ from gallery.engines.base import State
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCache
 from gallery.errors import CorruptGalleryError, EncoderMismatchError, GalleryError
 from gallery.indexes.base import VectorIndex
+from gallery.processes import check_not_forked
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Store, Stored
 from gallery.stores.repair import discard_put_aside
@@ -57,12 +58,7 @@ class LocalEngine:
 
     @contextmanager
     def _open(self) -> Iterator[Store]:
-        if os.getpid() != self._process:
-            # Asked before the lock, which another thread may have held when the process was forked.
-            raise GalleryError(
-                f"{self._folder.parent} was opened before this process was forked: open it again in "
-                "the worker"
-            )
+        check_not_forked(self._process, self._folder.parent)
         with self._lock:
             if self._store is None:
                 raise GalleryError(f"{self._folder.parent} was closed")

@@ -97,10 +97,8 @@ def create(
     with translated(path):
         # SQLite gives its WAL and shared memory the mode of the catalog, which is private from the start.
         path.touch(mode=0o600)
-        db = _open(path, "rw", lock_timeout)
+        db = open_new(path, page_size(header.dim), lock_timeout)
         try:
-            db.execute(f"PRAGMA page_size = {page_size(header.dim)}")
-            _set_up(db)
             db.execute("BEGIN IMMEDIATE")
             if _has_header(db):
                 raise GalleryExistsError(f"a gallery is already at {path.parent}; open it instead")
@@ -127,11 +125,15 @@ def open_existing(path: Path, lock_timeout: float) -> sqlite3.Connection:
     return _open(path, "rw", lock_timeout)
 
 
-def open_new(path: Path, page: int) -> sqlite3.Connection:
+def open_new(path: Path, page: int, lock_timeout: float) -> sqlite3.Connection:
     """A connection to an empty file that is going to be a catalog. page: its page size."""
-    db = _open(path, "rw", 0.0)
-    db.execute(f"PRAGMA page_size = {page}")
-    _set_up(db)
+    db = _open(path, "rw", lock_timeout)
+    try:
+        db.execute(f"PRAGMA page_size = {page}")
+        _set_up(db)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
@@ -209,11 +211,7 @@ def tidy(path: Path) -> None:
     wal = path.with_name(path.name + "-wal")
     with suppress(OSError, sqlite3.Error):
         if wal.stat().st_size == 0:
-            db = _open(path, "rw", 0.0)
-            try:
-                db.execute("SELECT count(*) FROM sqlite_master")
-            finally:
-                db.close()
+            _open(path, "rw", 0.0).close()
 
 
 def read_format(db: sqlite3.Connection, path: Path) -> int:

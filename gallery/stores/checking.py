@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gallery.errors import GalleryError
 from gallery.records import Problem
 from gallery.stores import audit, catalog, headers
-from gallery.stores.integrity import original_checksum, subject_checksum, template_checksum
+from gallery.stores.integrity import agrees, original_checksum, subject_checksum, template_checksum
 from gallery.stores.state import CatalogState, read_state
 from gallery.stores.witness import Head, head_path, read_head
 
@@ -41,14 +39,6 @@ def problems(db: sqlite3.Connection, path: Path) -> list[Problem]:
         except (sqlite3.Error, GalleryError, TypeError, ValueError, OverflowError) as error:
             found.append(Problem(path.name, str(error)))
     return list(dict.fromkeys(found))
-
-
-def agrees(compute: Callable[..., int], checksum: object, *fields: Any) -> bool:
-    """Whether a record matches its checksum; False too for fields of a kind that no record has."""
-    try:
-        return compute(*fields) == checksum
-    except (AttributeError, TypeError, ValueError, struct.error):
-        return False
 
 
 def _pages(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:

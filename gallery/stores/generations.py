@@ -18,8 +18,7 @@ from gallery.errors import CorruptGalleryError, GalleryError
 from gallery.records import Generation, Template, counted
 from gallery.stores import catalog, headers
 from gallery.stores.base import OF_ENCODER, Header, canary_setting
-from gallery.stores.checking import agrees
-from gallery.stores.integrity import original_checksum, template_checksum
+from gallery.stores.integrity import agrees, original_checksum, template_checksum
 from gallery.stores.session import Session
 from gallery.vectors import FloatRows
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 
 def template_checksum(number: int, subject: int, enrolled: int, source: str | None, embedding: bytes) -> int:
@@ -23,3 +25,11 @@ def subject_checksum(number: int, id: str, templates: int, metadata: str) -> int
 def original_checksum(number: int, kind: str, content: bytes) -> int:
     """CRC-32 of an item that was kept."""
     return zlib.crc32(content, zlib.crc32(f"{number} {kind}".encode()))
+
+
+def agrees(compute: Callable[..., int], checksum: object, *fields: Any) -> bool:
+    """Whether a record matches its checksum; False too for fields of a kind that no record has."""
+    try:
+        return compute(*fields) == checksum
+    except (AttributeError, TypeError, ValueError, struct.error):
+        return False

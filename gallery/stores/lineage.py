@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 
 from gallery.errors import CorruptGalleryError
-from gallery.stores.checking import agrees
+from gallery.stores.integrity import agrees
 from gallery.stores.pages import TABLE_LEAF, Cell, Pages
 from gallery.stores.state import COLUMNS, CatalogState
 

@@ -68,7 +68,7 @@ class Rebuilding:
         target.touch(mode=0o600, exist_ok=False)
         dim = self._generations[self._current].header.dim
         with catalog.translated(target):
-            db = catalog.open_new(target, catalog.page_size(dim))
+            db = catalog.open_new(target, catalog.page_size(dim), 0.0)
             try:
                 db.execute("BEGIN IMMEDIATE")
                 self._fill(db, actor)

@@ -11,8 +11,7 @@ from typing import Any
 from gallery.stores import audit, catalog, headers
 from gallery.stores.base import Header
 from gallery.stores.changes import SubjectRow
-from gallery.stores.checking import agrees
-from gallery.stores.integrity import original_checksum, subject_checksum, template_checksum
+from gallery.stores.integrity import agrees, original_checksum, subject_checksum, template_checksum
 from gallery.stores.pages import TABLE_LEAF, Cell, Pages
 from gallery.stores.state import COLUMNS, GENESIS, CatalogState
 

@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Any
 
 from gallery.errors import CorruptGalleryError, GalleryError
+from gallery.processes import check_not_forked
 from gallery.stores import audit, catalog, headers
 from gallery.stores.audit import Acts
 from gallery.stores.base import Header
 from gallery.stores.lineage import check_log
-from gallery.stores.state import CatalogState, read_state
-from gallery.stores.state import write_state as _write_state
+from gallery.stores.state import CatalogState, read_state, write_state
 from gallery.stores.upgrade import upgrade
 from gallery.stores.witness import HeadWriter, head_path, is_another_file, read_head
 
@@ -176,7 +176,7 @@ class Session:
         self.state.revision += 1
         if self.acts.verb is not None and (self.state.logging or self.acts.switched):
             audit.append(db, self.state, self.acts, self.audit_key)
-        _write_state(db, self.state)
+        write_state(db, self.state)
 
     def keep_log(self, on: bool) -> None:
         """Switches the audit log on or off with this commit, of which it tells in either case."""
@@ -195,10 +195,7 @@ class Session:
 
     def used(self) -> Used:
         """The connection, with SQLite's errors translated, and errors of damage that say where it is."""
-        if os.getpid() != self._process:
-            raise GalleryError(
-                f"{self.path.parent} was opened before this process was forked: open it again in the worker"
-            )
+        check_not_forked(self._process, self.path.parent)
         return Used(self.path, self._db)
 
     def check_alone(self) -> None:
@@ -287,6 +284,7 @@ def _check_not_older(path: Path, header: Header, state: CatalogState, head: tupl
 
 
 _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
+"""The sessions of this process."""
 
 
 def _keep_from_closing() -> None:

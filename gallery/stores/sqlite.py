@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from gallery.stores.base import Added, Header, NewTemplates, Stored
 from gallery.stores.changes import SubjectRow
 from gallery.stores.checking import problems
 from gallery.stores.generations import SqliteGenerations
-from gallery.stores.integrity import subject_checksum, template_checksum
+from gallery.stores.integrity import agrees, subject_checksum, template_checksum
 from gallery.stores.session import Session
 from gallery.vectors import Numbers
 
@@ -269,14 +268,8 @@ class SqliteStore:
         rows = self._session.all(f"{_TEMPLATE} {self._table} {where}", *values)
         length = 4 * self.header.dim
         for number, subject, enrolled, source, checksum, blob in rows:
-            try:
-                sound = (
-                    len(blob) == length
-                    and template_checksum(number, subject, enrolled, source, blob) == checksum
-                )
-            except (AttributeError, TypeError, ValueError, struct.error):
-                sound = False
-            if not sound:
+            fits = isinstance(blob, bytes) and len(blob) == length
+            if not fits or not agrees(template_checksum, checksum, number, subject, enrolled, source, blob):
                 raise CorruptGalleryError(
                     f"{self.path}: the embedding of template {number} does not match its checksum; "
                     f"run `gallery check {self.path.parent}`, then remove that template and enrol it again"
@@ -304,11 +297,7 @@ class SqliteStore:
 
     def _sound(self, row: SubjectRow) -> SubjectRow:
         number, id, templates, metadata, checksum = row
-        try:
-            sound = checksum == subject_checksum(number, id, templates, metadata)
-        except (AttributeError, TypeError, ValueError, struct.error):
-            sound = False
-        if not sound:
+        if not agrees(subject_checksum, checksum, number, id, templates, metadata):
             raise self._damaged(f"the record of subject {number} ({id!r}) does not match its checksum")
         return row
 
