@@ -261,6 +261,9 @@ class Session:
         if os.getpid() == self._process:
             with catalog.translated(self.path):
                 self._db.close()
+            if self in _OPEN:
+                _OPEN.discard(self)
+                _let_go(self._file)
             self._head.close()
             if not self.writable:
                 catalog.tidy(self.path)
@@ -316,6 +319,8 @@ def _taken_up(path: Path) -> tuple[int, int] | None:
 def _let_go(file: tuple[int, int] | None) -> None:
     with _IN_USE_LOCK:
         _IN_USE[file] -= 1
+        if not _IN_USE[file]:
+            del _IN_USE[file]
 
 
 def _file_of(path: Path) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from gallery.errors import (
     GalleryLockedError,
     GalleryNotFoundError,
 )
-from gallery.stores import catalog
+from gallery.stores import catalog, session
 from gallery.stores.sqlite import SqliteStore, new_header
 from tests.gallery.contracts.store import StoreContract, add, new
 from tests.gallery.doubles import contents
@@ -295,3 +295,28 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path):
         add(store, new("a", [1, 0, 0]))
     store.close()
     assert SqliteStore(folder / "c.sqlite", read_only=True).ids() == ["a"]
+
+
+def test_a_younger_log_over_an_older_catalog_is_refused_at_every_opening(path):
+    """Also by a process that has had the catalog open before."""
+    old = path.read_bytes()
+    for id in ("c", "d"):
+        store = SqliteStore(path)
+        with store.commit():
+            add(store, new(id, [1, 1, 1]))
+        log = path.with_name(path.name + "-wal").read_bytes()
+        store.close()
+    path.write_bytes(old)
+    path.with_name(path.name + "-wal").write_bytes(log)
+    for _ in range(2):
+        with pytest.raises(CorruptGalleryError, match=r"is of revision 1, and the log .* from revision 2"):
+            SqliteStore(path)
+
+
+def test_closing_twice_lets_go_once(path):
+    first, second = SqliteStore(path), SqliteStore(path)
+    first.close()
+    first.close()
+    assert session._IN_USE[session._file_of(path)] == 1
+    second.close()
+    assert session._file_of(path) not in session._IN_USE
