@@ -22,7 +22,7 @@ from gallery.encoder import Encoder, check_same, embed, embed_probes, listed
 from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
 from gallery.info import Info, gathered
-from gallery.metadata import check_keys, check_metadata
+from gallery.metadata import check_keys
 from gallery.migration import Migrating
 from gallery.originals import KEEP_ITEMS
 from gallery.processes import check_not_forked
@@ -113,7 +113,7 @@ class Gallery(Migrating):
         encoder, header = self._bound()
         spool = Spool(encoder, on_error, progress, total, keep=self._keeps())
         try:
-            fill(spool, _with_checked_metadata(subjects))
+            fill(spool, subjects)
             settings = self._canary_settings(encoder, header, spool.first)
             added, revision = self._engine.add(spool.batches(), header, settings=settings)
         finally:
@@ -378,14 +378,6 @@ def _summary(added: list[Added], revision: int, refused: tuple[Refusal, ...]) ->
         revision=revision,
         refused=refused,
     )
-
-
-def _with_checked_metadata(subjects: Iterable[Any]) -> Iterator[Any]:
-    """Passes subjects through; refuses metadata that JSON cannot hold before anything is written."""
-    for subject in subjects:
-        if isinstance(subject, (tuple, list)) and len(subject) == 3 and subject[2] is not None:
-            check_metadata(subject[0], subject[2])
-        yield subject
 
 
 def _number(template: Any) -> int:

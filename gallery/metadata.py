@@ -17,19 +17,28 @@ def as_json(metadata: Mapping[str, Any]) -> str:
     return _JSON.encode(dict(metadata)) if metadata else "{}"
 
 
-def check_metadata(id: Any, metadata: Any) -> None:
-    """InvalidItemError for metadata that JSON cannot hold: better known before a long bulk than after it."""
+def checked_json(id: Any, metadata: Any) -> str:
+    """Metadata as it is stored; InvalidItemError for what JSON cannot hold.
+
+    Better known before a long bulk than after it, and the text need not be made a second time there.
+    """
     check_keys(id, metadata)
     try:
-        as_json(metadata).encode()
+        text = as_json(metadata)
+        text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise unfit(id, error) from error
+    return text
 
 
 def check_keys(id: Any, metadata: Any) -> None:
     """InvalidItemError for what is no mapping with string keys. The rest is found out when it is stored."""
-    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
+    if not isinstance(metadata, Mapping) or not all(map(_is_text, metadata)):
         raise InvalidItemError(f"{id!r}: metadata must be a mapping with string keys; nothing was written")
+
+
+def _is_text(key: Any) -> bool:
+    return isinstance(key, str)
 
 
 def unfit(id: Any, error: Exception) -> InvalidItemError:

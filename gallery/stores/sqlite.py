@@ -82,7 +82,7 @@ class SqliteStore:
         session = self._session
         added = list(changes.add(session.db, self._table, session.state, batch, self._rows_of))
         session.acts.subjects += [one.id for one in added]
-        session.acts.templates += sum(len(one.templates) for one in added)
+        session.acts.templates += sum([len(one.templates) for one in added])
         return added
 
     def _rows_of(self, ids: set[str]) -> dict[str, SubjectRow]:
