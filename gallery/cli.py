@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("file", metavar="FILE", help="the HDF5 file to make")
     load = _verb(verbs, "import", "load", "add everything in an exported HDF5 file")
     load.add_argument("file", metavar="FILE", help="an HDF5 file made by export")
-    _encoder(load)
+    _encoder(load, "the one the gallery was filled by; for a new gallery the one the file names")
     _migrations(verbs)
     _dedupe(_verb(verbs, "dedupe", "dedupe", "find copies and near copies of images", location=False))
     return top

@@ -8,6 +8,7 @@ from typing import Any
 
 from encoders.errors import EncoderError
 from gallery import opening, repairing
+from gallery.encoder import Encoder
 from gallery.errors import InvalidItemError
 from gallery.folders import loose_items, subject_folders
 from gallery.gallery import Gallery
@@ -322,7 +323,14 @@ def export(arguments: Arguments) -> int:
 
 def load(arguments: Arguments) -> int:
     """gallery import LOCATION FILE"""
-    encoder = load_encoder(arguments.encoder) if arguments.encoder else None
+    encoder: Encoder | None = None
+    if arguments.encoder:
+        encoder = load_encoder(arguments.encoder)
+    elif opening.recorded_encoder(arguments.location) is None:
+        # A new gallery is bound to the encoder that the file names, whether that is at hand or not.
+        from gallery.hdf5 import encoder_of
+
+        encoder = encoder_of(arguments.file)
     with opened_to_fill(arguments.location, encoder) as people:
         done = people.import_file(arguments.file)
     _print_enrolled(arguments, done, [])

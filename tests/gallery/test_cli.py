@@ -172,6 +172,23 @@ def test_export_import(shell: Shell, people: str) -> None:
     assert shell.said == "3 subjects (0 new), 6 templates enrolled\n"
 
 
+def test_import_makes_a_gallery_of_the_encoder_that_the_file_names(shell: Shell, people: str) -> None:
+    asked = shell.json("identify", "g", "a.png")
+    assert shell("export", "g", "all.h5") == 0
+    assert shell("import", "new", "all.h5") == 0
+    assert shell.said == "3 subjects (3 new), 6 templates enrolled\n"
+    assert [one["decision"] for one in shell.json("identify", "new", "a.png")] == [
+        one["decision"] for one in asked
+    ]
+    assert [
+        [(found["id"], found["distance"]) for found in one["candidates"]]
+        for one in shell.json("identify", "new", "a.png")
+    ] == [[(found["id"], found["distance"]) for found in one["candidates"]] for one in asked]
+    Path("broken.h5").write_bytes(b"nothing")
+    assert shell("import", "another", "broken.h5") == 3
+    assert not Path("another").exists()
+
+
 def test_dedupe(folder: Path, shell: Shell) -> None:
     (folder / "people" / "copy.png").write_bytes((folder / "people" / "A" / "1.png").read_bytes())
     (folder / "people" / "torn.png").write_bytes(b"\x89PNG broken")
