@@ -146,6 +146,13 @@ def _on_error(parser: argparse.ArgumentParser, what: str) -> None:
 def _identify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="images to ask about")
     parser.add_argument("-k", type=int, default=5, help="how many subjects at most (default: 5)")
+    parser.add_argument(
+        "--where",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="only subjects with this in their metadata; VALUE is JSON, or else text; may be repeated",
+    )
     _threshold(parser)
     _encoder(parser)
 

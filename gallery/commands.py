@@ -95,7 +95,7 @@ def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[di
 def identify(arguments: Arguments) -> int:
     """gallery identify LOCATION IMAGE..."""
     with opened(arguments) as people:
-        answers = _named(arguments.images, people, arguments.k, arguments.threshold)
+        answers = _named(arguments, people)
     if arguments.json:
         print_json(
             [
@@ -119,13 +119,15 @@ def identify(arguments: Arguments) -> int:
     return 0
 
 
-def _named(images: list[str], people: Gallery, k: int, threshold: float | None) -> list[Identification]:
+def _named(arguments: Arguments, people: Gallery) -> list[Identification]:
     """The answers, asked in batches with progress; an unusable image is named by its path."""
+    images, where = arguments.images, _filter(arguments.where)
     answers: list[Identification] = []
     with progress_bar("identifying") as progress:
         for start in range(0, len(images), 256):
             try:
-                answers += people.identify_batch(images[start : start + 256], k, threshold)
+                some = images[start : start + 256]
+                answers += people.identify_batch(some, arguments.k, arguments.threshold, where)
             except InvalidItemError as error:
                 if error.index is None:
                     raise
@@ -133,6 +135,21 @@ def _named(images: list[str], people: Gallery, k: int, threshold: float | None) 
                 raise InvalidItemError(str(error) if path in str(error) else f"{path}: {error}") from error
             progress(len(answers), len(images))
     return answers
+
+
+def _filter(pairs: list[str]) -> dict[str, Any] | None:
+    """The filter that KEY=VALUE ... stand for; a key that comes twice is any of its values."""
+    where: dict[str, list[Any]] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise InvalidItemError(f"--where {pair}: expected KEY=VALUE, such as site=north")
+        try:
+            wanted = json.loads(value)
+        except ValueError:
+            wanted = value
+        where.setdefault(key, []).append(wanted)
+    return where or None
 
 
 def _identified(path: str, answer: Identification) -> list[list[Any]]:

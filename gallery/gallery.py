@@ -21,6 +21,7 @@ from gallery.decisions import checked_threshold, identification, verification
 from gallery.encoder import Encoder, check_same, embed, embed_probes, listed
 from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
+from gallery.filters import Where, checked_where
 from gallery.info import Info, gathered
 from gallery.metadata import check_keys
 from gallery.migration import Migrating
@@ -37,6 +38,7 @@ from gallery.records import (
     Template,
     Verification,
 )
+from gallery.searching import Searching
 from gallery.stores.base import Added, Header, NewTemplates, canary_setting
 from gallery.vectors import distances
 
@@ -44,7 +46,7 @@ _FEW = 64
 """Items that are enrolled without a spool."""
 
 
-class Gallery(Migrating):
+class Gallery(Migrating, Searching):
     """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
 
     May be shared by threads; other processes may read and write the same folder at the same time.
@@ -192,17 +194,25 @@ class Gallery(Migrating):
 
     # -- asking
 
-    def identify(self, item: Any, k: int = 5, threshold: float | None = None) -> Identification:
+    def identify(
+        self, item: Any, k: int = 5, threshold: float | None = None, where: Where | None = None
+    ) -> Identification:
         """Who is this? The k nearest subjects within the threshold, or "unknown".
 
         k          counts subjects, however many templates each has
         threshold  a distance; None: the gallery's own, else the one the encoder recommends, else nothing is
                    decided and the k nearest are ranked
+        where      {"site": "north"}: only subjects whose metadata match, as if no others were enrolled; every
+                   key has to, and a list is any of its values
         """
-        return self.identify_batch([item], k, threshold)[0]
+        return self.identify_batch([item], k, threshold, where)[0]
 
     def identify_batch(
-        self, items: Sequence[Any], k: int = 5, threshold: float | None = None
+        self,
+        items: Sequence[Any],
+        k: int = 5,
+        threshold: float | None = None,
+        where: Where | None = None,
     ) -> list[Identification]:
         """`identify` for every item, with the same answers; much faster than one by one."""
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
@@ -210,11 +220,12 @@ class Gallery(Migrating):
         encoder, header = self._bound()
         # After the encoder, so that it is not the threshold of one that was migrated from in between.
         limit = self.threshold if threshold is None else checked_threshold(threshold)
+        filter = None if where is None else checked_where(where)
         blocks = list(embed_probes(encoder, listed(items)))
         if not blocks:
             return []
         # In one call, so that all answers are of one revision.
-        found = self._engine.nearest(np.concatenate(blocks), int(k), header)
+        found = self._engine.nearest(np.concatenate(blocks), int(k), header, filter)
         return [identification(ranked, limit) for ranked in found]
 
     def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:

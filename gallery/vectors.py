@@ -103,10 +103,15 @@ def distances(probe: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.
     cosine: 1 - cos in [0, 2], as half the squared difference of the unit vectors, which is 0 for equal rows
     and loses no digits for near ones. euclidean: the L2 distance, not squared.
     """
-    left = probe.astype(np.float64)
+    return paired_distances(probe[None], rows, metric)
+
+
+def paired_distances(probes: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.float32]:
+    """The same from each probe, (m, dim) or (1, dim), to the row beside it, with the same bits: (m,)."""
+    left = probes.astype(np.float64)
     right = rows.astype(np.float64)
     if metric == "cosine":
-        left = left / np.sqrt(np.square(left).sum())
+        left /= np.sqrt(np.square(left).sum(axis=1, keepdims=True))
         right /= np.sqrt(np.square(right).sum(axis=1, keepdims=True))
         exact = np.square(right - left).sum(axis=1) / 2
     else:

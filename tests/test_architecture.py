@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("the ground", ["errors", "records", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
-    ("pure cores", ["decisions", "calibration", "pairs", "duplicates"]),
+    ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters"]),
     ("the encoder protocol", ["encoder", "canary", "originals"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
@@ -35,6 +35,7 @@ FLOORS = [
             "hdf5",
             "opening",
             "migration",
+            "searching",
             "staging",
             "repairing",
             "reading",

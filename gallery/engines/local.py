@@ -10,29 +10,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from gallery.decisions import nearest_template_of_each
-from gallery.engines import index_files
+from gallery.engines import finalists, index_files
 from gallery.engines.base import State
+from gallery.engines.finalists import Finalists
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCache
-from gallery.errors import CorruptGalleryError, EncoderMismatchError, GalleryError
-from gallery.indexes.base import VectorIndex
+from gallery.engines.selection import LastSelection
+from gallery.errors import EncoderMismatchError, GalleryError
+from gallery.filters import Where
+from gallery.indexes.base import Selection, VectorIndex
 from gallery.processes import check_not_forked
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Store, Stored
 from gallery.stores.repair import discard_put_aside
-from gallery.vectors import FloatRows, Numbers, distances
-
-Finalists = list[tuple[int, int, float]]
-"""(subject number, template number, distance), nearest first."""
-
-_FIRST_ASK = 16
-_ROWS_AT_A_TIME = 2**16
-
-
-class _OutOfStep(CorruptGalleryError):
-    """The index proposes templates that the store cannot give."""
+from gallery.vectors import FloatRows
 
 
 class LocalEngine:
@@ -45,6 +35,7 @@ class LocalEngine:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._cache = IndexCache(index_folder)
+        self._selection = LastSelection()
         self._last_header = store.header
 
     @property
@@ -149,71 +140,42 @@ class LocalEngine:
 
     # -- search
 
-    def nearest(self, probes: FloatRows, k: int, of: Header | None = None) -> list[list[Candidate]]:
+    def nearest(
+        self, probes: FloatRows, k: int, of: Header | None = None, where: Where | None = None
+    ) -> list[list[Candidate]]:
+        def search(store: Store, index: VectorIndex, among: Selection | None) -> list[Finalists]:
+            return finalists.nearest(store, index, probes, k, among)
+
+        return self._found(search, of, where)
+
+    def within(
+        self, probes: FloatRows, radius: float, of: Header | None = None, where: Where | None = None
+    ) -> list[list[Candidate]]:
+        def search(store: Store, index: VectorIndex, among: Selection | None) -> list[Finalists]:
+            return finalists.within(store, index, probes, radius, among)
+
+        return self._found(search, of, where)
+
+    def _found(
+        self,
+        search: Callable[[Store, VectorIndex, Selection | None], list[Finalists]],
+        of: Header | None,
+        where: Where | None,
+    ) -> list[list[Candidate]]:
         with self._at_one_revision(of) as store:
+            among = None if where is None else self._selection.of(store, where)
             try:
-                found = self._finalists(store, self._cache.in_step(store), probes, k)
-            except _OutOfStep:
-                found = self._finalists(store, self._cache.rebuilt(store), probes, k)
-            known = store.describe({subject for finalists in found for subject, _, _ in finalists})
+                found = search(store, self._cache.in_step(store), among)
+            except finalists.OutOfStepError:
+                found = search(store, self._cache.rebuilt(store), among)
+            known = store.describe({subject for answer in found for subject, _, _ in answer})
             return [
                 [
                     Candidate(known[subject][0], distance, template, known[subject][1])
-                    for subject, template, distance in finalists
+                    for subject, template, distance in answer
                 ]
-                for finalists in found
+                for answer in found
             ]
-
-    def _finalists(self, store: Store, index: VectorIndex, probes: FloatRows, k: int) -> list[Finalists]:
-        """Asks for more templates until k different subjects are certain, for each probe."""
-        answers: list[Finalists] = [[] for _ in probes]
-        pending = list(range(len(probes)))
-        ask = min(max(_FIRST_ASK, 2 * k), len(index))
-        while pending and len(index):
-            step = max(1, _ROWS_AT_A_TIME // ask)
-            unsure = []
-            for start in range(0, len(pending), step):
-                unsure += self._settle(store, index, probes, pending[start : start + step], k, ask, answers)
-            pending = unsure
-            if pending:
-                # No more subjects than there are can be waited for.
-                k = min(k, store.counts()[0])
-                ask = min(4 * ask, len(index))
-        return answers
-
-    def _settle(
-        self,
-        store: Store,
-        index: VectorIndex,
-        probes: FloatRows,
-        which: list[int],
-        k: int,
-        ask: int,
-        answers: list[Finalists],
-    ) -> list[int]:
-        """Fills in the answers that `ask` templates make certain; returns the probes that need more."""
-        found = index.search(probes[which], ask)
-        stored = self._fetched(store, np.unique(found.numbers[found.numbers >= 0]))
-        unsure = []
-        for row, probe in enumerate(which):
-            ranked = _ranked(probes[probe], stored, found.numbers[row], store.header.metric)
-            certain = len(ranked) >= k and ranked[k - 1][2] < found.floor[row]
-            if certain or found.exhausted[row]:
-                answers[probe] = ranked[:k]
-            else:
-                unsure.append(probe)
-        return unsure
-
-    def _fetched(self, store: Store, numbers: Numbers) -> Stored:
-        """Their embeddings, all of them: a template that cannot be found must not be passed over."""
-        stored = store.fetch(numbers)
-        if len(stored.numbers) < len(numbers):
-            missing = np.setdiff1d(numbers, stored.numbers)
-            raise _OutOfStep(
-                f"template {missing[0]} of {self._folder.parent} is enrolled, but cannot be found; "
-                f"run `gallery check {self._folder.parent}`"
-            )
-        return stored
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:
@@ -312,12 +274,3 @@ def _check_bound(store: Store, of: Header | None) -> None:
             f"the gallery was migrated from the encoder {of.encoder!r} to {store.header.encoder!r} "
             "meanwhile: open it with that one"
         )
-
-
-def _ranked(probe: FloatRows, stored: Stored, numbers: Numbers, metric: str) -> Finalists:
-    at = np.flatnonzero(np.isin(stored.numbers, numbers))
-    scores = distances(probe, stored.rows[at], metric)
-    order = nearest_template_of_each(scores, stored.numbers[at], stored.subjects[at])
-    return [
-        (int(stored.subjects[at[row]]), int(stored.numbers[at[row]]), float(scores[row])) for row in order
-    ]

@@ -37,6 +37,34 @@ class Neighbours:
     exhausted: npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which templates may be found: those of `numbers`, (m,) ascending, or with `all_but` all others."""
+
+    numbers: Numbers
+    all_but: bool = False
+
+    @classmethod
+    def everything(cls) -> Selection:
+        """Leaves nothing out."""
+        return cls(np.empty(0, np.int64), all_but=True)
+
+    def minus(self, numbers: Numbers) -> Selection:
+        """Without those as well."""
+        if self.all_but:
+            return Selection(np.union1d(self.numbers, numbers), all_but=True)
+        return Selection(np.setdiff1d(self.numbers, numbers, assume_unique=True))
+
+    def holds(self, numbers: Numbers) -> npt.NDArray[np.bool_]:
+        """Which of some numbers, of any shape, it holds."""
+        if len(self.numbers) == 0:
+            return np.full(numbers.shape, self.all_but)
+        at = np.searchsorted(self.numbers, numbers)
+        at[at == len(self.numbers)] = 0
+        held: npt.NDArray[np.bool_] = (self.numbers[at] == numbers) != self.all_but
+        return held
+
+
 class VectorIndex(Protocol):
     """Proposes the templates nearest to a query."""
 
@@ -58,8 +86,8 @@ class VectorIndex(Protocol):
         """Hides templates; numbers that are not there are passed over."""
         ...
 
-    def search(self, queries: FloatRows, k: int) -> Neighbours:
-        """The k nearest templates of each query."""
+    def search(self, queries: FloatRows, k: int, among: Selection | None = None) -> Neighbours:
+        """The k nearest templates of each query; of those that `among` holds, as if there were no others."""
         ...
 
     def saveable(self) -> bool:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gallery.errors import GalleryError
 from gallery.indexes import library
-from gallery.indexes.base import Neighbours, nothing
+from gallery.indexes.base import Neighbours, Selection, nothing
 from gallery.indexes.exact import ExactIndex
 from gallery.vectors import FloatRows, Numbers
 
@@ -22,6 +22,8 @@ _PER_CELL = 39
 """k-means of FAISS warns below so many training vectors a cell."""
 _EF_SEARCH = 128
 _BLOCK = 65536
+_SELECTIVE = 8
+"""Of a selection of less than one in so many the nearest are found by brute force."""
 
 
 class FaissIndex:
@@ -82,49 +84,60 @@ class FaissIndex:
         known = np.intersect1d(numbers, library.faiss().vector_to_array(self._index.id_map))
         self._dead = np.union1d(self._dead, known)
 
-    def search(self, queries: FloatRows, k: int) -> Neighbours:
+    def search(self, queries: FloatRows, k: int, among: Selection | None = None) -> Neighbours:
         if self._waiting is not None:
-            return self._waiting.search(queries, k)
-        if len(self) == 0:
+            return self._waiting.search(queries, k, among)
+        there = self._selected(among)
+        if there == 0:
             return nothing(len(queries), k)
         total = self._index.ntotal
-        ask = min(total, k + min(len(self._dead), k))
+        if among is not None and there < total // _SELECTIVE:
+            # Most of what the kind proposes would be hidden.
+            return self._by_brute_force(queries, k, among)
+        ask = min(total, k + min(total - there, k))
         while True:
             _reach_for(self._index.index, ask)
             scores, numbers = self._index.search(queries, ask)
-            alive = (numbers >= 0) & ~np.isin(numbers, self._dead)
-            short = alive.sum(axis=1) < min(k, len(self))
+            alive = self._alive(numbers, among)
+            short = alive.sum(axis=1) < min(k, there)
             if ask == total or not (short & (numbers[:, -1] >= 0)).any():
                 break
             ask = min(total, 4 * ask)
         distances = np.where(alive, library.as_distances(scores, self._metric), np.float32(np.inf))
-        found = self._ranked(np.where(alive, numbers, -1), distances, k)
+        found = _ranked(np.where(alive, numbers, -1), distances, k, there)
         if short.any():
-            self._fill(found, np.flatnonzero(short), queries, k)
+            # Duplicates tear the graph of HNSW apart, and an IVF looks into some of its cells only.
+            rows = np.flatnonzero(short)
+            filled = self._by_brute_force(queries[rows], k, among)
+            found.numbers[rows], found.distances[rows] = filled.numbers, filled.distances
+            found.exhausted[rows] = filled.exhausted
         return found
 
-    def _ranked(self, numbers: Numbers, distances: npt.NDArray[np.float32], k: int) -> Neighbours:
-        order = np.lexsort((numbers, distances), axis=1)[:, :k]
-        lacking = ((0, 0), (0, k - order.shape[1]))
-        return Neighbours(
-            np.pad(np.take_along_axis(numbers, order, axis=1), lacking, constant_values=-1),
-            np.pad(np.take_along_axis(distances, order, axis=1), lacking, constant_values=np.inf),
-            np.full(len(order), np.inf),
-            np.full(len(order), len(self) <= k),
-        )
+    def _alive(self, numbers: Numbers, among: Selection | None) -> npt.NDArray[np.bool_]:
+        """Which of these may be found."""
+        alive = (numbers >= 0) & Selection(self._dead, all_but=True).holds(numbers)
+        return alive if among is None else alive & among.holds(numbers)
 
-    def _fill(self, found: Neighbours, rows: Numbers, queries: FloatRows, k: int) -> None:
-        """Answers by brute force where the kind cannot reach enough: duplicates tear the graph of HNSW apart,
-        and an IVF looks into some of its cells only."""
+    def _selected(self, among: Selection | None) -> int:
+        """How many may be found."""
+        if among is None:
+            return len(self)
+        return int(self._alive(library.faiss().vector_to_array(self._index.id_map), among).sum())
+
+    def _by_brute_force(self, queries: FloatRows, k: int, among: Selection | None) -> Neighbours:
+        """The nearest of all that may be found, by the vectors as the kind keeps them."""
         exact = ExactIndex(self._dim, self._metric)
+        ivf = library.faiss().try_extract_index_ivf(self._index.index)
+        if ivf is not None:
+            # It finds a vector by its place only with such a map.
+            ivf.make_direct_map()
         ids = library.faiss().vector_to_array(self._index.id_map)
-        for start in range(0, len(ids), _BLOCK):
-            block = ids[start : start + _BLOCK]
-            exact.add(block, self._index.index.reconstruct_n(start, len(block)))
-        exact.remove(self._dead)
-        filled = exact.search(queries[rows], k)
-        found.numbers[rows], found.distances[rows] = filled.numbers, filled.distances
-        found.exhausted[rows] = filled.exhausted
+        places = np.flatnonzero(self._alive(ids, among))
+        for start in range(0, len(places), _BLOCK):
+            block = places[start : start + _BLOCK]
+            exact.add(ids[block], self._index.index.reconstruct_batch(block))
+        found = exact.search(queries, k)
+        return Neighbours(found.numbers, found.distances, np.full(len(queries), np.inf), found.exhausted)
 
     def saveable(self) -> bool:
         return self._waiting is None
@@ -143,6 +156,17 @@ class FaissIndex:
 
     def worn(self) -> bool:
         return len(self._dead) > max(1000, int(self._index.ntotal) // 4)
+
+
+def _ranked(numbers: Numbers, distances: npt.NDArray[np.float32], k: int, there: int) -> Neighbours:
+    order = np.lexsort((numbers, distances), axis=1)[:, :k]
+    lacking = ((0, 0), (0, k - order.shape[1]))
+    return Neighbours(
+        np.pad(np.take_along_axis(numbers, order, axis=1), lacking, constant_values=-1),
+        np.pad(np.take_along_axis(distances, order, axis=1), lacking, constant_values=np.inf),
+        np.full(len(order), np.inf),
+        np.full(len(order), there <= k),
+    )
 
 
 def _made(kind: str, dim: int, metric: str) -> Any:

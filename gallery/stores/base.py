@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from gallery.filters import Where
 from gallery.records import Generation, LogEntry, Problem, Subject, Template
 from gallery.vectors import FloatRows, Numbers
 
@@ -250,6 +251,14 @@ class Store(Protocol):
 
         A whole scan that does not come to what the commits add up to ends in CorruptGalleryError.
         """
+        ...
+
+    def numbers_of(self, subjects: Iterable[int]) -> Numbers:
+        """The numbers of all templates of those subjects, ascending."""
+        ...
+
+    def matching(self, where: Where) -> list[int]:
+        """The numbers of the subjects whose metadata match."""
         ...
 
     def removed_since(self, revision: int) -> Numbers:

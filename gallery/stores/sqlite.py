@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gallery.errors import CorruptGalleryError, GalleryLockedError, InvalidItemError, UnknownSubjectError
+from gallery.filters import Where, hints_of, matches
 from gallery.records import LogEntry, Problem, Subject, Template
 from gallery.stores import audit, catalog, changes
 from gallery.stores.backup import backup
@@ -303,6 +304,23 @@ class SqliteStore:
 
     def _damaged(self, what: str) -> CorruptGalleryError:
         return CorruptGalleryError(f"{self.path}: {what}; run `gallery check {self.path.parent}`")
+
+    def numbers_of(self, subjects: Iterable[int]) -> Numbers:
+        rows = self._session.all(
+            f"SELECT template FROM {self._table} WHERE subject IN (SELECT value FROM json_each(?)) "
+            "ORDER BY template",
+            json.dumps([int(subject) for subject in subjects]),
+        )
+        return np.array([row[0] for row in rows], np.int64)
+
+    def matching(self, where: Where) -> list[int]:
+        # SQLite passes over most of what cannot match, without understanding any of it.
+        hints = hints_of(where)
+        rows = self._session.all(
+            " ".join([_SUBJECT, "WHERE 1", *["AND instr(metadata, ?)"] * len(hints), "ORDER BY subject"]),
+            *hints,
+        )
+        return [row[0] for row in map(self._sound, rows) if matches(json.loads(row[3]), where)]
 
     def removed_since(self, revision: int) -> Numbers:
         rows = self._session.all(
