@@ -27,6 +27,7 @@ from gallery.records import Generation as Generation
 from gallery.records import Identification as Identification
 from gallery.records import Migration as Migration
 from gallery.records import Problem as Problem
+from gallery.records import Recall as Recall
 from gallery.records import Refusal as Refusal
 from gallery.records import Repair as Repair
 from gallery.records import Subject as Subject

@@ -253,6 +253,37 @@ class LogEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """How many of the nearest subjects an index finds, measured on the gallery's own templates."""
+
+    index: str
+    """The kind that was measured."""
+    k: int
+    """How many subjects were asked for."""
+    value: float
+    """The share of the true k nearest subjects that was found, 0 to 1."""
+    low: float
+    high: float
+    """A 95 % interval, by resampling the probes."""
+    probes: int
+    """How many templates were asked about."""
+    templates: int
+    """How many were enrolled."""
+    measured: datetime
+    """UTC."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "measured": self.measured.isoformat()
+        }
+
+    def __str__(self) -> str:
+        between = f"{self.low:.4f} to {self.high:.4f}"
+        return f"recall@{self.k} {self.value:.4f} ({between}) of {self.index}, {self.probes:,} probes"
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something that `check` found damaged."""
 

@@ -43,9 +43,18 @@ FLOORS = [
             "report",
         ],
     ),
-    ("the face and the command line", ["", "cli", "commands", "migration_commands", "terminal"]),
+    (
+        "the face and the command line",
+        ["", "cli", "commands", "migration_commands", "search_commands", "terminal"],
+    ),
 ]
-COMMAND_LINE = {"gallery.cli", "gallery.commands", "gallery.migration_commands", "gallery.terminal"}
+COMMAND_LINE = {
+    "gallery.cli",
+    "gallery.commands",
+    "gallery.migration_commands",
+    "gallery.search_commands",
+    "gallery.terminal",
+}
 HEAVY = ("torch", "faiss", "h5py")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from gallery.filters import Where
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Stored
-from gallery.vectors import FloatRows
+from gallery.vectors import FloatRows, Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,18 @@ class State:
     """The kind in use."""
     index_wish: str
     """The kind that was asked for: "auto" or the same."""
+    index_why: str
+    """Why it is that kind."""
     in_memory: int
     """Templates that the index file does not hold yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """For each probe how many of the nearest subjects were found, and how many there are: (m,) each."""
+
+    found: Numbers
+    wanted: Numbers
 
 
 class Engine(Protocol):
@@ -85,6 +95,14 @@ class Engine(Protocol):
         self, probes: FloatRows, radius: float, of: Header | None = None, where: Where | None = None
     ) -> list[list[Candidate]]:
         """For each probe every subject at `radius` or nearer, ranked as by `nearest`."""
+        ...
+
+    def reindex(self, kind: str) -> State:
+        """Changes the kind of index, "auto" among them, and builds it: how things stand then."""
+        ...
+
+    def recall(self, sample: int, k: int, seed: int) -> tuple[State, Overlap]:
+        """How much of the truth the index finds on the gallery's own data: see `Gallery.recall`."""
         ...
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:

@@ -11,13 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from gallery.engines import finalists, index_files
-from gallery.engines.base import State
+from gallery.engines.base import Overlap, State
 from gallery.engines.finalists import Finalists
-from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCache
+from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCache, chosen
+from gallery.engines.recall import overlap
 from gallery.engines.selection import LastSelection
 from gallery.errors import EncoderMismatchError, GalleryError
 from gallery.filters import Where
 from gallery.indexes.base import Selection, VectorIndex
+from gallery.indexes.choice import AUTO
 from gallery.processes import check_not_forked
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Store, Stored
@@ -177,6 +179,23 @@ class LocalEngine:
                 for answer in found
             ]
 
+    def reindex(self, kind: str) -> State:
+        with self._open() as store:
+            with store.commit("reindex", kind):
+                store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
+                store.set_setting(INDEX_FILE, None)
+            self._cache.forget()
+            index_files.drop(index_files.files(self._folder))
+            state = self.state()
+            with suppress(OSError):
+                self._cache.save_if_worth_it(store)
+            return state
+
+    def recall(self, sample: int, k: int, seed: int) -> tuple[State, Overlap]:
+        with self._at_one_revision() as store:
+            index = self._cache.in_step(store)
+            return self._state(store, index), overlap(store, index, sample, k, seed)
+
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:
             return store.embeddings(id)
@@ -218,11 +237,13 @@ class LocalEngine:
 
     def state(self) -> State:
         with self._at_one_revision() as store:
-            wish = store.setting(INDEX_WISH) or "auto"
-            subjects, templates = store.counts()
-            index = self._cache.in_step(store)
-            unsaved = max(0, len(index) - self._cache.saved)
-            return State(store.revision(), subjects, templates, index.kind, wish, unsaved)
+            return self._state(store, self._cache.in_step(store))
+
+    def _state(self, store: Store, index: VectorIndex) -> State:
+        wish, why = store.setting(INDEX_WISH) or AUTO, chosen(store).why
+        subjects, templates = store.counts()
+        unsaved = max(0, len(index) - self._cache.saved)
+        return State(store.revision(), subjects, templates, index.kind, wish, why, unsaved)
 
     def log(self) -> list[LogEntry]:
         with self._at_one_revision() as store:

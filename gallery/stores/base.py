@@ -169,10 +169,11 @@ class Store(Protocol):
         """Reads inside see one revision."""
         ...
 
-    def commit(self, verb: str | None = None) -> AbstractContextManager[None]:
+    def commit(self, verb: str | None = None, note: str = "") -> AbstractContextManager[None]:
         """Changes inside are one commit; GalleryLockedError when another writer does not finish in time.
 
-        verb: what the audit log says was done; None is housekeeping, of which it says nothing.
+        verb: what the audit log says was done; None is housekeeping, of which it says nothing. note: what it
+        says besides.
         """
         ...
 

@@ -74,8 +74,8 @@ class SqliteStore:
     def snapshot(self) -> AbstractContextManager[None]:
         return self._session.snapshot()
 
-    def commit(self, verb: str | None = None) -> AbstractContextManager[None]:
-        return self._session.commit(verb)
+    def commit(self, verb: str | None = None, note: str = "") -> AbstractContextManager[None]:
+        return self._session.commit(verb, note)
 
     # -- writing
 

@@ -172,6 +172,27 @@ def test_export_import(shell: Shell, people: str) -> None:
     assert shell.said == "3 subjects (0 new), 6 templates enrolled\n"
 
 
+def test_searching(shell: Shell, people: str) -> None:
+    (near,) = shell.json("within", "g", "a.png", "--radius", "2")
+    assert near["path"] == "a.png"
+    assert [one["id"] for one in near["candidates"]] == [
+        one["id"] for one in shell.json("identify", "g", "a.png", "--threshold", "2")[0]["candidates"]
+    ]
+    assert shell("within", "g", "a.png", "--radius", "0") == 0
+    assert "(nobody)" in shell.said
+    assert shell.json("identify", "g", "a.png", "--where", "site=north")[0]["candidates"] == []
+    assert shell("identify", "g", "a.png", "--where", "site") == 2
+    assert "KEY=VALUE" in shell.complained
+    assert shell.json("reindex", "g", "HNSW8")["index"] == "HNSW8"
+    assert shell("reindex", "g", "nonsense") == 2
+    assert shell.json("recall", "g", "--sample", "5")["value"] == 1.0
+    assert shell("info", "g") == 0
+    assert "HNSW8, asked for" in shell.said
+    assert "recall@5 1.0000" in shell.said
+    assert shell("reindex", "g") == 0
+    assert shell.said.startswith("exact, chosen automatically")
+
+
 def test_import_makes_a_gallery_of_the_encoder_that_the_file_names(shell: Shell, people: str) -> None:
     asked = shell.json("identify", "g", "a.png")
     assert shell("export", "g", "all.h5") == 0

@@ -1,0 +1,56 @@
+"""How many of the nearest subjects an index finds, on the gallery's own templates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gallery.engines import finalists
+from gallery.engines.base import Overlap
+from gallery.indexes.base import VectorIndex
+from gallery.indexes.exact import ExactIndex
+from gallery.stores.base import Store
+from gallery.vectors import FloatRows, Numbers
+
+_AT_A_TIME = 256
+
+
+def overlap(store: Store, index: VectorIndex, sample: int, k: int, seed: int) -> Overlap:
+    """Asks `index` and brute force for the k nearest other subjects of `sample` enrolled templates.
+
+    A template's own subject does not count: it is found too easily. Needs room for all embeddings once.
+    Inside a snapshot.
+    """
+    probes, owners = drawn(store, sample, seed)
+    exact: VectorIndex = ExactIndex(store.header.dim, store.header.metric)
+    if index.kind == exact.kind:
+        exact = index
+    else:
+        for stored in store.scan():
+            exact.add(stored.numbers, stored.rows)
+    found, wanted = [], []
+    for start in range(0, len(probes), _AT_A_TIME):
+        some = slice(start, start + _AT_A_TIME)
+        answers = (finalists.nearest(store, one, probes[some], k + 1, None) for one in (exact, index))
+        for truth, answer, owner in zip(*answers, owners[some].tolist(), strict=True):
+            right = set([subject for subject, _, _ in truth if subject != owner][:k])
+            wanted.append(len(right))
+            found.append(len(right & {subject for subject, _, _ in answer}))
+    return Overlap(np.array(found, np.int64), np.array(wanted, np.int64))
+
+
+def drawn(store: Store, sample: int, seed: int) -> tuple[FloatRows, Numbers]:
+    """(rows, their subjects) of up to `sample` templates, drawn without replacement."""
+    chance = np.random.default_rng(seed)
+    numbers = chance.permutation(store.last_template()) + 1
+    rows = [np.empty((0, store.header.dim), np.float32)]
+    subjects = [np.empty(0, np.int64)]
+    held = 0
+    # Numbers that were removed are drawn too, and pass.
+    for start in range(0, len(numbers), sample):
+        stored = store.fetch(np.sort(numbers[start : start + sample]))
+        rows.append(stored.rows[: sample - held])
+        subjects.append(stored.subjects[: sample - held])
+        held += len(rows[-1])
+        if held >= sample:
+            break
+    return np.concatenate(rows), np.concatenate(subjects)
