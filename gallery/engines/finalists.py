@@ -22,7 +22,9 @@ Finalists = list[tuple[int, int, float]]
 Enough = Callable[[Finalists, float], bool]
 """Whether an answer is certain, given that whatever was not found is no nearer than a floor."""
 
-_FIRST_ASK = 16
+_SPARE = 2
+"""Templates asked for beyond those that k subjects need when each has as many as the mean."""
+_MOST_SPARE = 64
 _WIDEN = 16
 """How much more a probe is asked for before the templates of subjects that were found are left out."""
 _ROWS_AT_A_TIME = 2**16
@@ -41,8 +43,9 @@ def nearest(
     def enough(ranked: Finalists, floor: float) -> bool:
         return len(ranked) >= k and ranked[k - 1][2] < floor
 
-    k = min(k, store.counts()[0])
-    first = max(_FIRST_ASK, 2 * k)
+    subjects, templates = store.counts()
+    k = min(k, subjects)
+    first = k + _SPARE + min(_MOST_SPARE, -(-templates // max(1, subjects)))
     answers, unsure = _widened(store, index, probes, enough, among, first, _WIDEN * first)
     for probe in unsure:
         answers[probe] = _past_crowds(store, index, probes[probe : probe + 1], enough, among, _WIDEN * first)
@@ -60,7 +63,7 @@ def within(
         # An approximate index promises nothing: it has been asked enough when it came past the radius.
         return any(distance > radius for _, _, distance in ranked)
 
-    answers, _ = _widened(store, index, probes, enough, among, 4 * _FIRST_ASK, len(index))
+    answers, _ = _widened(store, index, probes, enough, among, _MOST_SPARE, len(index))
     return [[one for one in ranked if one[2] <= radius] for ranked in answers]
 
 
