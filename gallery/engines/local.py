@@ -187,7 +187,7 @@ class LocalEngine:
             self._cache.forget()
             index_files.drop(index_files.files(self._folder))
             state = self.state()
-            with suppress(OSError):
+            with suppress(GalleryError, OSError):
                 self._cache.save_if_worth_it(store)
             return state
 

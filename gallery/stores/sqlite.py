@@ -40,7 +40,7 @@ class SqliteStore:
         """Opens a catalog that exists; GalleryNotFoundError, CorruptGalleryError."""
         self.path = path
         self._session = Session(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
-        self._ids_are_sound = False
+        self._ids_are_sound = self._subjects_are_sound = False
 
     @classmethod
     def create(
@@ -306,14 +306,22 @@ class SqliteStore:
         return CorruptGalleryError(f"{self.path}: {what}; run `gallery check {self.path.parent}`")
 
     def numbers_of(self, subjects: Iterable[int]) -> Numbers:
+        records = self._subject_rows(subjects)
         rows = self._session.all(
-            f"SELECT template FROM {self._table} WHERE subject IN (SELECT value FROM json_each(?)) "
+            f"SELECT template, subject FROM {self._table} WHERE subject IN (SELECT value FROM json_each(?)) "
             "ORDER BY template",
-            json.dumps([int(subject) for subject in subjects]),
+            json.dumps([record[0] for record in records]),
         )
+        held = Counter(row[1] for row in rows)
+        for record in records:
+            self._check_count(record, held[record[0]])
         return np.array([row[0] for row in rows], np.int64)
 
     def matching(self, where: Where) -> list[int]:
+        if not self._subjects_are_sound:
+            # A record that was damaged so that it does not match would be passed over without a word.
+            self._all_subjects()
+            self._subjects_are_sound = True
         # SQLite passes over most of what cannot match, without understanding any of it.
         hints = hints_of(where)
         rows = self._session.all(
