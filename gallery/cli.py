@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     _enroll(_verb(verbs, "enroll", "enroll", "enrol a folder with one subfolder per id, or images"))
     _searches(verbs)
+    _calibrate(_verb(verbs, "calibrate", "calibration_commands.calibrate", "measure a threshold"))
     _verify(_verb(verbs, "verify", "verify", "is this that subject? exit 0 accepted, 1 rejected"))
     _remove(_verb(verbs, "remove", "remove", "remove subjects and all their templates"))
     _verb(verbs, "list", "listing", "the subjects, with their number of templates and metadata")
@@ -175,6 +176,35 @@ def _images(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="only subjects with this in their metadata; VALUE is JSON, or else text; may be repeated",
     )
+    _encoder(parser)
+
+
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "probes",
+        metavar="PROBES",
+        nargs="?",
+        help="a folder with one subfolder per id, enrolled or not (default: the gallery against itself)",
+    )
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "--target-fmr",
+        metavar="RATE",
+        type=float,
+        help="false matches per comparison, for verify (default: 0.001)",
+    )
+    target.add_argument(
+        "--target-fpir",
+        metavar="RATE",
+        type=float,
+        help="searches with a stranger that find somebody, for identify in a gallery of this size",
+    )
+    parser.add_argument("--adopt", action="store_true", help="make the gallery decide by it")
+    parser.add_argument(
+        "--extrapolate", action="store_true", help="go beyond the data by extreme-value theory"
+    )
+    parser.add_argument("--sample", type=int, default=2000, help="enrolled templates to compare with all")
+    parser.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
     _encoder(parser)
 
 

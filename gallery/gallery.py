@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-import numpy as np
-
 from gallery import hdf5
 from gallery.bulk import Progress, Spool, checked_id, fill, source_of
+from gallery.calibrating import Calibrating
 from gallery.canary import new_canary
-from gallery.decisions import checked_threshold, identification, verification
-from gallery.encoder import Encoder, check_same, embed, embed_probes, listed
+from gallery.encoder import Encoder, check_same, embed
 from gallery.engines.base import Engine
-from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
-from gallery.filters import Where, checked_where
+from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError
 from gallery.info import Info, gathered
 from gallery.metadata import check_keys
 from gallery.migration import Migrating
@@ -30,23 +25,20 @@ from gallery.processes import check_not_forked
 from gallery.records import (
     BulkEnrollment,
     Enrollment,
-    Identification,
     LogEntry,
     Problem,
     Refusal,
     Subject,
     Template,
-    Verification,
 )
 from gallery.searching import Searching
 from gallery.stores.base import Added, Header, NewTemplates, canary_setting
-from gallery.vectors import distances
 
 _FEW = 64
 """Items that are enrolled without a spool."""
 
 
-class Gallery(Migrating, Searching):
+class Gallery(Calibrating, Searching, Migrating):
     """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
 
     May be shared by threads; other processes may read and write the same folder at the same time.
@@ -191,68 +183,6 @@ class Gallery(Migrating, Searching):
         """Leaves no byte of anything removed so far in the gallery's files, and gives the space back."""
         self._check_writable()
         self._engine.erase()
-
-    # -- asking
-
-    def identify(
-        self, item: Any, k: int = 5, threshold: float | None = None, where: Where | None = None
-    ) -> Identification:
-        """Who is this? The k nearest subjects within the threshold, or "unknown".
-
-        k          counts subjects, however many templates each has
-        threshold  a distance; None: the gallery's own, else the one the encoder recommends, else nothing is
-                   decided and the k nearest are ranked
-        where      {"site": "north"}: only subjects whose metadata match, as if no others were enrolled; every
-                   key has to, and a list is any of its values
-        """
-        return self.identify_batch([item], k, threshold, where)[0]
-
-    def identify_batch(
-        self,
-        items: Sequence[Any],
-        k: int = 5,
-        threshold: float | None = None,
-        where: Where | None = None,
-    ) -> list[Identification]:
-        """`identify` for every item, with the same answers; much faster than one by one."""
-        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
-        encoder, header = self._bound()
-        # After the encoder, so that it is not the threshold of one that was migrated from in between.
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
-        filter = None if where is None else checked_where(where)
-        blocks = list(embed_probes(encoder, listed(items)))
-        if not blocks:
-            return []
-        # In one call, so that all answers are of one revision.
-        found = self._engine.nearest(np.concatenate(blocks), int(k), header, filter)
-        return [identification(ranked, limit) for ranked in found]
-
-    def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
-        """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
-
-        Raises UnknownSubjectError, and NotCalibratedError when no threshold is known.
-        """
-        encoder, header = self._bound()
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
-        if limit is None:
-            raise NotCalibratedError(
-                f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
-                "a distance up to which the same subject is accepted"
-            )
-        claimed = self._engine.embeddings(id, header)
-        probe = next(embed_probes(encoder, [item]))[0]
-        scores = distances(probe, claimed.rows, header.metric)
-        return verification(id, scores, claimed.numbers, limit)
-
-    @property
-    def threshold(self) -> float | None:
-        """The distance decided by: the gallery's own, else the encoder's recommendation, else None."""
-        stored = self._engine.setting("threshold")
-        if stored is not None:
-            return float(json.loads(stored)["threshold"])
-        recommended = getattr(self.encoder, "threshold", None)
-        return None if recommended is None else checked_threshold(recommended)
 
     # -- looking
 

@@ -1,4 +1,4 @@
-"""What a gallery answers besides "who is this?": everybody near, and how well its index finds them."""
+"""What a gallery answers, and how well its index finds it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gallery.decisions import checked_threshold
+from gallery.decisions import checked_threshold, identification, verification
 from gallery.encoder import Encoder, embed_probes, listed
 from gallery.engines.base import Engine
-from gallery.errors import NotEnoughDataError
+from gallery.errors import NotCalibratedError, NotEnoughDataError
 from gallery.filters import Where, checked_where
 from gallery.indexes.choice import check_kind
-from gallery.records import Candidate, Recall
+from gallery.records import Candidate, Identification, Recall, Verification
 from gallery.stores.base import Header
-from gallery.vectors import Numbers
+from gallery.vectors import Numbers, distances
 
 RECALL = "recall"
 """The setting that keeps what was measured."""
@@ -30,10 +31,72 @@ _VOID_PAST = 0.1
 
 
 class Searching:
-    """The part of `gallery.Gallery` that searches without deciding."""
+    """The part of `gallery.Gallery` that is asked."""
 
     location: Path
+    encoder: Encoder | None
+    read_only: bool
     _engine: Engine
+
+    def identify(
+        self, item: Any, k: int = 5, threshold: float | None = None, where: Where | None = None
+    ) -> Identification:
+        """Who is this? The k nearest subjects within the threshold, or "unknown".
+
+        k          counts subjects, however many templates each has
+        threshold  a distance; None: the gallery's own, else the one the encoder recommends, else nothing is
+                   decided and the k nearest are ranked
+        where      {"site": "north"}: only subjects whose metadata match, as if no others were enrolled; every
+                   key has to, and a list is any of its values
+        """
+        return self.identify_batch([item], k, threshold, where)[0]
+
+    def identify_batch(
+        self,
+        items: Sequence[Any],
+        k: int = 5,
+        threshold: float | None = None,
+        where: Where | None = None,
+    ) -> list[Identification]:
+        """`identify` for every item, with the same answers; much faster than one by one."""
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
+        encoder, header = self._bound()
+        # After the encoder, so that it is not the threshold of one that was migrated from in between.
+        limit = self._own_threshold() if threshold is None else checked_threshold(threshold)
+        filter = None if where is None else checked_where(where)
+        blocks = list(embed_probes(encoder, listed(items)))
+        if not blocks:
+            return []
+        # In one call, so that all answers are of one revision.
+        found = self._engine.nearest(np.concatenate(blocks), int(k), header, filter)
+        return [identification(ranked, limit) for ranked in found]
+
+    def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
+        """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
+
+        Raises UnknownSubjectError, and NotCalibratedError when no threshold is known.
+        """
+        encoder, header = self._bound()
+        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        if limit is None:
+            raise NotCalibratedError(
+                f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
+                "a distance up to which the same subject is accepted"
+            )
+        claimed = self._engine.embeddings(id, header)
+        probe = next(embed_probes(encoder, [item]))[0]
+        scores = distances(probe, claimed.rows, header.metric)
+        return verification(id, scores, claimed.numbers, limit)
+
+    @property
+    def threshold(self) -> float | None:
+        """The distance decided by: the gallery's own, else the encoder's recommendation, else None."""
+        stored = self._engine.setting("threshold")
+        if stored is not None:
+            return float(json.loads(stored)["threshold"])
+        recommended = getattr(self.encoder, "threshold", None)
+        return None if recommended is None else checked_threshold(recommended)
 
     def within(self, item: Any, radius: float, where: Where | None = None) -> list[Candidate]:
         """Every subject with a template at `radius` or nearer, nearest first, however many there are.
@@ -87,7 +150,13 @@ class Searching:
             self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
         return measured
 
-    read_only: bool
+    def _own_threshold(self) -> float | None:
+        """The gallery's threshold for a search, with a warning where it is not what it was measured for."""
+        self._warn_when_void()
+        return self.threshold
+
+    def _warn_when_void(self) -> None:
+        raise NotImplementedError
 
     def _bound(self) -> tuple[Encoder, Header]:
         raise NotImplementedError

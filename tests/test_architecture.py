@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("the ground", ["errors", "records", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
-    ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters"]),
+    ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes"]),
     ("the encoder protocol", ["encoder", "canary", "originals"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
@@ -36,6 +36,7 @@ FLOORS = [
             "opening",
             "migration",
             "searching",
+            "calibrating",
             "staging",
             "repairing",
             "reading",
@@ -45,7 +46,7 @@ FLOORS = [
     ),
     (
         "the face and the command line",
-        ["", "cli", "commands", "migration_commands", "search_commands", "terminal"],
+        ["", "cli", "commands", "migration_commands", "search_commands", "calibration_commands", "terminal"],
     ),
 ]
 COMMAND_LINE = {
@@ -53,6 +54,7 @@ COMMAND_LINE = {
     "gallery.commands",
     "gallery.migration_commands",
     "gallery.search_commands",
+    "gallery.calibration_commands",
     "gallery.terminal",
 }
 HEAVY = ("torch", "faiss", "h5py")

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from gallery.calibration import Scores
 from gallery.filters import Where
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Stored
@@ -103,6 +104,20 @@ class Engine(Protocol):
 
     def recall(self, sample: int, k: int, seed: int) -> tuple[State, Overlap]:
         """How much of the truth the index finds on the gallery's own data: see `Gallery.recall`."""
+        ...
+
+    def scores(
+        self,
+        probes: tuple[FloatRows, Sequence[str], Sequence[str | None]] | None,
+        sample: int,
+        seed: int,
+        of: Header | None = None,
+    ) -> tuple[State, Scores]:
+        """Every probe against every subject, for a calibration: how things stand, and the distances.
+
+        probes: (rows, the id of each, the path of each or None); without them up to `sample` enrolled
+        templates are compared with all others.
+        """
         ...
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:

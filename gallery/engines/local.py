@@ -10,7 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gallery.engines import finalists, index_files
+from gallery.calibration import Scores
+from gallery.engines import finalists, index_files, scoring
 from gallery.engines.base import Overlap, State
 from gallery.engines.finalists import Finalists
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCache, chosen
@@ -195,6 +196,22 @@ class LocalEngine:
         with self._at_one_revision() as store:
             index = self._cache.in_step(store)
             return self._state(store, index), overlap(store, index, sample, k, seed)
+
+    def scores(
+        self,
+        probes: tuple[FloatRows, Sequence[str], Sequence[str | None]] | None,
+        sample: int,
+        seed: int,
+        of: Header | None = None,
+    ) -> tuple[State, Scores]:
+        with self._at_one_revision(of) as store:
+            if probes is None:
+                asked = scoring.from_the_gallery(store, sample, seed)
+            else:
+                rows, ids, sources = probes
+                asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
+            state = self._state(store, self._cache.in_step(store))
+            return state, scoring.scored(store, asked, seed)
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:

@@ -8,8 +8,8 @@ from gallery.engines import finalists
 from gallery.engines.base import Overlap
 from gallery.indexes.base import VectorIndex
 from gallery.indexes.exact import ExactIndex
-from gallery.stores.base import Store
-from gallery.vectors import FloatRows, Numbers
+from gallery.stores.base import Store, Stored
+from gallery.vectors import Numbers
 
 _AT_A_TIME = 256
 
@@ -20,7 +20,8 @@ def overlap(store: Store, index: VectorIndex, sample: int, k: int, seed: int) ->
     A template's own subject does not count: it is found too easily. Needs room for all embeddings once.
     Inside a snapshot.
     """
-    probes, owners = drawn(store, sample, seed)
+    _, asked = drawn(store, sample, seed)
+    probes, owners = asked.rows, asked.subjects
     exact: VectorIndex = ExactIndex(store.header.dim, store.header.metric)
     if index.kind == exact.kind:
         exact = index
@@ -38,19 +39,19 @@ def overlap(store: Store, index: VectorIndex, sample: int, k: int, seed: int) ->
     return Overlap(np.array(found, np.int64), np.array(wanted, np.int64))
 
 
-def drawn(store: Store, sample: int, seed: int) -> tuple[FloatRows, Numbers]:
-    """(rows, their subjects) of up to `sample` templates, drawn without replacement."""
+def drawn(store: Store, sample: int, seed: int) -> tuple[Numbers, Stored]:
+    """(numbers, templates) of up to `sample` enrolled ones, drawn without replacement. Inside a snapshot."""
     chance = np.random.default_rng(seed)
     numbers = chance.permutation(store.last_template()) + 1
-    rows = [np.empty((0, store.header.dim), np.float32)]
-    subjects = [np.empty(0, np.int64)]
+    parts = [store.fetch([])]
     held = 0
     # Numbers that were removed are drawn too, and pass.
     for start in range(0, len(numbers), sample):
         stored = store.fetch(np.sort(numbers[start : start + sample]))
-        rows.append(stored.rows[: sample - held])
-        subjects.append(stored.subjects[: sample - held])
-        held += len(rows[-1])
+        left = slice(sample - held)
+        parts.append(Stored(stored.numbers[left], stored.subjects[left], stored.rows[left]))
+        held += len(parts[-1].numbers)
         if held >= sample:
             break
-    return np.concatenate(rows), np.concatenate(subjects)
+    whole = Stored(*(np.concatenate([getattr(one, name) for one in parts]) for name in Stored.__slots__))
+    return whole.numbers, whole

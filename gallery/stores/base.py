@@ -258,6 +258,18 @@ class Store(Protocol):
         """The numbers of all templates of those subjects, ascending."""
         ...
 
+    def subject_numbers(self) -> Numbers:
+        """The numbers of all subjects, ascending."""
+        ...
+
+    def sources_of(self, numbers: Iterable[int]) -> dict[int, str]:
+        """{template: the path it came from} of those of `numbers` that came from one."""
+        ...
+
+    def templates_from(self, sources: Sequence[str]) -> dict[int, str]:
+        """{template: path} of all templates that came from one of these paths."""
+        ...
+
     def matching(self, where: Where) -> list[int]:
         """The numbers of the subjects whose metadata match."""
         ...

@@ -317,6 +317,25 @@ class SqliteStore:
             self._check_count(record, held[record[0]])
         return np.array([row[0] for row in rows], np.int64)
 
+    def subject_numbers(self) -> Numbers:
+        return np.array([row[0] for row in self._all_subjects()], np.int64)
+
+    def sources_of(self, numbers: Iterable[int]) -> dict[int, str]:
+        return self._sources("template", [int(number) for number in numbers])
+
+    def templates_from(self, sources: Sequence[str]) -> dict[int, str]:
+        return self._sources("source", list(sources))
+
+    def _sources(self, by: str, values: list[Any]) -> dict[int, str]:
+        if not values:
+            return {}
+        rows = self._session.all(
+            f"SELECT template, source FROM {self._table} "
+            f"WHERE source IS NOT NULL AND {by} IN (SELECT value FROM json_each(?))",
+            json.dumps(values),
+        )
+        return dict(rows)
+
     def matching(self, where: Where) -> list[int]:
         if not self._subjects_are_sound:
             # A record that was damaged so that it does not match would be passed over without a word.

@@ -193,6 +193,19 @@ def test_searching(shell: Shell, people: str) -> None:
     assert shell.said.startswith("exact, chosen automatically")
 
 
+def test_calibrating(shell: Shell, people: str) -> None:
+    assert shell("calibrate", "g") == 2
+    assert "needs about 3,000 independent" in shell.complained
+    found = shell.json("calibrate", "g", "--target-fmr", "0.9")
+    assert (found["target"], found["requested"], found["adopted"]) == ("fmr", 0.9, False)
+    assert shell("calibrate", "g", "people", "--target-fmr", "0.9", "--adopt") == 0
+    assert "adopted" in shell.said
+    assert "FNMR" in shell.said
+    info = shell.json("info", "g")
+    assert info["threshold_source"] == "gallery"
+    assert shell.json("log", "g")[-1]["verb"] == "adopt"
+
+
 def test_import_makes_a_gallery_of_the_encoder_that_the_file_names(shell: Shell, people: str) -> None:
     asked = shell.json("identify", "g", "a.png")
     assert shell("export", "g", "all.h5") == 0

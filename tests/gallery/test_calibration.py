@@ -1,0 +1,222 @@
+"""Error rates, their intervals and thresholds, against plain loops, known truth and other people's code."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_curve
+
+from gallery.calibration import (
+    Scores,
+    check_supported,
+    exact_interval,
+    predicted_fpir,
+    rates,
+    threshold_for_fmr,
+    threshold_for_fpir,
+    worth,
+)
+from gallery.errors import NotEnoughDataError
+from gallery.extremes import fitted
+
+
+def simulated(subjects: int, each: int, spread: float, chance: np.random.Generator) -> Scores:
+    """Normal distances around 5 and 2.5; each subject moves all of its own by the same amount."""
+    moved = chance.normal(0, spread, subjects)
+    owner = np.repeat(np.arange(subjects), each)
+    distances = 5 + moved[owner][:, None] + moved[None, :] + chance.normal(0, 1, (len(owner), subjects))
+    distances[np.arange(len(owner)), owner] = np.inf
+    mated = 2.5 + moved[owner] + chance.normal(0, 1, len(owner))
+    nearest = distances.min(axis=1)
+    return Scores(
+        distances.astype("f4"), mated.astype("f4"), nearest.astype("f4"), owner.astype(np.int64), subjects
+    )
+
+
+def true_fmr(threshold: float, spread: float) -> float:
+    return float(stats.norm.cdf((threshold - 5) / np.sqrt(1 + 2 * spread**2)))
+
+
+def scores_of(distances, mated, owners) -> Scores:
+    distances = np.asarray(distances, "f4")
+    return Scores(
+        distances,
+        np.asarray(mated, "f4"),
+        distances.min(axis=1),
+        np.asarray(owners, np.int64),
+        distances.shape[1],
+    )
+
+
+INF = np.inf
+SMALL = scores_of(
+    [[INF, 4, 5, 6], [INF, 3, 9, 8], [4, INF, 7, 7], [5, 2, INF, 4], [1, 6, 6, 6]],
+    [1, 5, 2, np.nan, np.nan],
+    [0, 0, 1, 2, 4],
+)
+"""Three enrolled subjects have probes, a fourth has none, and number 4 is not enrolled."""
+
+
+def test_rates_of_a_case_that_can_be_counted_by_hand():
+    found = rates(SMALL, 4.0)
+    assert (found["fmr"].value, found["fmr"].trials) == (6 / 16, 16)
+    assert (found["fnmr"].value, found["fnmr"].trials) == (1 / 3, 3)
+    assert (found["fpir"].value, found["fpir"].trials) == (1.0, 5)
+    assert found["fnir"] == found["fnmr"]
+    assert rates(SMALL, 3.0)["fpir"].value == 3 / 5
+    assert rates(SMALL, 0.5)["fmr"].value == 0.0
+    assert rates(SMALL, 0.5)["fnmr"].value == 1.0
+
+
+def test_a_threshold_accepts_at_most_the_share_asked_for_and_no_larger_one_does():
+    for target in (0.01, 0.1, 0.2, 0.3, 0.5, 0.8):
+        each = np.sort(SMALL.distances[np.isfinite(SMALL.distances)])
+        limit = threshold_for_fmr(SMALL, target)
+        assert rates(SMALL, limit)["fmr"].value <= target
+        larger = each[each > np.float32(limit)]
+        assert not len(larger) or (each <= larger[0]).mean() > target
+        limit = threshold_for_fpir(SMALL, target)
+        assert rates(SMALL, limit)["fpir"].value <= target
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=40),
+    st.floats(0.001, 0.999),
+)
+def test_ties_never_make_a_threshold_accept_too_many(values, target):
+    rows = scores_of([[INF, *values]], [np.nan], [0])
+    limit = np.float32(threshold_for_fmr(rows, target))
+    each = np.array(values, "f4")
+    if limit > 0:
+        assert (each <= limit).mean() <= target
+        above = each[each > limit]
+        assert not len(above) or (each <= above.min()).mean() > target
+
+
+def dyadic_variance(scores: Scores, errors, tried, value) -> float:
+    """By the definition: over all pairs of comparisons that have a subject in common, either way round."""
+    places = [(int(scores.probe_subject[p]), s, p) for p, s in np.argwhere(tried)]
+    off = [float(errors[p, s]) - value for _, s, p in places]
+    return sum(
+        off[one] * off[other]
+        for one, other in itertools.product(range(len(places)), repeat=2)
+        if {*places[one][:2]} & {*places[other][:2]}
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_variance_is_that_of_all_comparisons_that_share_a_subject(seed):
+    chance = np.random.default_rng(seed)
+    distances = chance.normal(5, 1, (9, 6)).astype("f4")
+    owners = np.array([0, 0, 1, 2, 2, 3, 7, 7, 9])
+    distances[owners < 6, owners[owners < 6]] = np.inf
+    scores = scores_of(distances, np.full(9, np.nan), owners)
+    limit = 4.6
+    tried = np.isfinite(distances)
+    errors = tried & (distances <= np.float32(limit))
+    found = rates(scores, limit)["fmr"]
+    variance = dyadic_variance(scores, errors, tried, found.value)
+    people = 6  # with probes
+    inflated = variance * people / (people - 1) * (stats.t.ppf(0.975, people - 1) / 1.96) ** 2
+    total = tried.sum()
+    expected = total * min(1.0, total * found.value * (1 - found.value) / inflated)
+    assert found.independent == int(expected) or found.independent == int(expected + 1e-6)
+
+
+def test_exact_intervals_are_scipys():
+    for wrong, total in ((0, 10), (1, 10), (5, 10), (10, 10), (3, 1000), (0, 7)):
+        theirs = stats.binomtest(wrong, total).proportion_ci(0.95, "exact")
+        assert exact_interval(wrong, total) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_rates_agree_with_scikit_learn():
+    scores = simulated(40, 3, 0.3, np.random.default_rng(0))
+    other = scores.distances[np.isfinite(scores.distances)]
+    far, hit, limits = roc_curve(
+        np.r_[np.ones(len(scores.mated)), np.zeros(len(other))],
+        -np.r_[scores.mated, other].astype(np.float64),
+        drop_intermediate=False,
+    )
+    for at in np.linspace(1, len(limits) - 1, 60).astype(int):
+        found = rates(scores, float(-limits[at]))
+        assert found["fmr"].value == pytest.approx(far[at], abs=1e-9)
+        assert found["fnmr"].value == pytest.approx(1 - hit[at], abs=1e-9)
+
+
+def test_refusals_say_what_it_would_take():
+    with pytest.raises(
+        NotEnoughDataError, match=r"0\.0001 needs about 30,000 .* comparisons, there are 8,120"
+    ):
+        check_supported("FMR", 1e-4, 8120)
+    check_supported("FMR", 1e-4, 30_000)
+    with pytest.raises(NotEnoughDataError, match="searches by different people, there are 50"):
+        check_supported("FPIR", 0.01, 50)
+
+
+def test_what_the_data_is_worth_shrinks_with_what_subjects_have_in_common():
+    chance = np.random.default_rng(0)
+    alone, alike = (simulated(100, 2, spread, chance) for spread in (0.0, 0.8))
+    total = 200 * 99
+    assert worth(alone, "fmr", 0.01) > 0.5 * total
+    assert worth(alike, "fmr", 0.01) < 0.1 * total
+    assert worth(alike, "fpir", 0.1) == 100
+
+
+@pytest.mark.parametrize(("subjects", "each", "spread"), [(80, 2, 0.3), (120, 1, 0.6)])
+def test_intervals_cover_the_truth_and_those_over_pairs_do_not(subjects, each, spread):
+    """The short form of `benchmarks.calibration`."""
+    covered = naive = within = 0
+    rounds = 120
+    for seed in range(rounds):
+        scores = simulated(subjects, each, spread, np.random.default_rng(seed))
+        limit = threshold_for_fmr(scores, 0.01)
+        found, truth = rates(scores, limit)["fmr"], true_fmr(limit, spread)
+        covered += found.low <= truth <= found.high
+        low, high = exact_interval(found.value * found.trials, found.trials)
+        naive += low <= truth <= high
+        within += 0.005 <= truth <= 0.02
+    assert 0.88 <= covered / rounds <= 0.995
+    assert naive / rounds < 0.8
+    assert within / rounds >= 0.95
+
+
+def test_the_fpir_of_other_sizes_is_predicted():
+    chance = np.random.default_rng(3)
+    scores = simulated(600, 1, 0.4, chance)
+    limit = threshold_for_fpir(scores, 0.1)
+    for size in (20, 100, 400):
+        drawn = []
+        for _ in range(40):
+            some = chance.choice(600, size, replace=False)
+            drawn.append((scores.distances[:, some].min(axis=1) <= np.float32(limit)).mean())
+        assert predicted_fpir(scores, limit, size) == pytest.approx(np.mean(drawn), rel=0.1)
+    assert predicted_fpir(scores, limit, 599) == pytest.approx(rates(scores, limit)["fpir"].value, abs=1e-3)
+    # Larger ones: a quarter of a world is measured, and the rest of it is what comes.
+    for spread in (0.0, 0.4, 0.8):
+        world = simulated(1600, 1, spread, chance).distances
+        part = scores_of(world[:400, :400], np.full(400, np.nan), np.arange(400))
+        limit = threshold_for_fpir(part, 0.1)
+        for size in (800, 1600):
+            measured = (world[:, :size].min(axis=1) <= np.float32(limit)).mean()
+            assert predicted_fpir(part, limit, size) == pytest.approx(measured, rel=0.35)
+
+
+def test_a_fitted_tail_is_that_of_the_distribution():
+    chance = np.random.default_rng(0)
+    distances = chance.normal(5, 1, 200_000)
+    tail = fitted(distances)
+    for rate in (1e-2, 1e-3, 1e-4):
+        assert tail.quantile(rate) == pytest.approx(stats.norm.ppf(rate, 5, 1), abs=0.06)
+        assert tail.rate(tail.quantile(rate)) == pytest.approx(rate, rel=1e-9)
+    # Ten times beyond the data.
+    beyond = fitted(chance.normal(5, 1, 3000)).quantile(3e-5)
+    assert 1e-5 < stats.norm.cdf(beyond, 5, 1) < 9e-5
+    with pytest.raises(ValueError, match="100 distances"):
+        fitted(np.arange(100.0))
+    with pytest.raises(ValueError, match="alike"):
+        fitted(np.full(5000, 2.0))
