@@ -8,7 +8,7 @@
                 at random, one is calibrated on and the other measured
 
 Beside our intervals stands the usual binomial one over all pairs, on the same scores. A repetition whose data
-the calibration refuses is counted apart; one that it does not call sure (fewer than ten errors' worth) as well.
+the calibration refuses is counted apart; one it does not call sure (fewer than ten errors' worth) as well.
 """
 
 from __future__ import annotations
