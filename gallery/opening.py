@@ -146,9 +146,9 @@ def _check_not_lost(path: Path) -> None:
 
 def _check_index(index: str, encoder: Encoder) -> None:
     if index not in ("auto", "exact"):
-        from gallery.indexes.faiss import FaissIndex
+        from gallery.indexes.kinds import rehearse
 
-        FaissIndex(encoder.dim, encoder.metric, index).rehearse()
+        rehearse(index, encoder.dim, encoder.metric)
 
 
 def _make_folder(folder: Path) -> None:
