@@ -53,6 +53,6 @@ def new_index(kind: str, dim: int, metric: str) -> VectorIndex:
 def check_kind(kind: str, dim: int, metric: str) -> None:
     """ValueError for what is no kind of index, or none that can grow with a gallery."""
     if kind not in (AUTO, EXACT):
-        from gallery.indexes.faiss import FaissIndex
+        from gallery.indexes.kinds import rehearse
 
-        FaissIndex(dim, metric, kind).rehearse()
+        rehearse(kind, dim, metric)

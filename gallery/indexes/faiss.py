@@ -6,6 +6,7 @@ left when they do. Until there are enough vectors to train on, an exact index st
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.errors import GalleryError
-from gallery.indexes import library
+from gallery.indexes import kinds, library
 from gallery.indexes.base import Neighbours, Selection, nothing
 from gallery.indexes.exact import ExactIndex
+from gallery.indexes.positions import Bits, Positions, within
 from gallery.vectors import FloatRows, Numbers
 
-_PER_CELL = 39
-"""k-means of FAISS warns below so many training vectors a cell."""
-_EF_SEARCH = 128
-_BLOCK = 65536
+Found = tuple[npt.NDArray[np.float32], Numbers]
+"""(distances, positions), both (q, m), (inf, -1) where nothing was found; in no order."""
+
 _SELECTIVE = 8
 """Of a selection of less than one in so many the nearest are found by brute force."""
 
@@ -36,168 +37,190 @@ class FaissIndex:
         self.kind = kind
         self._dim = dim
         self._metric = metric
-        self._index = _made(kind, dim, metric)
-        self._needed = _training_size(self._index.index)
+        self._index = kinds.made(kind, dim, metric)
+        self._needed = kinds.training_size(self._index)
         self._waiting = ExactIndex(dim, metric) if self._needed else None
-        self._dead = np.empty(0, np.int64)
-
-    def rehearse(self) -> None:
-        """ValueError for a kind that FAISS makes but that cannot be added to twice and searched."""
-        if self._needed:
-            return
-        rows = np.eye(8, self._dim, dtype=np.float32) + np.float32(0.01)
-        try:
-            index = _made(self.kind, self._dim, self._metric)
-            for first in (0, 4):
-                index.add_with_ids(rows[first : first + 4], np.arange(first, first + 4))
-                index.search(rows, 1)
-        except RuntimeError as error:
-            why = str(error).splitlines()[0]
-            raise ValueError(f"an index {self.kind!r} cannot grow with a gallery: {why}") from error
+        self._owner: Any = None
+        self._at = Positions()
+        self._can_select = True
+        self.trained_on = 0
+        """How many there were when it was trained; 0 for what needs no training."""
 
     def __len__(self) -> int:
-        if self._waiting is not None:
-            return len(self._waiting)
-        return int(self._index.ntotal) - len(self._dead)
+        return len(self._waiting) if self._waiting is not None else len(self._at) - self._at.dead
+
+    # -- training
+
+    @property
+    def lacking(self) -> int:
+        """How many templates it still waits for until it can be trained, 0 when it is."""
+        return 0 if self._waiting is None else max(1, self._needed - len(self._waiting))
+
+    def sample(self, templates: int) -> int:
+        """On how many of so many templates it is best trained; 0 when it needs no training, or cannot yet."""
+        if self._waiting is None or templates < self._needed:
+            return 0
+        return min(templates, max(self._needed, kinds.sample_size(self._index)))
+
+    def train(self, rows: FloatRows, templates: int) -> None:
+        """Trains it on a sample of so many templates; before anything is added."""
+        self._index.train(rows)
+        self._waiting, self.trained_on = None, templates
+
+    def _train_on_what_waits(self, waiting: ExactIndex) -> None:
+        blocks = list(waiting.living())
+        rows = np.concatenate([block[1] for block in blocks])
+        self.train(rows, len(rows))
+        self._append(np.concatenate([block[0] for block in blocks]), rows)
+
+    # -- changing
 
     def add(self, numbers: Numbers, rows: FloatRows) -> None:
         if len(numbers) == 0:
             return
         if self._waiting is None:
-            self._index.add_with_ids(rows, numbers)
+            self._append(numbers, rows)
             return
         self._waiting.add(numbers, rows)
         if len(self._waiting) >= self._needed:
-            self._train(self._waiting)
+            self._train_on_what_waits(self._waiting)
 
-    def _train(self, waiting: ExactIndex) -> None:
-        blocks = list(waiting.living())
-        rows = np.concatenate([block[1] for block in blocks])
-        self._index.train(rows)
-        self._index.add_with_ids(rows, np.concatenate([block[0] for block in blocks]))
-        self._waiting = None
+    def _append(self, numbers: Numbers, rows: FloatRows) -> None:
+        self._index.add(rows)
+        self._at.append(numbers)
 
     def remove(self, numbers: Numbers) -> None:
         if self._waiting is not None:
             self._waiting.remove(numbers)
-            return
-        known = np.intersect1d(numbers, library.faiss().vector_to_array(self._index.id_map))
-        self._dead = np.union1d(self._dead, known)
+        else:
+            self._at.hide(numbers)
+
+    def worn(self) -> bool:
+        return self._at.dead > max(1000, len(self._at) // 4)
+
+    # -- searching
 
     def search(self, queries: FloatRows, k: int, among: Selection | None = None) -> Neighbours:
         if self._waiting is not None:
             return self._waiting.search(queries, k, among)
-        there = self._selected(among)
+        bits = self._allowed(among)
+        there = len(self) if bits is None else int(np.bitwise_count(bits).sum())
         if there == 0:
             return nothing(len(queries), k)
-        total = self._index.ntotal
-        if among is not None and there < total // _SELECTIVE:
-            # Most of what the kind proposes would be hidden.
-            return self._by_brute_force(queries, k, among)
-        ask = min(total, k + min(total - there, k))
-        while True:
-            _reach_for(self._index.index, ask)
-            scores, numbers = self._index.search(queries, ask)
-            alive = self._alive(numbers, among)
-            short = alive.sum(axis=1) < min(k, there)
-            if ask == total or not (short & (numbers[:, -1] >= 0)).any():
-                break
-            ask = min(total, 4 * ask)
-        distances = np.where(alive, library.as_distances(scores, self._metric), np.float32(np.inf))
-        found = _ranked(np.where(alive, numbers, -1), distances, k, there)
-        if short.any():
-            # Duplicates tear the graph of HNSW apart, and an IVF looks into some of its cells only.
-            rows = np.flatnonzero(short)
-            filled = self._by_brute_force(queries[rows], k, among)
-            found.numbers[rows], found.distances[rows] = filled.numbers, filled.distances
-            found.exhausted[rows] = filled.exhausted
+        if there < len(self._at) // _SELECTIVE:
+            # A graph or the cells near a query would mostly lead to what may not be found.
+            return self._answer(self._swept(queries, min(k, there), bits), k, there)
+        return self._answer(self._search(queries, min(k, there), there, bits), k, there)
+
+    def _allowed(self, among: Selection | None) -> Bits | None:
+        """The positions that may be found; None is all of them."""
+        if among is None:
+            return self._at.alive if self._at.dead else None
+        return self._at.without(among.numbers) if among.all_but else self._at.only(among.numbers)
+
+    def _search(self, queries: FloatRows, k: int, there: int, bits: Bits | None) -> Found:
+        """At least the k nearest positions of `there` allowed ones: looks harder where it found too few."""
+        look, hardest = kinds.effort(self._index), kinds.most(self._index)
+        found = self._found(queries, k, look, bits)
+        while len(short := np.flatnonzero((found[1] >= 0).sum(axis=1) < k)) and look != hardest:
+            look = _harder(look, hardest)
+            found = _put(found, short, self._found(queries[short], k, look, bits))
+        if len(short):
+            # Duplicates tear the graph of HNSW apart, and hidden ones may be all that it comes by.
+            found = _put(found, short, self._swept(queries[short], k, bits))
         return found
 
-    def _alive(self, numbers: Numbers, among: Selection | None) -> npt.NDArray[np.bool_]:
-        """Which of these may be found."""
-        alive = (numbers >= 0) & Selection(self._dead, all_but=True).holds(numbers)
-        return alive if among is None else alive & among.holds(numbers)
+    def _found(self, queries: FloatRows, k: int, look: kinds.Effort, bits: Bits | None) -> Found:
+        """What FAISS finds of the allowed."""
+        with library.tuned(self._dim):
+            if bits is not None and self._can_select:
+                try:
+                    return self._public(*kinds.search(self._index, queries, k, look, bits), bits)
+                except RuntimeError:
+                    self._can_select = False
+            if bits is None or self._can_select:
+                return self._public(*kinds.search(self._index, queries, k, look, None), bits)
+            return self._over_asked(queries, k, look, bits)
 
-    def _selected(self, among: Selection | None) -> int:
-        """How many may be found."""
-        if among is None:
-            return len(self)
-        return int(self._alive(library.faiss().vector_to_array(self._index.id_map), among).sum())
+    def _over_asked(self, queries: FloatRows, k: int, look: kinds.Effort, bits: Bits) -> Found:
+        """For kinds that cannot be told what to hide: asks for more until enough of it may be found."""
+        total = int(self._index.ntotal)
+        ask = min(total, 2 * k)
+        while True:
+            scores, at = kinds.search(self._index, queries, ask, look, None)
+            found = self._public(scores, at, bits)
+            if ask == total or not (((found[1] >= 0).sum(axis=1) < k) & (at[:, -1] >= 0)).any():
+                return found
+            ask = min(total, 4 * ask)
 
-    def _by_brute_force(self, queries: FloatRows, k: int, among: Selection | None) -> Neighbours:
-        """The nearest of all that may be found, by the vectors as the kind keeps them."""
-        exact = ExactIndex(self._dim, self._metric)
-        ivf = library.faiss().try_extract_index_ivf(self._index.index)
-        if ivf is not None:
-            # It finds a vector by its place only with such a map.
-            ivf.make_direct_map()
-        ids = library.faiss().vector_to_array(self._index.id_map)
-        places = np.flatnonzero(self._alive(ids, among))
-        for start in range(0, len(places), _BLOCK):
-            block = places[start : start + _BLOCK]
-            exact.add(ids[block], self._index.index.reconstruct_batch(block))
-        found = exact.search(queries, k)
-        return Neighbours(found.numbers, found.distances, np.full(len(queries), np.inf), found.exhausted)
+    def _public(self, scores: npt.NDArray[np.float32], at: Numbers, bits: Bits | None) -> Found:
+        allowed = at >= 0 if bits is None else within(bits, at)
+        distances = np.where(allowed, library.as_distances(scores, self._metric), np.float32(np.inf))
+        return distances, np.where(allowed, at, -1)
+
+    def _swept(self, queries: FloatRows, k: int, bits: Bits | None) -> Found:
+        """Brute force over the allowed, as the kind knows them."""
+        count = len(self._at)
+        allowed = np.unpackbits(self._at.alive if bits is None else bits, count=count, bitorder="little") > 0
+        best = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        for start, rows in kinds.reconstructed(self._index):
+            at = np.flatnonzero(allowed[start : start + len(rows)])
+            if len(at) == 0:
+                continue
+            distances, found = library.nearest(queries, rows[at], min(k, len(at)), self._metric)
+            both = np.hstack([best[0], distances]), np.hstack([best[1], start + at[found]])
+            order = np.lexsort((both[1], both[0]), axis=1)[:, :k]
+            best = np.take_along_axis(both[0], order, 1), np.take_along_axis(both[1], order, 1)
+        return best
+
+    def _answer(self, found: Found, k: int, there: int) -> Neighbours:
+        distances, at = found
+        numbers = np.where(at >= 0, self._at.numbers[np.maximum(at, 0)], -1)
+        order = np.lexsort((numbers, distances), axis=1)[:, :k]
+        lacking = ((0, 0), (0, k - order.shape[1]))
+        return Neighbours(
+            np.pad(np.take_along_axis(numbers, order, axis=1), lacking, constant_values=-1),
+            np.pad(np.take_along_axis(distances, order, axis=1), lacking, constant_values=np.inf),
+            np.full(len(order), np.inf),
+            np.full(len(order), there <= k),
+        )
+
+    # -- files
 
     def saveable(self) -> bool:
         return self._waiting is None
 
     def save(self, path: Path) -> None:
-        library.write(self._index, path)
+        library.write(library.with_numbers(self._index, self._at.numbers), path)
 
     def load(self, path: Path) -> None:
-        index, _ = library.read(path, self._dim, self._metric, mapped=False)
-        made, read = (library.faiss().downcast_index(one.index) for one in (self._index, index))
+        whole, numbers = library.read(path, self._dim, self._metric, mapped=False)
+        made, read = (library.faiss().downcast_index(one) for one in (self._index, whole.index))
         # "Flat" is made as IndexFlat and read as IndexFlatIP or IndexFlatL2.
         if not (isinstance(made, type(read)) or isinstance(read, type(made))):
             raise GalleryError(f"{path} does not hold a {self.kind} index")
-        self._index, self._waiting, self._dead = index, None, np.empty(0, np.int64)
-        _set_probes(self._index.index)
+        self._index, self._waiting, self._at = read, None, Positions(numbers)
+        # It owns the memory. The numbers are ours from now on, and it need not hold them too.
+        self._owner = whole
+        whole.id_map.clear()
 
-    def worn(self) -> bool:
-        return len(self._dead) > max(1000, int(self._index.ntotal) // 4)
 
-
-def _ranked(numbers: Numbers, distances: npt.NDArray[np.float32], k: int, there: int) -> Neighbours:
-    order = np.lexsort((numbers, distances), axis=1)[:, :k]
-    lacking = ((0, 0), (0, k - order.shape[1]))
-    return Neighbours(
-        np.pad(np.take_along_axis(numbers, order, axis=1), lacking, constant_values=-1),
-        np.pad(np.take_along_axis(distances, order, axis=1), lacking, constant_values=np.inf),
-        np.full(len(order), np.inf),
-        np.full(len(order), there <= k),
+def _harder(look: kinds.Effort, hardest: kinds.Effort) -> kinds.Effort:
+    return replace(
+        look,
+        cells=min(hardest.cells, 4 * look.cells),
+        reach=min(hardest.reach, 4 * look.reach),
+        refined=min(hardest.refined, 4 * look.refined),
     )
 
 
-def _made(kind: str, dim: int, metric: str) -> Any:
-    try:
-        inner = library.faiss().index_factory(dim, kind, library.faiss_metric(metric))
-    except RuntimeError as error:
-        raise ValueError(f"FAISS cannot make an index {kind!r} of dim {dim}: {error}") from error
-    _set_probes(inner)
-    return library.numbered(inner)
+def _put(found: Found, rows: Numbers, new: Found) -> Found:
+    """The answers with those of `rows` replaced, as wide as the wider of both."""
+    width = max(found[1].shape[1], new[1].shape[1])
+    distances, at = _wide(found[0], width, np.inf), _wide(found[1], width, -1)
+    distances[rows], at[rows] = _wide(new[0], width, np.inf), _wide(new[1], width, -1)
+    return distances, at
 
 
-def _training_size(inner: Any) -> int:
-    """How many vectors the kind wants before it is trained; 0 when it needs no training."""
-    if inner.is_trained:
-        return 0
-    ivf = library.faiss().try_extract_index_ivf(inner)
-    return max(_PER_CELL * 256, _PER_CELL * (ivf.nlist if ivf is not None else 0))
-
-
-def _set_probes(inner: Any) -> None:
-    """Recall before speed: FAISS looks into one cell of an IVF unless told otherwise."""
-    inner = library.faiss().downcast_index(inner)
-    ivf = library.faiss().try_extract_index_ivf(inner)
-    if ivf is not None:
-        ivf.nprobe = max(8, ivf.nlist // 16)
-    if hasattr(inner, "k_factor"):
-        inner.k_factor = 4.0
-
-
-def _reach_for(inner: Any, ask: int) -> None:
-    """HNSW finds no more than efSearch neighbours, and few of the last ones well."""
-    inner = library.faiss().downcast_index(inner)
-    if hasattr(inner, "hnsw"):
-        inner.hnsw.efSearch = max(_EF_SEARCH, 2 * ask)
+def _wide(array: Any, width: int, value: float) -> Any:
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=value)

@@ -81,6 +81,16 @@ def numbered(inner: Any) -> Any:
     return index
 
 
+def with_numbers(inner: Any, numbers: Numbers) -> Any:
+    """`inner` beside its template numbers, by position, as a file holds both; for writing only."""
+    module = faiss()
+    index = module.IndexIDMap(module.IndexFlat(inner.d, inner.metric_type))
+    # The map would refuse an index that is not empty.
+    index.index, index.ntotal, index.own_fields = inner, inner.ntotal, False
+    module.copy_array_to_vector(np.ascontiguousarray(numbers), index.id_map)
+    return index
+
+
 def write(index: Any, path: Path) -> None:
     """Writes an index to a new file and waits until it is on the disk."""
     try:

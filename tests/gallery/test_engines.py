@@ -15,8 +15,9 @@ from gallery.engines import index_files
 from gallery.engines.index_cache import worth_saving
 from gallery.engines.local import LocalEngine
 from gallery.errors import CorruptGalleryError
-from gallery.indexes import faiss, library
+from gallery.indexes import kinds, library
 from gallery.indexes.choice import choose
+from gallery.indexes.exact import ExactIndex
 from gallery.stores.sqlite import SqliteStore, new_header
 from gallery.vectors import prepare
 from tests.gallery.contracts.engine import DIM, EngineContract, flat, new
@@ -60,7 +61,7 @@ class TestIVF(EngineContract):
 
     @pytest.fixture(autouse=True)
     def small_training(self, monkeypatch):
-        monkeypatch.setattr(faiss, "_PER_CELL", 2)
+        monkeypatch.setattr(kinds, "_PER_CELL", 2)
 
     def open(self, place, metric, *, read_only=False):
         return opened(place, metric, "IVF8,Flat", read_only=read_only)
@@ -262,7 +263,7 @@ def test_a_file_from_a_future_that_was_undone_is_not_taken_up(place, truth):
 
 def test_a_file_that_misses_templates_is_built_anew(place, truth):
     stamp = json.loads(stored_stamp(place))
-    index = faiss.ExactIndex(DIM, "euclidean")
+    index = ExactIndex(DIM, "euclidean")
     index.add(np.arange(1, 1400), vectors(1399, DIM))
     lacking = index_files.save(place / "index", index, 1, stamp["revision"], stamp["last_template"])
     stored_stamp(place, lacking.to_json())

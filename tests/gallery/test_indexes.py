@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gallery.errors import GalleryError, MissingExtraError
-from gallery.indexes import faiss, library
+from gallery.indexes import kinds, library
+from gallery.indexes.base import Selection
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.faiss import FaissIndex
+from gallery.indexes.positions import Positions, within
 from gallery.vectors import prepare
 from tests.gallery.contracts.index import COUNT, DIM, VectorIndexContract, numbered
 from tests.gallery.doubles import METRICS, in_another_process, vectors
@@ -46,7 +52,7 @@ class TestHNSW(VectorIndexContract):
 @pytest.fixture
 def small_training(monkeypatch):
     """IVF kinds train on 512 vectors, so that a test can see them trained."""
-    monkeypatch.setattr(faiss, "_PER_CELL", 2)
+    monkeypatch.setattr(kinds, "_PER_CELL", 2)
 
 
 @pytest.mark.usefixtures("small_training")
@@ -65,6 +71,29 @@ class TestIVFQuantized(VectorIndexContract):
 
     def make(self, dim, metric):
         return FaissIndex(dim, metric, "IVF8,SQ8")
+
+
+@pytest.mark.usefixtures("small_training")
+class TestRefined(VectorIndexContract):
+    """Cells, 4-bit codes, and the rows themselves to score the best again."""
+
+    ready_from = 512
+    recall = 0.9
+
+    def make(self, dim, metric):
+        return FaissIndex(dim, metric, f"IVF8,PQ{dim}x4fs,RFlat")
+
+
+@pytest.mark.usefixtures("small_training")
+class TestWithoutASelector(VectorIndexContract):
+    """Codes without cells, which cannot be told what to hide."""
+
+    ready_from = 512
+    recall = 0.6
+    slack = 0.25
+
+    def make(self, dim, metric):
+        return FaissIndex(dim, metric, f"PQ{dim}x6np")
 
 
 @pytest.mark.usefixtures("small_training")
@@ -127,6 +156,111 @@ def _counting(sizes, nearest):
         return nearest(queries, rows, k, metric)
 
     return counted
+
+
+class PositionsBesideADict(RuleBasedStateMachine):
+    """`Positions` beside {number: hidden}."""
+
+    def __init__(self):
+        super().__init__()
+        self.at, self.hidden, self.last = Positions(), {}, 0
+
+    @rule(steps=st.lists(st.integers(1, 9), max_size=40))
+    def append(self, steps):
+        numbers = self.last + np.cumsum([0, *steps])[1:]
+        self.at.append(numbers.astype(np.int64))
+        self.hidden |= dict.fromkeys(numbers.tolist(), False)
+        self.last = int(numbers[-1]) if steps else self.last
+
+    @rule(numbers=st.lists(st.integers(-3, 400), max_size=20))
+    def hide(self, numbers):
+        self.at.hide(np.array(numbers, np.int64))
+        self.hidden |= {one: True for one in numbers if one in self.hidden}
+
+    @rule(numbers=st.sets(st.integers(-3, 400), max_size=20))
+    def only(self, numbers):
+        bits = self.at.only(np.array(sorted(numbers), np.int64))
+        wanted = [one in numbers and not hidden for one, hidden in self.hidden.items()]
+        assert within(bits, np.arange(len(self.hidden))).tolist() == wanted
+
+    @invariant()
+    def both_say_the_same(self):
+        assert self.at.numbers.tolist() == list(self.hidden)
+        assert (len(self.at), self.at.dead) == (len(self.hidden), sum(self.hidden.values()))
+        alive = [not one for one in self.hidden.values()]
+        everywhere = np.arange(-1, len(self.hidden))
+        assert self.at.are_alive(everywhere).tolist() == [False, *alive]
+        assert self.at.living().tolist() == np.flatnonzero(alive).tolist()
+
+
+TestPositions = PositionsBesideADict.TestCase
+TestPositions.settings = settings(max_examples=40, stateful_step_count=15, deadline=None, derandomize=True)
+
+SELECTING = ["Flat", "HNSW16", "IVF8,Flat", "IVF8,PQ8x4fs,RFlat", "PQ8x6np", "PCA8,IVF8,Flat"]
+
+
+@pytest.mark.usefixtures("small_training")
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", SELECTING)
+@pytest.mark.parametrize("share", [0.003, 0.1, 0.9])
+def test_searching_among_some_finds_as_many_of_those_as_there_are(metric, kind, share):
+    rows = prepare(vectors(COUNT, DIM), metric)
+    index = FaissIndex(DIM, metric, kind)
+    index.add(numbered(rows), rows)
+    index.remove(np.arange(1, COUNT, 3))
+    rng = np.random.default_rng(7)
+    among = np.sort(rng.choice(COUNT, int(share * COUNT), replace=False)).astype(np.int64) + 1
+    allowed = among[(among - 1) % 3 != 0]
+    queries = prepare(vectors(20, DIM, 1), metric)
+    found = index.search(queries, 10, Selection(np.append(among, 10**9)))
+    recall = contract.check_neighbours(found, queries, rows[allowed - 1], allowed, metric, 10)
+    assert recall >= (0.5 if kind == "PQ8x6np" else 0.9)
+
+
+class contract(VectorIndexContract):
+    slack = 0.3
+
+
+contract = contract()
+
+
+@pytest.mark.parametrize("kind", ["HNSW16", "IVF256,Flat", "IVF256_HNSW8,SQ8", "IVF8,PQ8x4fs,RFlat", "SQ8"])
+@pytest.mark.usefixtures("small_training")
+def test_it_does_not_reach_for_what_stands_in_until_it_is_trained(kind):
+    index = FaissIndex(DIM, "cosine", kind)
+    rows = prepare(vectors(600, DIM), "cosine")
+    index.add(numbered(rows[:50]), rows[:50])
+    waits = kind != "HNSW16"
+    assert (index.lacking > 0, index.saveable(), len(index)) == (waits, not waits, 50)
+    found = index.search(rows[:1], 3, Selection(np.array([4, 9], np.int64)))
+    assert sorted(found.numbers[0].tolist()) == [-1, 4, 9]
+    index.add(numbered(rows[50:], 51), rows[50:])
+    assert (index.lacking, index.saveable(), len(index)) == (0, True, 600)
+    assert index.search(rows[:40], 1).numbers[:, 0].tolist() == list(range(1, 41))
+
+
+def test_two_threads_may_ask_for_different_efforts():
+    """What a search is told is told to it alone: the index itself stays as it was."""
+    rows = prepare(vectors(COUNT, DIM), "cosine")
+    index = FaissIndex(DIM, "cosine", "HNSW16")
+    index.add(numbered(rows), rows)
+    before = kinds.effort(index._index)
+    index.search(rows[:2], 600)
+    assert kinds.effort(index._index) == before == kinds.Effort(reach=128)
+
+
+@pytest.mark.parametrize("kind", ["NSG16", "IDMap,Flat", "IDMap2,IVF8,Flat", "IVF8,NSG16"])
+def test_kinds_that_cannot_grow_are_refused(kind):
+    with pytest.raises(ValueError, match=re.escape(kind)):
+        kinds.rehearse(kind, 8, "euclidean")
+
+
+@pytest.mark.parametrize(
+    "kind", ["Flat", "HNSW16", "IVF8,Flat", "IVF64,SQ8", "PQ4", "OPQ4,IVF8,PQ4x4fs,RFlat"]
+)
+def test_kinds_that_can_grow_are_not_refused(kind):
+    for metric in METRICS:
+        kinds.rehearse(kind, 8, metric)
 
 
 @pytest.mark.parametrize("kind", ["", "Nonsense", "IVF8", "HNSW16,Nope", "PQ3"])

@@ -1,0 +1,209 @@
+"""What FAISS's `index_factory` can make, and how a search of it is told how hard to look and what to hide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gallery.indexes import library
+from gallery.indexes.positions import Bits
+from gallery.vectors import FloatRows
+
+_PER_CELL = 39
+"""k-means of FAISS warns below so many training vectors a cell."""
+_SAMPLE_PER_CELL = 64
+"""More than that many make no better cells."""
+_EF_SEARCH = 128
+_EF_CONSTRUCTION = 100
+_BLOCK = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard a search looks, where the kind has such a thing.
+
+    cells: how many cells of an IVF; reach: how many candidates a graph keeps in hand (efSearch); refined: how
+    many times k are scored again by kinds that refine.
+    """
+
+    cells: int = 0
+    reach: int = 0
+    refined: float = 0
+
+
+def made(kind: str, dim: int, metric: str) -> Any:
+    """An empty index of FAISS; ValueError when FAISS cannot make it."""
+    try:
+        index = library.faiss().index_factory(dim, kind, library.faiss_metric(metric))
+    except RuntimeError as error:
+        raise ValueError(f"FAISS cannot make an index {kind!r} of dim {dim}: {error}") from error
+    ivf, graph, refine = _parts(index)
+    # Recall before speed: FAISS looks into one cell of an IVF unless told otherwise.
+    if ivf is not None:
+        ivf.nprobe = max(8, ivf.nlist // 16)
+    if graph is not None:
+        graph.hnsw.efConstruction, graph.hnsw.efSearch = _EF_CONSTRUCTION, _EF_SEARCH
+    if refine is not None:
+        refine.k_factor = 4.0
+    return index
+
+
+def rehearse(kind: str, dim: int, metric: str) -> None:
+    """ValueError for a kind that FAISS makes but that cannot be added to twice, hidden from and searched."""
+    index = made(kind, dim, metric)
+    names = [type(one).__name__ for one in _layers(index)]
+    if any("IDMap" in name for name in names):
+        raise ValueError(
+            f"an index {kind!r} numbers its vectors itself, and a gallery does that: leave it out"
+        )
+    if any("NSG" in name for name in names):
+        raise ValueError(f"an index {kind!r} cannot grow with a gallery: its graph is built once for all")
+    if not index.is_trained:
+        return
+    rows = np.eye(8, dim, dtype=np.float32) + np.float32(0.01)
+    try:
+        for first in (0, 4):
+            index.add(rows[first : first + 4])
+            index.search(rows, 1)
+    except RuntimeError as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"an index {kind!r} cannot grow with a gallery: {why}") from error
+
+
+def training_size(index: Any) -> int:
+    """How many vectors the kind wants before it is trained; 0 when it needs no training."""
+    return 0 if index.is_trained else _PER_CELL * _cells(index)
+
+
+def sample_size(index: Any) -> int:
+    """How many vectors it is best trained on, where there are so many."""
+    return _SAMPLE_PER_CELL * _cells(index)
+
+
+def _cells(index: Any) -> int:
+    ivf = _parts(index)[0]
+    # Product quantizers have up to 256 centroids of their own.
+    return max(256, ivf.nlist if ivf is not None else 0)
+
+
+def effort(index: Any) -> Effort:
+    """How hard its searches look."""
+    ivf, graph, refine = _parts(index)
+    return Effort(
+        0 if ivf is None else int(ivf.nprobe),
+        0 if graph is None else int(graph.hnsw.efSearch),
+        0 if refine is None else float(refine.k_factor),
+    )
+
+
+def set_effort(index: Any, wanted: Effort) -> None:
+    """Makes its searches look as hard as that; a file of it remembers."""
+    ivf, graph, refine = _parts(index)
+    if ivf is not None:
+        ivf.nprobe = max(1, min(wanted.cells, ivf.nlist))
+    if graph is not None:
+        graph.hnsw.efSearch = max(1, wanted.reach)
+    if refine is not None:
+        refine.k_factor = max(1.0, wanted.refined)
+
+
+def most(index: Any) -> Effort:
+    """The hardest that its searches can look, but for graphs, where there is no end."""
+    ivf, graph, refine = _parts(index)
+    now = effort(index)
+    cells = 0 if ivf is None else int(ivf.nlist)
+    return Effort(
+        cells, 0 if graph is None else 16 * now.reach, 0 if refine is None else max(now.refined, 16.0)
+    )
+
+
+def search(index: Any, queries: FloatRows, k: int, look: Effort, only: Bits | None) -> tuple[Any, Any]:
+    """FAISS's (scores, positions), both (q, k). only: bits of the positions that may be found; None is all.
+
+    RuntimeError where the kind cannot be told what to hide.
+    """
+    module = library.faiss()
+    selector = None if only is None else module.IDSelectorBitmap(only)
+    told = _parameters(index, k, look, selector)
+    # Other kinds know no parameters at all, and say so when they are given some.
+    scores, at = index.search(queries, k) if told is None else index.search(queries, k, params=told)
+    return scores, at
+
+
+def _parameters(index: Any, k: int, look: Effort, selector: Any) -> Any:
+    """What is told to one search, so that searches of other threads are told something else."""
+    module = library.faiss()
+    index = module.downcast_index(index)
+    hidden = {} if selector is None else {"sel": selector}
+    if isinstance(index, module.IndexPreTransform):
+        inside = _parameters(index.index, k, look, selector)
+        return None if inside is None else module.SearchParametersPreTransform(index_params=inside)
+    if isinstance(index, module.IndexRefine):
+        below = _parameters(index.base_index, int(k * look.refined), look, selector)
+        extra = {} if below is None else {"base_index_params": below}
+        return module.IndexRefineSearchParameters(k_factor=look.refined, **extra)
+    if isinstance(index, module.IndexIVF):
+        return module.SearchParametersIVF(nprobe=look.cells, **hidden, **_of_quantizer(index, look))
+    if isinstance(index, module.IndexHNSW):
+        # It finds no more than efSearch neighbours, and few of the last ones well.
+        return module.SearchParametersHNSW(efSearch=max(look.reach, 2 * k), **hidden)
+    return module.SearchParameters(**hidden) if hidden else None
+
+
+def _of_quantizer(ivf: Any, look: Effort) -> dict[str, Any]:
+    module = library.faiss()
+    if isinstance(module.downcast_index(ivf.quantizer), module.IndexHNSW):
+        return {"quantizer_params": module.SearchParametersHNSW(efSearch=max(64, 2 * look.cells))}
+    return {}
+
+
+def _layers(index: Any) -> Iterator[Any]:
+    """The index and those inside it, the outermost first."""
+    module = library.faiss()
+    while index is not None:
+        index = module.downcast_index(index)
+        yield index
+        if isinstance(index, module.IndexRefine):
+            index = index.base_index
+        elif isinstance(index, (module.IndexPreTransform, module.IndexIDMap)):
+            index = index.index
+        else:
+            index = None
+
+
+def _parts(index: Any) -> tuple[Any, Any, Any]:
+    """(the IVF in it, the graph in it, the refinement in it), None each where there is none."""
+    module = library.faiss()
+    found: list[Any] = [None, None, None]
+    for one in _layers(index):
+        for at, kind in enumerate((module.IndexIVF, module.IndexHNSW, module.IndexRefine)):
+            if isinstance(one, kind):
+                found[at] = one
+    return found[0], found[1], found[2]
+
+
+def rows_as_they_were(index: Any) -> FloatRows | None:
+    """A view of the rows as they were added, (n, dim), by position; None where the kind does not keep them.
+
+    Valid until something is added.
+    """
+    module = library.faiss()
+    index = module.downcast_index(index)
+    if isinstance(index, module.IndexRefine):
+        index = module.downcast_index(index.refine_index)
+    if isinstance(index, module.IndexHNSW):
+        index = module.downcast_index(index.storage)
+    if not isinstance(index, module.IndexFlat) or index.ntotal == 0:
+        return None
+    values: FloatRows = module.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return values.reshape(index.ntotal, index.d)
+
+
+def reconstructed(index: Any) -> Iterator[tuple[int, FloatRows]]:
+    """(position of the first, rows as the index knows them) in blocks, by position."""
+    for start in range(0, int(index.ntotal), _BLOCK):
+        count = min(_BLOCK, int(index.ntotal) - start)
+        yield start, index.reconstruct_n(start, count)
