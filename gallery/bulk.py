@@ -39,8 +39,6 @@ def checked_id(id: Any) -> str:
 
 def source_of(item: Any) -> str | None:
     """The path of an item that is a path, as provenance; a string is one when a file is there."""
-    if isinstance(item, np.ndarray):
-        return None
     if not isinstance(item, os.PathLike) and not (isinstance(item, str) and is_file(item)):
         return None
     path = os.fspath(item)
@@ -125,10 +123,11 @@ class Spool:
             subject, index, _ = waiting[position]
             self._refuse(Refusal(subject.id, index, bad[position]), subject.items)
         for position, (subject, _, item) in enumerate(waiting):
-            if position not in bad:
-                if self._done == 0 and self.first is None:
-                    self.first = item
-                subject.sources.append(source_of(item))
+            if position in bad:
+                continue
+            if self.first is None:
+                self.first = item
+            subject.sources.append(None if type(item) is np.ndarray else source_of(item))
         self._done += len(waiting)
         if self._progress is not None:
             self._progress(self._done, self._total)

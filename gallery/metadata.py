@@ -14,7 +14,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 def as_json(metadata: Mapping[str, Any]) -> str:
     """Metadata as it is stored."""
-    return _JSON.encode(dict(metadata)) if metadata else "{}"
+    return _JSON.encode(metadata if type(metadata) is dict else dict(metadata)) if metadata else "{}"
 
 
 def checked_json(id: Any, metadata: Any) -> str:
