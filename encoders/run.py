@@ -214,6 +214,7 @@ def _spec(name: str, settings: Settings) -> Spec:
         settings.dim,
         settings.metric,
         versions=versions,
+        comparator=settings.loss == "bce",
     )
 
 

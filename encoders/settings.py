@@ -27,6 +27,7 @@ class Settings:
     loss: str = "margin"
     mining: str | None = None
     margin: float | None = None
+    loss_args: dict[str, Any] = field(default_factory=dict)
     augment: str = "ink"
     quarter_turns: bool = False
     subjects: int = 32

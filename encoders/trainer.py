@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders import objectives
+from encoders import losses
 from encoders.augment import RECIPES
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
@@ -32,6 +32,14 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def finite(loss: Tensor, step: int) -> float:
+    """The loss as a number; TrainingError when it is NaN or infinite."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingError(f"the loss became {value} at step {step}: lower the learning rate (--lr)")
+    return value
+
+
 class Trainer:
     """Everything that changes while training, with one seed and no globals; `step()` is one batch."""
 
@@ -49,8 +57,14 @@ class Trainer:
             torch.manual_seed(settings.seed)
             self.network = SiameseNetwork(spec)
             classes = len(names) * turns
-            self.objective = objectives.build(
-                settings.loss, settings.mining, settings.margin, spec.dim, classes
+            self.objective = losses.build(
+                settings.loss,
+                dim=spec.dim,
+                classes=classes,
+                mining=settings.mining,
+                margin=settings.margin,
+                arguments=settings.loss_args,
+                comparator=self.network.comparator,
             )
         self._place()
 
@@ -59,7 +73,8 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = self.objective.to(self.device)
         self.average = copy.deepcopy(self.network).eval()
-        parameters = [*self.network.parameters(), *self.objective.parameters()]
+        # A comparator is in both the network and the objective: each parameter once.
+        parameters = list(dict.fromkeys([*self.network.parameters(), *self.objective.parameters()]))
         decay = [p for p in parameters if p.ndim > 1]
         plain = [p for p in parameters if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": self.settings.weight_decay}]
@@ -88,7 +103,7 @@ class Trainer:
         images, labels = self.batch()
         self.network.train()
         loss = self.objective(self.network(images), labels)
-        value = objectives.finite(loss, self.done + 1)
+        value = finite(loss, self.done + 1)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
