@@ -204,13 +204,14 @@ def _split(data: LabelledSet, settings: Settings) -> tuple[LabelledSet, Labelled
 
 
 def _spec(name: str, settings: Settings) -> Spec:
-    made = preprocess.settings_of(preprocess.build(settings.preprocess))
+    prepare = preprocess.build(settings.preprocess)
+    towers.check(settings.tower, prepare.kind)
     versions = {package: version(package) for package in ("numpy", "pillow", "torch")}
     return Spec(
         name,
         settings.tower,
-        towers.complete(settings.tower, settings.tower_args),
-        made,
+        towers.complete(settings.tower, settings.tower_args, prepare),
+        preprocess.settings_of(prepare),
         settings.dim,
         settings.metric,
         versions=versions,

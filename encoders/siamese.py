@@ -53,7 +53,7 @@ class SiameseEncoder:
         """
         if isinstance(items, str | bytes | os.PathLike) or not isinstance(items, Iterable):
             raise TypeError(f"encode takes a list of items, not one {type(items).__name__}: encode([item])")
-        if self.preprocess.kind != "vector" and _one_picture(items):
+        if self.preprocess.of_images and _one_picture(items):
             raise TypeError(f"this is one image array of shape {items.shape}: wrap it in a list")
         chunks = [self._embed(chunk) for chunk in _chunks(self._prepared(items))]
         return np.concatenate(chunks) if chunks else np.empty((0, self.dim), dtype=np.float32)
