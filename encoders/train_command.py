@@ -9,7 +9,7 @@ from typing import Any
 
 from encoders.errors import EncoderError
 
-WORDS = "train an encoder on a labelled folder or .npz"
+WORDS = "train an encoder on a labelled folder, .npz or CSV; what is not said is found from the data"
 
 
 def grammar(command: argparse.ArgumentParser) -> None:
@@ -18,65 +18,96 @@ def grammar(command: argparse.ArgumentParser) -> None:
     add(
         "data",
         metavar="DATA",
-        help="a folder with one subfolder a subject, or an .npz (images, labels[, groups])",
+        help="a folder with one subfolder a subject, a CSV, or an .npz (images, vectors, texts, sequences or "
+        "recordings; labels[, groups])",
+    )
+    add(
+        "--label",
+        metavar="COLUMN",
+        help="the CSV's column with the subject (default: label, ..., or the last)",
     )
     add("--output", required=True, metavar="my.encoder", help="the checkpoint folder to write")
     add("--name", help="the encoder's name (default: that of the output)")
-    add("--tower", default="conv", help="conv, residual or dense (default: %(default)s)")
-    add("--tower-args", default="{}", metavar="JSON", help='e.g. {"widths": [16, 32]}')
-    add(
-        "--loss",
-        default="margin",
-        help="margin, arcface, triplet, contrastive, bce, supcon or proxy (default: %(default)s)",
-    )
-    add("--loss-args", default="{}", metavar="JSON", help='e.g. {"reducer": "nonzero", "distance": "cosine"}')
+    _model(command)
+    _length(command)
+    _measuring(command)
+    _run(command)
+
+
+def _model(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--tower", help="conv, residual, deep, dense, recurrent, audio or chars (default: suits the items)")
+    add("--tower-args", metavar="JSON", help='e.g. {"widths": [16, 32]}')
+    add("--loss", help="margin, arcface, triplet, contrastive, bce, supcon or proxy (default: margin)")
+    add("--loss-args", metavar="JSON", help='e.g. {"reducer": "nonzero", "distance": "cosine"}')
     add("--mining", help="triplet: semi-hard, hard or all; contrastive and bce: hard or all")
     add("--margin", type=float, help="of the loss (default: that of its paper, or nearly)")
     add(
-        "--preprocess", default="ink", metavar="KIND", help="ink, rgb, vector or a JSON object (default: ink)"
+        "--preprocess",
+        metavar="KIND",
+        help="ink, strokes, grey, rgb, vector, sequence, audio, text or a JSON object (default: found)",
     )
-    add("--augment", help="none, affine, ink or noise (default: ink for ink, else affine or noise)")
     add(
-        "--quarter-turns", action="store_true", help="count each quarter turn of a subject as another subject"
+        "--augment",
+        help="none, affine, photo, ink, noise, sequence, audio, speech or text (default: suits the items)",
     )
-    add("--dim", type=int, default=128, help="numbers in an embedding (default: %(default)s)")
-    add("--metric", default="cosine", choices=("cosine", "euclidean"), help="default: %(default)s")
-    add("--subjects", type=int, default=32, help="P, subjects in a batch (default: %(default)s)")
-    add("--items", type=int, default=4, help="K, items of each (default: %(default)s)")
-    _length(command)
-    _run(command)
+    add(
+        "--quarter-turns",
+        action="store_true",
+        default=None,
+        help="count each quarter turn of a subject as another subject",
+    )
+    add("--dim", type=int, help="numbers in an embedding (default: 128)")
+    add("--metric", choices=("cosine", "euclidean"), help="default: cosine")
 
 
 def _length(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
+    add("--subjects", type=int, help="P, subjects in a batch (default: up to 32)")
+    add("--items", type=int, help="K, items of each (default: so that a batch has about 128)")
     length = command.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, default=2000, help="batches (default: %(default)s)")
+    length.add_argument("--steps", type=int, help="batches (default: 40 passes, within 300 to 20,000)")
     length.add_argument("--epochs", type=float, help="passes over the data, instead of --steps")
     length.add_argument(
         "--minutes", type=float, help="time to take, measured at the start, instead of --steps"
     )
-    add("--lr", type=float, default=2e-3, help="peak learning rate (default: %(default)s)")
-    add("--weight-decay", type=float, default=0.02, help="default: %(default)s")
-    add("--holdout", type=float, default=0.15, help="share of groups or subjects for validation (0: none)")
-    add("--validate-every", type=int, metavar="STEPS", help="default: a tenth of the run")
+    add("--lr", type=float, help="peak learning rate (default: 0.002)")
+    add("--weight-decay", type=float, help="default: 0.02")
+
+
+def _measuring(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--validation", metavar="DATA", help="validate on this set instead of held-out subjects")
+    add("--holdout", type=float, help="share of groups or subjects for validation (default: 0.15; 0: none)")
+    add("--validate-every", type=int, metavar="STEPS", help="default: a twentieth of the run")
+    add(
+        "--patience",
+        type=int,
+        help="stop after so many validations without a lower EER (default: 10; 0: never)",
+    )
+    add("--fmr", type=float, help="the false match rate of the recommended threshold (default: 0.001)")
 
 
 def _run(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--fmr", type=float, default=0.001, help="the false match rate of the recommended threshold")
-    add("--seed", type=int, default=0, help="the one seed of the run (default: %(default)s)")
+    add("--seed", type=int, help="the one seed of the run (default: 0)")
+    add("--precision", help="float32, bfloat16 (mixed), or auto: bfloat16 on a GPU that has it (default)")
     add("--threads", type=int, help="CPU threads (default: all)")
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--resume", action="store_true", help="go on with an interrupted run of the same settings")
     add("--overwrite", action="store_true", help="replace an encoder, or an interrupted run, that is there")
     add("--skip-unreadable", action="store_true", help="leave out items that cannot be read")
-    add("--plot", metavar="PAGE.html", help="write a page with the curves of the run")
+    add(
+        "--plot",
+        metavar="PAGE.html",
+        help="write a page with the curves of the run and the pairs it got wrong",
+    )
     add("--json", action="store_true", help="print the history, without progress")
 
 
 _SETTINGS = (
-    *("tower", "loss", "mining", "margin", "quarter_turns", "dim", "metric", "subjects", "items", "steps"),
-    *("lr", "weight_decay", "holdout", "validate_every", "fmr", "seed"),
+    *("tower", "loss", "mining", "margin", "augment", "quarter_turns", "dim", "metric", "subjects", "items"),
+    *("steps", "lr", "weight_decay", "holdout", "validate_every", "patience", "fmr", "seed", "precision"),
 )
 
 
@@ -86,11 +117,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     _check_page(arguments.plot)
     training.threads(arguments.threads)
-    prepare = _preprocess(arguments.preprocess)
-    usual = {"ink": "ink", "vector": "noise"}.get(str(prepare.get("kind")), "affine")
     history = training.train(
         arguments.data,
         output=arguments.output,
+        validation=arguments.validation,
+        label=arguments.label,
         name=arguments.name,
         minutes=arguments.minutes,
         epochs=arguments.epochs,
@@ -99,15 +130,22 @@ def run(arguments: argparse.Namespace) -> None:
         progress=not arguments.json,
         skip_unreadable=arguments.skip_unreadable,
         device=arguments.device,
-        preprocess=prepare,
-        tower_args=_json("--tower-args", arguments.tower_args),
-        loss_args=_json("--loss-args", arguments.loss_args),
-        augment=arguments.augment or usual,
-        **{name: getattr(arguments, name) for name in _SETTINGS},
+        **_said(arguments),
     )
     if arguments.plot:
         history.save_plot(arguments.plot)
     print(json.dumps(history.to_json(), indent=2) if arguments.json else history)
+
+
+def _said(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line says; the others are found from the data."""
+    said = {name: value for name in _SETTINGS if (value := getattr(arguments, name)) is not None}
+    if arguments.preprocess is not None:
+        said["preprocess"] = _preprocess(arguments.preprocess)
+    for name in ("tower_args", "loss_args"):
+        if (text := getattr(arguments, name)) is not None:
+            said[name] = _json("--" + name.replace("_", "-"), text)
+    return said
 
 
 def _check_page(plot: str | None) -> None:
