@@ -11,6 +11,8 @@ The variance that a bootstrap over subjects comes to after infinitely many resam
 what pairs would count twice. It says how many independent comparisons the data is worth, and the exact
 binomial interval is taken at that number (Korn and Graubard 1998), because quantiles of a bootstrap are too
 narrow where few errors were seen.
+
+Searches have one more thing in common: where A finds only B, B as a rule finds A: errors come in twos.
 """
 
 from __future__ import annotations
@@ -40,13 +42,17 @@ class Scores:
                    for the probe's own subject
     mated          (p,) distance to the probe's own subject; NaN where it has none to compare with
     nearest        (p,) distance to the nearest other subject of the whole gallery
-    probe_subject  (p,) a number for each probe's subject: its column, or s and above when it is not enrolled
+    second         (p,) distance to the second nearest other subject of the whole gallery; +inf without one
+    found          (p,) the number of the nearest other subject, as in `probe_subject`; -1 without one
+    probe_subject  (p,) a number for each probe's subject: its column, or s and above when it has none
     subjects       how many are enrolled in the whole gallery, of which s were compared with
     """
 
     distances: Distances
     mated: Distances
     nearest: Distances
+    second: Distances
+    found: Numbers
     probe_subject: Numbers
     subjects: int
 
@@ -84,20 +90,39 @@ def rates(scores: Scores, threshold: float) -> dict[str, Rate]:
     return {
         "fmr": _of_pairs(scores, scores.distances <= limit, compared),
         "fnmr": missed,
-        "fpir": _of_probes(scores, searched & (scores.nearest <= limit), searched),
+        "fpir": _of_searches(scores, limit, searched),
         # A search of the whole gallery by a threshold misses somebody just when a comparison does.
         "fnir": missed,
     }
 
 
-def _of_probes(scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_]) -> Rate:
-    """The rate of errors among the probes tried, (p,) each; those of one subject belong together."""
+def _of_searches(scores: Scores, limit: np.float32, tried: npt.NDArray[np.bool_]) -> Rate:
+    errors = tried & (scores.nearest <= limit)
+    # Where several are found, the error stands without any one of them.
+    return _of_probes(scores, errors, tried, _found_both_ways(scores, errors & ~(scores.second <= limit)))
+
+
+def _found_both_ways(scores: Scores, sole: npt.NDArray[np.bool_]) -> float:
+    """The covariance of errors: of any A and B, how often only B is found for A times the other way round."""
+    ways = np.stack([scores.probe_subject[sole], scores.found[sole]], axis=1)
+    ways, times = np.unique(ways, axis=0, return_counts=True)
+    counted = {(one, other): n for (one, other), n in zip(ways.tolist(), times.tolist(), strict=True)}
+    return float(sum(n * counted.get((other, one), 0) for (one, other), n in counted.items()))
+
+
+def _of_probes(
+    scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_], shared: float = 0.0
+) -> Rate:
+    """The rate of errors among the probes tried, (p,) each; those of one subject belong together.
+
+    shared: what the errors of different subjects have in common, to be added to the variance.
+    """
     total = float(tried.sum())
     value = float(errors.sum()) / total if total else float("nan")
     off = np.where(tried, errors - value, 0.0) if total else np.zeros(len(errors))
     shares = np.bincount(scores.probe_subject, off)
     subjects = len(np.unique(scores.probe_subject[tried]))
-    return rate_of(value, total, float(np.square(shares).sum()), subjects)
+    return rate_of(value, total, float(np.square(shares).sum()) + shared, subjects)
 
 
 def _of_pairs(scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_]) -> Rate:
@@ -161,18 +186,19 @@ def worth(scores: Scores, target: str, requested: float) -> float:
     Measured where there are errors enough to tell, which for rarer ones is on the safe side: what comparisons
     of one subject have in common matters less there.
     """
-    if target == "fpir":
-        return float(len(np.unique(scores.probe_subject[np.isfinite(scores.nearest)])))
-    total = int(np.isfinite(scores.distances).sum())
+    tried, threshold_for = (
+        (scores.distances, threshold_for_fmr) if target == "fmr" else (scores.nearest, threshold_for_fpir)
+    )
+    total = int(np.isfinite(tried).sum())
     looked_at = min(0.5, max(requested, 30 / max(total, 1)))
-    return float(rates(scores, threshold_for_fmr(scores, looked_at))["fmr"].independent)
+    return float(rates(scores, threshold_for(scores, looked_at))[target].independent)
 
 
 def check_supported(rate: str, target: float, worth: float) -> None:
     """NotEnoughDataError unless so many independent comparisons, or searches, can show so small a rate."""
     needed = FEWEST_ERRORS / target
     if worth < needed:
-        what = "searches by different people" if rate == "FPIR" else "independent non-mated comparisons"
+        what = "independent searches" if rate == "FPIR" else "independent non-mated comparisons"
         raise NotEnoughDataError(
             f"a {rate} of {target:g} needs about {needed:,.0f} {what}, there are {worth:,.0f}: enrol or ask "
             f"about more subjects, or choose {FEWEST_ERRORS / max(worth, 1):.1g} or more"

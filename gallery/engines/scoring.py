@@ -55,7 +55,7 @@ def scored(store: Store, probes: Probes, seed: int) -> Scores:
     columns = _columns(store, subjects, max(1, MOST_CELLS // max(1, count)), seed)
     kept = np.full((count, len(columns)), np.inf, np.float32)
     mated = np.full(count, np.inf, np.float32)
-    nearest = np.full(count, np.inf, np.float32)
+    two = _NearestTwo(count)
     same_file = _same_file(store, probes.sources)
     for stored in store.scan():
         away = _away(probes.rows, stored, store.header.metric)
@@ -65,10 +65,13 @@ def scored(store: Store, probes: Probes, seed: int) -> Scores:
         own = stored.subjects[None, :] == probes.owners[:, None]
         np.minimum(mated, np.where(own, away, np.inf).min(axis=1), out=mated)
         away[own] = np.inf
-        np.minimum(nearest, away.min(axis=1), out=nearest)
-        _fuse(kept, columns, stored.subjects, away)
+        some, fused = _fused(stored.subjects, away)
+        two.take(some, fused)
+        _keep(kept, columns, some, fused)
     mated[np.isinf(mated)] = np.nan
-    return Scores(kept, mated, nearest, _places(columns, probes.owners), subjects)
+    places = _places(columns, np.concatenate([probes.owners, two.subjects[:, 0]]))
+    found = np.where(np.isfinite(two.distances[:, 0]), places[count:], -1)
+    return Scores(kept, mated, two.distances[:, 0], two.distances[:, 1], found, places[:count], subjects)
 
 
 def _columns(store: Store, subjects: int, most: int, seed: int) -> Numbers:
@@ -116,12 +119,45 @@ def _away(probes: FloatRows, stored: Stored, metric: str) -> Distances:
     return exactly
 
 
-def _fuse(kept: Distances, columns: Numbers, subjects: Numbers, away: Distances) -> None:
-    """Takes the nearest of each subject's templates."""
+def _fused(subjects: Numbers, away: Distances) -> tuple[Numbers, Distances]:
+    """(the m subjects, ascending, (p, m) the nearest of each one's templates)."""
     order = np.argsort(subjects, kind="stable")
     some, starts = np.unique(subjects[order], return_index=True)
+    return some, np.minimum.reduceat(away[:, order], starts, axis=1)
+
+
+def _keep(kept: Distances, columns: Numbers, some: Numbers, fused: Distances) -> None:
+    """Takes what is nearer than before, of those subjects that have a column."""
     at = np.searchsorted(columns, some)
     at[at == len(columns)] = 0
     there = columns[at] == some if len(columns) else np.zeros(len(some), np.bool_)
-    fused = np.minimum.reduceat(away[:, order], starts, axis=1)[:, there]
-    kept[:, at[there]] = np.minimum(kept[:, at[there]], fused)
+    kept[:, at[there]] = np.minimum(kept[:, at[there]], fused[:, there])
+
+
+class _NearestTwo:
+    """The two nearest subjects of each probe so far, (p, 2), nearest first."""
+
+    def __init__(self, count: int) -> None:
+        self.distances: Distances = np.full((count, 2), np.inf, np.float32)
+        self.subjects: Numbers = np.full((count, 2), -1, np.int64)
+
+    def take(self, some: Numbers, fused: Distances) -> None:
+        """One more block; a subject's templates may lie in several."""
+        best = np.argsort(fused, axis=1, kind="stable")[:, :2] if len(some) < 3 else _smallest_two(fused)
+        distances = np.concatenate([self.distances, np.take_along_axis(fused, best, axis=1)], axis=1)
+        subjects = np.concatenate([self.subjects, some[best]], axis=1)
+        order = np.argsort(distances, axis=1, kind="stable")
+        distances = np.take_along_axis(distances, order, axis=1)
+        subjects = np.take_along_axis(subjects, order, axis=1)
+        # The second is the first one that is of another subject than the nearest.
+        other = (subjects != subjects[:, :1]).argmax(axis=1)
+        row = np.arange(len(distances))
+        lonely = other == 0
+        self.distances = np.stack(
+            [distances[:, 0], np.where(lonely, np.float32(np.inf), distances[row, other])], axis=1
+        )
+        self.subjects = np.stack([subjects[:, 0], np.where(lonely, -1, subjects[row, other])], axis=1)
+
+
+def _smallest_two(fused: Distances) -> Numbers:
+    return np.argpartition(fused, 1, axis=1)[:, :2].astype(np.int64)

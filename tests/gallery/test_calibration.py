@@ -24,6 +24,8 @@ from gallery.calibration import (
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
 
+INF = np.inf
+
 
 def simulated(subjects: int, each: int, spread: float, chance: np.random.Generator) -> Scores:
     """Normal distances around 5 and 2.5; each subject moves all of its own by the same amount."""
@@ -32,10 +34,24 @@ def simulated(subjects: int, each: int, spread: float, chance: np.random.Generat
     distances = 5 + moved[owner][:, None] + moved[None, :] + chance.normal(0, 1, (len(owner), subjects))
     distances[np.arange(len(owner)), owner] = np.inf
     mated = 2.5 + moved[owner] + chance.normal(0, 1, len(owner))
-    nearest = distances.min(axis=1)
-    return Scores(
-        distances.astype("f4"), mated.astype("f4"), nearest.astype("f4"), owner.astype(np.int64), subjects
-    )
+    return scores_of(distances, mated, owner)
+
+
+def of_points(
+    people: np.ndarray, noise: float, each: int, chance: np.random.Generator
+) -> tuple[Scores, np.ndarray]:
+    """Points around `people`, (s, d), each compared with all others: what A is to B, B is to A."""
+    count, dim = people.shape
+    owner = np.repeat(np.arange(count), each)
+    points = people[owner] + noise * chance.normal(0, 1, (count * each, dim))
+    squares = np.square(points).sum(axis=1)
+    away = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * points @ points.T, 0))
+    np.fill_diagonal(away, INF)
+    fused = away.reshape(len(owner), count, each).min(axis=2)
+    mated = fused[np.arange(len(owner)), owner].copy()
+    mated[np.isinf(mated)] = np.nan
+    fused[np.arange(len(owner)), owner] = INF
+    return scores_of(fused, mated, owner), points
 
 
 def true_fmr(threshold: float, spread: float) -> float:
@@ -44,16 +60,18 @@ def true_fmr(threshold: float, spread: float) -> float:
 
 def scores_of(distances, mated, owners) -> Scores:
     distances = np.asarray(distances, "f4")
+    ranked = np.sort(np.pad(distances, ((0, 0), (0, 1)), constant_values=INF), axis=1)
     return Scores(
         distances,
         np.asarray(mated, "f4"),
-        distances.min(axis=1),
+        ranked[:, 0],
+        ranked[:, 1],
+        np.where(np.isfinite(ranked[:, 0]), distances.argmin(axis=1), -1),
         np.asarray(owners, np.int64),
         distances.shape[1],
     )
 
 
-INF = np.inf
 SMALL = scores_of(
     [[INF, 4, 5, 6], [INF, 3, 9, 8], [4, INF, 7, 7], [5, 2, INF, 4], [1, 6, 6, 6]],
     [1, 5, 2, np.nan, np.nan],
@@ -154,7 +172,7 @@ def test_refusals_say_what_it_would_take():
     ):
         check_supported("FMR", 1e-4, 8120)
     check_supported("FMR", 1e-4, 30_000)
-    with pytest.raises(NotEnoughDataError, match="searches by different people, there are 50"):
+    with pytest.raises(NotEnoughDataError, match="independent searches, there are 50"):
         check_supported("FPIR", 0.01, 50)
 
 
@@ -164,7 +182,47 @@ def test_what_the_data_is_worth_shrinks_with_what_subjects_have_in_common():
     total = 200 * 99
     assert worth(alone, "fmr", 0.01) > 0.5 * total
     assert worth(alike, "fmr", 0.01) < 0.1 * total
-    assert worth(alike, "fpir", 0.1) == 100
+    # Two probes a subject: 200 searches where they have nothing in common, 100 where they have everything.
+    same = simulated(100, 2, 5.0, chance)
+    assert worth(alone, "fpir", 0.1) > 150
+    assert worth(same, "fpir", 0.1) < 115
+
+
+def test_errors_that_come_in_twos_count_once():
+    """1 and 2 find each other, and so do 3 and 4; 5 finds 1, who does not find 5."""
+    near = np.full((10, 10), 9.0)
+    np.fill_diagonal(near, INF)
+    for one, other in ((1, 2), (2, 1), (3, 4), (4, 3), (5, 1)):
+        near[one, other] = 1
+    scores = scores_of(near, np.full(10, np.nan), np.arange(10))
+    own = sum((error - 0.5) ** 2 for error in 5 * [1] + 5 * [0])
+    inflated = (own + 4) * 10 / 9 * (stats.t.ppf(0.975, 9) / 1.96) ** 2
+    assert rates(scores, 1.0)["fpir"].independent == int(10 * 2.5 / inflated)
+    # Where another is found as well, the error does not depend on the one.
+    near[1, 7] = near[3, 7] = 1
+    scores = scores_of(near, np.full(10, np.nan), np.arange(10))
+    inflated = own * 10 / 9 * (stats.t.ppf(0.975, 9) / 1.96) ** 2
+    assert rates(scores, 1.0)["fpir"].independent == int(10 * 2.5 / inflated)
+
+
+@pytest.mark.parametrize(("people", "each", "dim"), [(100, 1, 10), (150, 2, 6)])
+def test_fpir_intervals_cover_what_strangers_find_in_this_gallery(people, each, dim):
+    covered = alone = 0
+    rounds = 150
+    for seed in range(rounds):
+        chance = np.random.default_rng(seed)
+        scores, points = of_points(chance.normal(0, 1, (people, dim)), 0.5, each, chance)
+        limit = threshold_for_fpir(scores, 0.1)
+        found = rates(scores, limit)["fpir"]
+        strangers = chance.normal(0, np.sqrt(1.25), (1500, dim))
+        squares = np.square(strangers).sum(axis=1)[:, None] + np.square(points).sum(axis=1)[None, :]
+        nearest = np.sqrt(np.maximum(squares - 2 * strangers @ points.T, 0).min(axis=1))
+        truth = (nearest <= limit).mean()
+        covered += found.low <= truth <= found.high
+        low, high = exact_interval(found.value * found.trials, found.trials)
+        alone += low <= truth <= high
+    assert 0.9 <= covered / rounds <= 0.99
+    assert alone / rounds < 0.9
 
 
 @pytest.mark.parametrize(("subjects", "each", "spread"), [(80, 2, 0.3), (120, 1, 0.6)])
