@@ -92,11 +92,18 @@ def drawn(subjects: int, each: int, spread: float, chance: np.random.Generator) 
         kept = stats.norm.sf(threshold - 5 - spread * at[:, None] - moved[None, 1:])
         return fmr, float(weight @ (1 - np.prod(kept, axis=1)) / weight.sum())
 
-    nearest = distances.min(axis=1)
-    return (
-        Scores(distances.astype("f4"), mated.astype("f4"), nearest.astype("f4"), owner, subjects),
-        truth,
-    )
+    return scores_of(distances, mated, owner, subjects), truth
+
+
+def scores_of(distances: np.ndarray, mated: np.ndarray, owner: np.ndarray, subjects: int) -> Scores:
+    """(p, s) distances, +inf where nothing was compared, with the two nearest of each probe found in them."""
+    column = np.argpartition(distances, 1, axis=1)[:, :2]
+    two = np.take_along_axis(distances, column, axis=1)
+    order = np.argsort(two, axis=1)
+    two, column = np.take_along_axis(two, order, axis=1), np.take_along_axis(column, order, axis=1)
+    found = np.where(np.isfinite(two[:, 0]), column[:, 0], -1)
+    kept, own, nearest, second = (each.astype("f4") for each in (distances, mated, two[:, 0], two[:, 1]))
+    return Scores(kept, own, nearest, second, found, owner, subjects)
 
 
 class Tally:
@@ -199,7 +206,7 @@ def leave_one_out(rows: np.ndarray, owners: np.ndarray) -> Scores:
     own = fused[np.arange(len(rows)), column].copy()
     fused[np.arange(len(rows)), column] = np.inf
     own[np.isinf(own)] = np.nan
-    return Scores(fused.astype("f4"), own.astype("f4"), fused.min(axis=1).astype("f4"), column, len(subjects))
+    return scores_of(fused, own, column, len(subjects))
 
 
 def measured(scores: Scores, threshold: float) -> tuple[float, float]:
@@ -226,13 +233,7 @@ def sizes(rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
         away = 1 - embeddings[strangers] @ embeddings[enrolled].T
         away[away < 1e-6] = np.inf
         # Measured on strangers that are not asked again.
-        part = Scores(
-            away[:500, :500].astype("f4"),
-            np.full(500, np.nan, "f4"),
-            away[:500, :500].min(axis=1).astype("f4"),
-            np.arange(500, 1000),
-            500,
-        )
+        part = scores_of(away[:500, :500], np.full(500, np.nan), np.arange(500, 1000), 500)
         threshold = calibration.threshold_for_fpir(part, 0.05)
         for size in SIZES:
             predicted[size].append(calibration.predicted_fpir(part, threshold, size))
