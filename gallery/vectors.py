@@ -18,6 +18,9 @@ Numbers = npt.NDArray[np.int64]
 
 METRICS = ("cosine", "euclidean")
 
+_PAIRS_AT_A_TIME = 64
+"""So many that what is computed from them stays in the cache of a core."""
+
 LONGEST = 1e18
 """Euclidean rows are no longer than this: float32 holds squares up to (1.8e19)^2, and sums of them."""
 
@@ -103,13 +106,31 @@ def distances(probe: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.
     cosine: 1 - cos in [0, 2], as half the squared difference of the unit vectors, which is 0 for equal rows
     and loses no digits for near ones. euclidean: the L2 distance, not squared.
     """
-    left = probe.astype(np.float64)
-    right = rows.astype(np.float64)
+    everything = np.arange(len(rows))
+    return distances_of_pairs(probe[None], np.zeros(len(rows), np.intp), rows, everything, metric)
+
+
+def distances_of_pairs(
+    probes: FloatRows,
+    which: npt.NDArray[np.intp],
+    rows: FloatRows,
+    at: npt.NDArray[np.intp],
+    metric: str,
+) -> npt.NDArray[np.float32]:
+    """Exact distances, as `distances`, from probes[which[i]] to rows[at[i]]: (m,) float32.
+
+    Pair by pair, and in the same order of operations whatever else is asked.
+    """
+    left = probes.astype(np.float64)
     if metric == "cosine":
-        left = left / np.sqrt(np.square(left).sum())
-        right /= np.sqrt(np.square(right).sum(axis=1, keepdims=True))
-        exact = np.square(right - left).sum(axis=1) / 2
-    else:
-        exact = np.sqrt(np.square(right - left).sum(axis=1))
-    rounded: npt.NDArray[np.float32] = exact.astype(np.float32)
-    return rounded
+        left /= np.sqrt(np.einsum("ij,ij->i", left, left))[:, None]
+    scores = np.empty(len(at), np.float32)
+    for start in range(0, len(at), _PAIRS_AT_A_TIME):
+        pairs = slice(start, start + _PAIRS_AT_A_TIME)
+        right = rows[at[pairs]].astype(np.float64)
+        if metric == "cosine":
+            right /= np.sqrt(np.einsum("ij,ij->i", right, right))[:, None]
+        right -= left[which[pairs]]
+        squares = np.einsum("ij,ij->i", right, right)
+        scores[pairs] = squares / 2 if metric == "cosine" else np.sqrt(squares)
+    return scores

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from gallery.metadata import Where
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Stored
 from gallery.vectors import FloatRows
@@ -70,11 +71,19 @@ class Engine(Protocol):
         """Leaves no byte of what was removed in any file."""
         ...
 
-    def nearest(self, probes: FloatRows, k: int, of: Header | None = None) -> list[list[Candidate]]:
+    def nearest(
+        self, probes: FloatRows, k: int, of: Header | None = None, where: Where = ()
+    ) -> list[list[Candidate]]:
         """For each probe the k nearest subjects by their nearest template, ties by template number.
 
-        of: the header that the probes were embedded for, as in `add`.
+        of: the header that the probes were embedded for, as in `add`. where: only subjects it holds for.
         """
+        ...
+
+    def within(
+        self, probes: FloatRows, radius: float, of: Header | None = None, where: Where = ()
+    ) -> list[list[Candidate]]:
+        """For each probe every subject whose distance is at most `radius`, in the same order; exactly."""
         ...
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:

@@ -10,29 +10,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from gallery.decisions import nearest_template_of_each
 from gallery.engines import index_files
 from gallery.engines.base import State
-from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCache
-from gallery.errors import CorruptGalleryError, EncoderMismatchError, GalleryError
-from gallery.indexes.base import VectorIndex
+from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
+from gallery.engines.searching import Searching
+from gallery.errors import EncoderMismatchError, GalleryError
+from gallery.metadata import Where
 from gallery.processes import check_not_forked
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Store, Stored
 from gallery.stores.repair import discard_put_aside
-from gallery.vectors import FloatRows, Numbers, distances
-
-Finalists = list[tuple[int, int, float]]
-"""(subject number, template number, distance), nearest first."""
-
-_FIRST_ASK = 16
-_ROWS_AT_A_TIME = 2**16
-
-
-class _OutOfStep(CorruptGalleryError):
-    """The index proposes templates that the store cannot give."""
+from gallery.vectors import FloatRows
 
 
 class LocalEngine:
@@ -44,7 +32,8 @@ class LocalEngine:
         self._read_only = read_only
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self._cache = IndexCache(index_folder)
+        self._searching = Searching(index_folder)
+        self._cache = self._searching.cache
         self._last_header = store.header
 
     @property
@@ -109,7 +98,7 @@ class LocalEngine:
                 # Tells the engines of other processes to throw away what they hold as well.
                 store.set_setting(ERASED, str(store.revision() + 1))
                 store.set_setting(INDEX_FILE, None)
-            self._cache.forget()
+            self._searching.forget()
             index_files.drop(index_files.files(self._folder))
             discard_put_aside(self._folder.parent)
             store.erase()
@@ -141,7 +130,7 @@ class LocalEngine:
                 if switches:
                     store.set_setting(INDEX_FILE, None)
             if switches:
-                self._cache.forget()
+                self._searching.forget()
                 index_files.drop(index_files.files(self._folder))
                 with store.snapshot():
                     # The store's header follows.
@@ -149,71 +138,17 @@ class LocalEngine:
 
     # -- search
 
-    def nearest(self, probes: FloatRows, k: int, of: Header | None = None) -> list[list[Candidate]]:
+    def nearest(
+        self, probes: FloatRows, k: int, of: Header | None = None, where: Where = ()
+    ) -> list[list[Candidate]]:
         with self._at_one_revision(of) as store:
-            try:
-                found = self._finalists(store, self._cache.in_step(store), probes, k)
-            except _OutOfStep:
-                found = self._finalists(store, self._cache.rebuilt(store), probes, k)
-            known = store.describe({subject for finalists in found for subject, _, _ in finalists})
-            return [
-                [
-                    Candidate(known[subject][0], distance, template, known[subject][1])
-                    for subject, template, distance in finalists
-                ]
-                for finalists in found
-            ]
+            return self._searching.nearest(store, probes, k, where)
 
-    def _finalists(self, store: Store, index: VectorIndex, probes: FloatRows, k: int) -> list[Finalists]:
-        """Asks for more templates until k different subjects are certain, for each probe."""
-        answers: list[Finalists] = [[] for _ in probes]
-        pending = list(range(len(probes)))
-        ask = min(max(_FIRST_ASK, 2 * k), len(index))
-        while pending and len(index):
-            step = max(1, _ROWS_AT_A_TIME // ask)
-            unsure = []
-            for start in range(0, len(pending), step):
-                unsure += self._settle(store, index, probes, pending[start : start + step], k, ask, answers)
-            pending = unsure
-            if pending:
-                # No more subjects than there are can be waited for.
-                k = min(k, store.counts()[0])
-                ask = min(4 * ask, len(index))
-        return answers
-
-    def _settle(
-        self,
-        store: Store,
-        index: VectorIndex,
-        probes: FloatRows,
-        which: list[int],
-        k: int,
-        ask: int,
-        answers: list[Finalists],
-    ) -> list[int]:
-        """Fills in the answers that `ask` templates make certain; returns the probes that need more."""
-        found = index.search(probes[which], ask)
-        stored = self._fetched(store, np.unique(found.numbers[found.numbers >= 0]))
-        unsure = []
-        for row, probe in enumerate(which):
-            ranked = _ranked(probes[probe], stored, found.numbers[row], store.header.metric)
-            certain = len(ranked) >= k and ranked[k - 1][2] < found.floor[row]
-            if certain or found.exhausted[row]:
-                answers[probe] = ranked[:k]
-            else:
-                unsure.append(probe)
-        return unsure
-
-    def _fetched(self, store: Store, numbers: Numbers) -> Stored:
-        """Their embeddings, all of them: a template that cannot be found must not be passed over."""
-        stored = store.fetch(numbers)
-        if len(stored.numbers) < len(numbers):
-            missing = np.setdiff1d(numbers, stored.numbers)
-            raise _OutOfStep(
-                f"template {missing[0]} of {self._folder.parent} is enrolled, but cannot be found; "
-                f"run `gallery check {self._folder.parent}`"
-            )
-        return stored
+    def within(
+        self, probes: FloatRows, radius: float, of: Header | None = None, where: Where = ()
+    ) -> list[list[Candidate]]:
+        with self._at_one_revision(of) as store:
+            return self._searching.within(store, probes, radius, where)
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:
@@ -301,7 +236,7 @@ class LocalEngine:
                     if not self._read_only:
                         self._cache.save_if_worth_it(self._store)
             finally:
-                self._cache.forget()
+                self._searching.forget()
                 self._store.close()
                 self._last_header, self._store = self._store.header, None
 
@@ -312,12 +247,3 @@ def _check_bound(store: Store, of: Header | None) -> None:
             f"the gallery was migrated from the encoder {of.encoder!r} to {store.header.encoder!r} "
             "meanwhile: open it with that one"
         )
-
-
-def _ranked(probe: FloatRows, stored: Stored, numbers: Numbers, metric: str) -> Finalists:
-    at = np.flatnonzero(np.isin(stored.numbers, numbers))
-    scores = distances(probe, stored.rows[at], metric)
-    order = nearest_template_of_each(scores, stored.numbers[at], stored.subjects[at])
-    return [
-        (int(stored.subjects[at[row]]), int(stored.numbers[at[row]]), float(scores[row])) for row in order
-    ]

@@ -11,9 +11,10 @@ Conventions
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,38 @@ class Neighbours:
     exhausted: npt.NDArray[np.bool_]
 
 
+class Searchable(Protocol):
+    """What a search by subject needs of an index."""
+
+    def __len__(self) -> int:
+        """How many templates can be found."""
+        ...
+
+    def search(self, queries: FloatRows, k: int) -> Neighbours:
+        """The k nearest templates of each query. Of some it may give more, in any order, -1 among them."""
+        ...
+
+
+@runtime_checkable
+class HoldsRows(Protocol):
+    """An index that has the rows as they were added, bit for bit: finalists are scored from them."""
+
+    def rows_of(self, numbers: Numbers) -> FloatRows | None:
+        """The rows of templates that can be found, (m, dim); None where this kind does not keep them."""
+        ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """An index that can search among some of its templates without looking at all of them."""
+
+    def search_among(self, queries: FloatRows, k: int, numbers: Numbers) -> Neighbours:
+        """`search`, as if only those of `numbers`, ascending, were there."""
+        ...
+
+
 class VectorIndex(Protocol):
-    """Proposes the templates nearest to a query."""
+    """Proposes the templates nearest to a query. Some kinds are `HoldsRows` and `Selective` as well."""
 
     kind: str
     """What `gallery info` calls it: "exact", or a FAISS factory string."""
@@ -59,7 +90,11 @@ class VectorIndex(Protocol):
         ...
 
     def search(self, queries: FloatRows, k: int) -> Neighbours:
-        """The k nearest templates of each query."""
+        """The k nearest templates of each query, (q, k), nearest first, ties by number."""
+        ...
+
+    def living(self) -> Iterator[tuple[Numbers, FloatRows]]:
+        """What can be found, (numbers, rows) in blocks; the rows as the kind knows them."""
         ...
 
     def saveable(self) -> bool:
@@ -77,6 +112,11 @@ class VectorIndex(Protocol):
     def worn(self) -> bool:
         """True when so much was removed that building it anew would serve searches better."""
         ...
+
+
+def keeps_rows(index: VectorIndex) -> bool:
+    """Whether `living` gives the rows bit for bit as they were added; a kind without a `lossless` does."""
+    return bool(getattr(index, "lossless", True))
 
 
 def nothing(count: int, k: int) -> Neighbours:

@@ -245,6 +245,18 @@ class Store(Protocol):
         """{subject number: (id, metadata)}; CorruptGalleryError when one of them is not there."""
         ...
 
+    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(subject number, metadata) of every subject, by number; CorruptGalleryError when one is damaged."""
+        ...
+
+    def owners(self, after: int = 0) -> tuple[Numbers, Numbers]:
+        """(template numbers above `after`, ascending; whose each is), without reading an embedding.
+
+        A whole listing that does not agree with what the subjects and the commits count is refused with
+        CorruptGalleryError. Inside `snapshot`.
+        """
+        ...
+
     def scan(self, after: int = 0, block: int = 8192) -> Iterator[Stored]:
         """Every template with a number above `after`, by number, in blocks. Inside `snapshot`.
 

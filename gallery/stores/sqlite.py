@@ -16,7 +16,7 @@ import numpy as np
 
 from gallery.errors import CorruptGalleryError, GalleryLockedError, InvalidItemError, UnknownSubjectError
 from gallery.records import LogEntry, Problem, Subject, Template
-from gallery.stores import audit, catalog, changes
+from gallery.stores import audit, catalog, changes, owners
 from gallery.stores.backup import backup
 from gallery.stores.base import Added, Header, NewTemplates, Stored
 from gallery.stores.changes import SubjectRow
@@ -189,6 +189,35 @@ class SqliteStore:
         if (len(rows), sum(row[4] for row in rows)) != (state.subjects, state.subject_sum):
             raise self._damaged(f"{len(rows)} subjects are left of {state.subjects}, or not the right ones")
         return rows
+
+    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        # Most subjects have the metadata of some other one.
+        known: dict[str, dict[str, Any]] = {}
+        for number, _, _, text, _ in self._all_subjects():
+            if text not in known:
+                known[text] = json.loads(text)
+            yield number, known[text]
+
+    def owners(self, after: int = 0) -> tuple[Numbers, Numbers]:
+        if after:
+            rows = self._session.all(
+                f"SELECT template, subject FROM {self._table} WHERE template > ? ORDER BY template", after
+            )
+            pairs = np.array(rows, np.int64).reshape(-1, 2)
+            return pairs[:, 0], pairs[:, 1]
+        state = self._session.current()
+        rows = [
+            tuple(map(owners.numbers_of, row))
+            for question in owners.questions(self._table, state.next_subject - 1)
+            for row in self._session.all(question)
+        ]
+        try:
+            numbers, whose = owners.agreeing(rows)
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+        if len(numbers) != state.templates:
+            raise self._damaged(f"{len(numbers)} templates are left of {state.templates}")
+        return numbers, whose
 
     def subject(self, id: str) -> int | None:
         row = self._subject_row(id)

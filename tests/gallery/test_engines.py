@@ -66,6 +66,15 @@ class TestIVF(EngineContract):
         return opened(place, metric, "IVF8,Flat", read_only=read_only)
 
 
+class TestCodes(TestIVF):
+    """Rows are known by codes of 8 bits a number only, so that finalists are read from the store."""
+
+    sharp = False
+
+    def open(self, place, metric, *, read_only=False):
+        return opened(place, metric, "IVF8,SQ8", read_only=read_only)
+
+
 PROBES = vectors(15, DIM, 1)
 
 
