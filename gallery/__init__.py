@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BulkEnrollment": "gallery.records",
+    "Calibration": "gallery.records",
     "Candidate": "gallery.records",
     "CorruptGalleryError": "gallery.errors",
     "DuplicateGroup": "gallery.duplicates",
@@ -39,8 +40,11 @@ _HOMES = {
     "NotEnoughDataError": "gallery.errors",
     "Precomputed": "gallery.encoder",
     "Problem": "gallery.records",
+    "Rate": "gallery.records",
+    "Recall": "gallery.records",
     "Refusal": "gallery.records",
     "Repair": "gallery.records",
+    "StaleCalibrationWarning": "gallery.errors",
     "Subject": "gallery.records",
     "Template": "gallery.records",
     "UnknownSubjectError": "gallery.errors",
@@ -55,6 +59,7 @@ _HOMES = {
 
 __all__ = [
     "BulkEnrollment",
+    "Calibration",
     "Candidate",
     "CorruptGalleryError",
     "DuplicateGroup",
@@ -78,8 +83,11 @@ __all__ = [
     "NotEnoughDataError",
     "Precomputed",
     "Problem",
+    "Rate",
+    "Recall",
     "Refusal",
     "Repair",
+    "StaleCalibrationWarning",
     "Subject",
     "Template",
     "UnknownSubjectError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from gallery.encoder import Encoder, embed, listed
 from gallery.errors import GalleryError, InvalidItemError
+from gallery.metadata import checked_json
 from gallery.originals import Packed, is_file, pack
 from gallery.records import Refusal
 from gallery.stores.base import NewTemplates
@@ -50,11 +51,12 @@ def source_of(item: Any) -> str | None:
 @dataclass(slots=True)
 class _Subject:
     id: str
-    metadata: Mapping[str, Any] | None
+    metadata: str | None
+    """The text that is stored."""
     items: int
-    sources: list[str | None] = field(default_factory=list)
-    originals: list[tuple[str, int]] = field(default_factory=list)
-    """(kind, length) of every item that is kept."""
+    sources: list[str | None]
+    originals: list[tuple[str, int]] | None
+    """(kind, length) of every item, where they are kept."""
 
 
 class Spool:
@@ -86,13 +88,15 @@ class Spool:
 
     def take(self, id: str, items: Any, metadata: Mapping[str, Any] | None = None) -> None:
         """Adds a subject's items; those before may be encoded now."""
+        text = None if metadata is None else checked_json(id, metadata)
         try:
             all_items = listed(items)
         except InvalidItemError as error:
             raise InvalidItemError(f"{id!r}: {error}; nothing was written") from error
         if len(all_items) == 0:
             raise InvalidItemError(f"{id!r}: the list of items is empty; nothing was written")
-        subject = _Subject(checked_id(id), metadata, len(all_items))
+        kept = None if self._kept is None else list[tuple[str, int]]()
+        subject = _Subject(checked_id(id), text, len(all_items), [], kept)
         self._subjects.append(subject)
         for index, item in enumerate(all_items):
             self._waiting.append((subject, index, item))
@@ -119,10 +123,11 @@ class Spool:
             subject, index, _ = waiting[position]
             self._refuse(Refusal(subject.id, index, bad[position]), subject.items)
         for position, (subject, _, item) in enumerate(waiting):
-            if position not in bad:
-                if self._done == 0 and self.first is None:
-                    self.first = item
-                subject.sources.append(source_of(item))
+            if position in bad:
+                continue
+            if self.first is None:
+                self.first = item
+            subject.sources.append(None if type(item) is np.ndarray else source_of(item))
         self._done += len(waiting)
         if self._progress is not None:
             self._progress(self._done, self._total)
@@ -141,6 +146,7 @@ class Spool:
                 unkept[position] = str(error)
             else:
                 self._kept.write(content)
+                assert subject.originals is not None
                 subject.originals.append((kind, len(content)))
         return unkept
 
@@ -156,17 +162,19 @@ class Spool:
     def batches(self) -> Iterator[NewTemplates]:
         """What to add, subject by subject; one whose items were all refused is left out."""
         self._file.seek(0)
-        start = 0
+        rows, used, start = self._rows(0), 0, 0
         for subject in self._subjects:
-            if subject.sources:
-                yield NewTemplates(
-                    subject.id,
-                    self._rows(len(subject.sources)),
-                    subject.sources,
-                    subject.metadata,
-                    originals=None if self._kept is None else self._originals(subject.originals, start),
-                )
-            start += sum(length for _, length in subject.originals)
+            count = len(subject.sources)
+            if count > len(rows) - used:
+                more = self._rows(max(_BATCH, count))
+                rows, used = np.concatenate([rows[used:], more]), 0
+            if count:
+                mine = rows[used : used + count]
+                originals = None if subject.originals is None else self._originals(subject.originals, start)
+                yield NewTemplates(subject.id, mine, subject.sources, subject.metadata, None, originals)
+                used += count
+            if subject.originals is not None:
+                start += sum(length for _, length in subject.originals)
 
     def _originals(self, kept: list[tuple[str, int]], start: int) -> Iterator[Packed]:
         """Reads them back, one at a time, when they are asked for."""
@@ -177,8 +185,9 @@ class Spool:
             start += length
 
     def _rows(self, count: int) -> FloatRows:
+        """The next `count` embeddings, or those that are left."""
         content = self._file.read(4 * count * self._encoder.dim)
-        return np.frombuffer(content, np.float32).reshape(count, self._encoder.dim)
+        return np.frombuffer(content, np.float32).reshape(-1, self._encoder.dim)
 
     def close(self) -> None:
         """Deletes what was spooled."""

@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"siamese-gallery {__version__}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     _enroll(_verb(verbs, "enroll", "enroll", "enrol a folder with one subfolder per id, or images"))
-    _identify(_verb(verbs, "identify", "identify", "who is this? the nearest subjects, or unknown"))
+    _searches(verbs)
+    _calibrate(_verb(verbs, "calibrate", "calibration_commands.calibrate", "measure a threshold"))
     _verify(_verb(verbs, "verify", "verify", "is this that subject? exit 0 accepted, 1 rejected"))
     _remove(_verb(verbs, "remove", "remove", "remove subjects and all their templates"))
     _verb(verbs, "list", "listing", "the subjects, with their number of templates and metadata")
@@ -81,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("file", metavar="FILE", help="the HDF5 file to make")
     load = _verb(verbs, "import", "load", "add everything in an exported HDF5 file")
     load.add_argument("file", metavar="FILE", help="an HDF5 file made by export")
-    _encoder(load)
+    _encoder(load, "the one the gallery was filled by; for a new gallery the one the file names")
     _migrations(verbs)
     _dedupe(_verb(verbs, "dedupe", "dedupe", "find copies and near copies of images", location=False))
     return top
@@ -143,10 +144,67 @@ def _on_error(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def _identify(parser: argparse.ArgumentParser) -> None:
+def _searches(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    at = "search_commands"
+    identify = _verb(verbs, "identify", f"{at}.identify", "who is this? the nearest subjects, or unknown")
+    _images(identify)
+    identify.add_argument("-k", type=int, default=5, help="how many subjects at most (default: 5)")
+    _threshold(identify)
+    within = _verb(verbs, "within", f"{at}.within", "every subject within a distance")
+    _images(within)
+    within.add_argument("--radius", type=float, required=True, help="the distance")
+    reindex = _verb(verbs, "reindex", f"{at}.reindex", "change the kind of index, and build it anew")
+    reindex.add_argument(
+        "kind",
+        metavar="KIND",
+        nargs="?",
+        default="auto",
+        help="auto (default), exact, or a factory string of FAISS, such as HNSW32 or IVF1024,SQ8",
+    )
+    recall = _verb(verbs, "recall", f"{at}.recall", "measure how many neighbours the index finds")
+    recall.add_argument("--sample", type=int, default=1000, help="templates to ask about (default: 1000)")
+    recall.add_argument("-k", type=int, default=5, help="how many subjects each (default: 5)")
+    recall.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
+
+
+def _images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="images to ask about")
-    parser.add_argument("-k", type=int, default=5, help="how many subjects at most (default: 5)")
-    _threshold(parser)
+    parser.add_argument(
+        "--where",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="only subjects with this in their metadata; VALUE is JSON, or else text; may be repeated",
+    )
+    _encoder(parser)
+
+
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "probes",
+        metavar="PROBES",
+        nargs="?",
+        help="a folder with one subfolder per id, enrolled or not (default: the gallery against itself)",
+    )
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "--target-fmr",
+        metavar="RATE",
+        type=float,
+        help="false matches per comparison, for verify (default: 0.001)",
+    )
+    target.add_argument(
+        "--target-fpir",
+        metavar="RATE",
+        type=float,
+        help="searches with a stranger that find somebody, for identify in a gallery of this size",
+    )
+    parser.add_argument("--adopt", action="store_true", help="make the gallery decide by it")
+    parser.add_argument(
+        "--extrapolate", action="store_true", help="go beyond the data by extreme-value theory"
+    )
+    parser.add_argument("--sample", type=int, default=2000, help="enrolled templates to compare with all")
+    parser.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
     _encoder(parser)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from encoders.errors import EncoderError
 from gallery import opening, repairing
+from gallery.encoder import Encoder
 from gallery.errors import InvalidItemError
 from gallery.folders import loose_items, subject_folders
-from gallery.gallery import Gallery
 from gallery.info import Info
-from gallery.records import BulkEnrollment, Identification, counted
+from gallery.records import BulkEnrollment, counted
 from gallery.tables import table
 from gallery.terminal import Arguments, load_encoder, note, opened, opened_to_fill, print_json, progress_bar
 
@@ -91,60 +91,6 @@ def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[di
         )
 
 
-def identify(arguments: Arguments) -> int:
-    """gallery identify LOCATION IMAGE..."""
-    with opened(arguments) as people:
-        answers = _named(arguments.images, people, arguments.k, arguments.threshold)
-    if arguments.json:
-        print_json(
-            [
-                {
-                    "path": path,
-                    "decision": answer.decision,
-                    "candidates": [candidate.to_dict() for candidate in answer.candidates],
-                }
-                for path, answer in zip(arguments.images, answers, strict=True)
-            ]
-        )
-        return 0
-    rows = [
-        row
-        for path, answer in zip(arguments.images, answers, strict=True)
-        for row in _identified(path, answer)
-    ]
-    print(table(["image", "decision", "id", "distance", "template"], rows))
-    threshold = answers[0].threshold
-    print("\nno threshold: ranked, not decided" if threshold is None else f"\nthreshold {threshold:.4f}")
-    return 0
-
-
-def _named(images: list[str], people: Gallery, k: int, threshold: float | None) -> list[Identification]:
-    """The answers, asked in batches with progress; an unusable image is named by its path."""
-    answers: list[Identification] = []
-    with progress_bar("identifying") as progress:
-        for start in range(0, len(images), 256):
-            try:
-                answers += people.identify_batch(images[start : start + 256], k, threshold)
-            except InvalidItemError as error:
-                if error.index is None:
-                    raise
-                path = images[start + error.index]
-                raise InvalidItemError(str(error) if path in str(error) else f"{path}: {error}") from error
-            progress(len(answers), len(images))
-    return answers
-
-
-def _identified(path: str, answer: Identification) -> list[list[Any]]:
-    if not answer.candidates:
-        nearest = answer.nearest
-        note = None if nearest is None else f"(nearest: {nearest.id})"
-        return [[path, answer.decision, note, nearest and nearest.distance, nearest and nearest.template]]
-    return [
-        [path, answer.decision, candidate.id, candidate.distance, candidate.template]
-        for candidate in answer.candidates
-    ]
-
-
 def verify(arguments: Arguments) -> int:
     """gallery verify LOCATION ID IMAGE"""
     with opened(arguments) as people:
@@ -205,14 +151,16 @@ def info(arguments: Arguments) -> int:
 
 def _for_people(found: Info) -> list[tuple[str, Any]]:
     row = found.to_dict()
-    wish, source = row.pop("index_wish"), row.pop("threshold_source")
-    row["index"] = f"{found.index}, chosen automatically" if wish == "auto" else found.index
+    source = row.pop("threshold_source")
+    del row["index_wish"]
+    row["index"] = f"{found.index}, {row.pop('index_why')}"
     if found.threshold is None:
         row["threshold"] = "none: ranked, not decided"
     else:
         row["threshold"] = (
             f"{found.threshold:.4f}, recommended by the encoder" if source == "encoder" else found.threshold
         )
+    row["recall"] = None if found.recall is None else f"{found.recall}, {found.recall.measured:%Y-%m-%d}"
     row["bytes"] = f"{found.bytes:,}"
     row["staged"], row["previous"] = found.staged, "; ".join(map(str, found.previous))
     return [(what, value) for what, value in row.items() if value not in (None, "")]
@@ -322,7 +270,14 @@ def export(arguments: Arguments) -> int:
 
 def load(arguments: Arguments) -> int:
     """gallery import LOCATION FILE"""
-    encoder = load_encoder(arguments.encoder) if arguments.encoder else None
+    encoder: Encoder | None = None
+    if arguments.encoder:
+        encoder = load_encoder(arguments.encoder)
+    elif opening.recorded_encoder(arguments.location) is None:
+        # A new gallery is bound to the encoder that the file names, whether that is at hand or not.
+        from gallery.hdf5 import encoder_of
+
+        encoder = encoder_of(arguments.file)
     with opened_to_fill(arguments.location, encoder) as people:
         done = people.import_file(arguments.file)
     _print_enrolled(arguments, done, [])

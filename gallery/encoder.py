@@ -133,6 +133,8 @@ def check_same(encoder: Encoder, filled: Embeds, name: str, where: str) -> None:
 
 def listed(items: Any) -> Any:
     """`items` as a sequence; refuses one item passed where a list of items belongs."""
+    if type(items) is list:
+        return items
     if isinstance(items, (str, bytes, bytearray)) or hasattr(items, "__fspath__"):
         raise InvalidItemError(f"expected a list of items, got one {type(items).__name__}: wrap it in a list")
     if isinstance(items, np.ndarray) and items.ndim < 2:

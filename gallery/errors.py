@@ -11,6 +11,8 @@ GalleryError
 ├── NotCalibratedError                            a decision was asked for, and there is no threshold
 ├── NotEnoughDataError      (ValueError)          a calibration that the data cannot support
 └── MissingExtraError       (ImportError)         an optional package is missing; gives the pip line
+
+StaleCalibrationWarning     (UserWarning)         a threshold is used that was measured in other conditions
 """
 
 from __future__ import annotations
@@ -61,6 +63,10 @@ class NotCalibratedError(GalleryError):
 
 class NotEnoughDataError(GalleryError, ValueError):
     """The data cannot support the calibration that was asked for."""
+
+
+class StaleCalibrationWarning(UserWarning):
+    """The adopted threshold was measured in a gallery of quite another size."""
 
 
 class MissingExtraError(GalleryError, ImportError):

@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-import numpy as np
-
 from gallery import hdf5
 from gallery.bulk import Progress, Spool, checked_id, fill, source_of
+from gallery.calibrating import Calibrating
 from gallery.canary import new_canary
-from gallery.decisions import checked_threshold, identification, verification
-from gallery.encoder import Encoder, check_same, embed, embed_probes, listed
+from gallery.encoder import Encoder, check_same, embed
 from gallery.engines.base import Engine
-from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError, NotCalibratedError
+from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError
 from gallery.info import Info, gathered
-from gallery.metadata import check_keys, check_metadata
+from gallery.metadata import check_keys
 from gallery.migration import Migrating
 from gallery.originals import KEEP_ITEMS
 from gallery.processes import check_not_forked
 from gallery.records import (
     BulkEnrollment,
     Enrollment,
-    Identification,
     LogEntry,
     Problem,
     Refusal,
     Subject,
     Template,
-    Verification,
 )
+from gallery.searching import Searching
 from gallery.stores.base import Added, Header, NewTemplates, canary_setting
-from gallery.vectors import distances
 
 _FEW = 64
 """Items that are enrolled without a spool."""
 
 
-class Gallery(Migrating):
+class Gallery(Calibrating, Searching, Migrating):
     """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
 
     May be shared by threads; other processes may read and write the same folder at the same time.
@@ -113,7 +107,7 @@ class Gallery(Migrating):
         encoder, header = self._bound()
         spool = Spool(encoder, on_error, progress, total, keep=self._keeps())
         try:
-            fill(spool, _with_checked_metadata(subjects))
+            fill(spool, subjects)
             settings = self._canary_settings(encoder, header, spool.first)
             added, revision = self._engine.add(spool.batches(), header, settings=settings)
         finally:
@@ -189,59 +183,6 @@ class Gallery(Migrating):
         """Leaves no byte of anything removed so far in the gallery's files, and gives the space back."""
         self._check_writable()
         self._engine.erase()
-
-    # -- asking
-
-    def identify(self, item: Any, k: int = 5, threshold: float | None = None) -> Identification:
-        """Who is this? The k nearest subjects within the threshold, or "unknown".
-
-        k          counts subjects, however many templates each has
-        threshold  a distance; None: the gallery's own, else the one the encoder recommends, else nothing is
-                   decided and the k nearest are ranked
-        """
-        return self.identify_batch([item], k, threshold)[0]
-
-    def identify_batch(
-        self, items: Sequence[Any], k: int = 5, threshold: float | None = None
-    ) -> list[Identification]:
-        """`identify` for every item, with the same answers; much faster than one by one."""
-        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
-        encoder, header = self._bound()
-        # After the encoder, so that it is not the threshold of one that was migrated from in between.
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
-        blocks = list(embed_probes(encoder, listed(items)))
-        if not blocks:
-            return []
-        # In one call, so that all answers are of one revision.
-        found = self._engine.nearest(np.concatenate(blocks), int(k), header)
-        return [identification(ranked, limit) for ranked in found]
-
-    def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
-        """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
-
-        Raises UnknownSubjectError, and NotCalibratedError when no threshold is known.
-        """
-        encoder, header = self._bound()
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
-        if limit is None:
-            raise NotCalibratedError(
-                f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
-                "a distance up to which the same subject is accepted"
-            )
-        claimed = self._engine.embeddings(id, header)
-        probe = next(embed_probes(encoder, [item]))[0]
-        scores = distances(probe, claimed.rows, header.metric)
-        return verification(id, scores, claimed.numbers, limit)
-
-    @property
-    def threshold(self) -> float | None:
-        """The distance decided by: the gallery's own, else the encoder's recommendation, else None."""
-        stored = self._engine.setting("threshold")
-        if stored is not None:
-            return float(json.loads(stored)["threshold"])
-        recommended = getattr(self.encoder, "threshold", None)
-        return None if recommended is None else checked_threshold(recommended)
 
     # -- looking
 
@@ -378,14 +319,6 @@ def _summary(added: list[Added], revision: int, refused: tuple[Refusal, ...]) ->
         revision=revision,
         refused=refused,
     )
-
-
-def _with_checked_metadata(subjects: Iterable[Any]) -> Iterator[Any]:
-    """Passes subjects through; refuses metadata that JSON cannot hold before anything is written."""
-    for subject in subjects:
-        if isinstance(subject, (tuple, list)) and len(subject) == 3 and subject[2] is not None:
-            check_metadata(subject[0], subject[2])
-        yield subject
 
 
 def _number(template: Any) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -67,17 +67,32 @@ def write(engine: Engine, path: str | os.PathLike[str]) -> int:
     return count
 
 
+@dataclass(slots=True)
+class Exported:
+    """Stands for the encoder that an exported file names: enough to bind a gallery to, not to embed with."""
+
+    name: str
+    dim: int
+    metric: str
+    fingerprint: str
+
+    def encode(self, items: Sequence[Any]) -> FloatRows:
+        raise EncoderMismatchError(f"open the gallery with its encoder {self.name!r} to embed something")
+
+
+def encoder_of(path: str | os.PathLike[str]) -> Exported:
+    """The encoder that an exported file names; GalleryNotFoundError, CorruptGalleryError."""
+    with _opened(path) as (file, _):
+        said = dict(file.attrs)
+        return Exported(str(said["encoder"]), int(said["dim"]), str(said["metric"]), str(said["fingerprint"]))
+
+
 def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]:
     """Every subject of an exported file, ready to be added to the gallery of `header`.
 
     GalleryNotFoundError, EncoderMismatchError when another encoder made the embeddings, CorruptGalleryError.
     """
-    source = Path(os.fsdecode(path))
-    if not source.is_file():
-        raise GalleryNotFoundError(f"there is no file {source}")
-    import h5py
-
-    with _translated(source), h5py.File(source, "r") as file:
+    with _opened(path) as (file, source):
         _check_origin(dict(file.attrs), header, source)
         _check_inside(file)
         ids, metadata = _strings(file["ids"]), _strings(file["metadata"])
@@ -92,6 +107,19 @@ def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]
                 dict(json.loads(metadata[subject], parse_constant=_no_number)),
                 [int(at) for at in file["enrolled"][rows]],
             )
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Path]]:
+    source = Path(os.fsdecode(path))
+    if not source.is_file():
+        raise GalleryNotFoundError(f"there is no file {source}")
+    import h5py
+
+    with _translated(source), h5py.File(source, "r") as file:
+        if "format" not in file.attrs:
+            raise CorruptGalleryError(f"{source} is an HDF5 file, but no exported gallery")
+        yield file, source
 
 
 def _check_inside(file: Any) -> None:
@@ -210,8 +238,6 @@ def _checked(rows: Any, header: Header, source: Path) -> FloatRows:
 
 
 def _check_origin(attributes: dict[str, Any], header: Header, source: Path) -> None:
-    if "format" not in attributes:
-        raise CorruptGalleryError(f"{source} is an HDF5 file, but no exported gallery")
     if attributes["format"] != FORMAT:
         raise GalleryError(
             f"{source} has export format {attributes['format']} and this version reads format {FORMAT}: "

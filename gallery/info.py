@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gallery.engines.base import Engine
-from gallery.records import Generation
+from gallery.records import Generation, Recall
+from gallery.searching import RECALL, known_recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class Info:
     """The kind in use."""
     index_wish: str
     """The kind asked for, "auto" or the same."""
+    index_why: str
+    """Why it is that kind."""
+    recall: Recall | None
+    """What was measured of it last (`Gallery.recall`); None for nothing that still holds."""
     threshold: float | None
     threshold_source: str
     """"gallery", "encoder" or "none"."""
@@ -44,6 +49,7 @@ class Info:
         """A plain dict for JSON."""
         return asdict(self) | {
             "created": self.created.isoformat(),
+            "recall": None if self.recall is None else self.recall.to_dict(),
             "staged": None if self.staged is None else self.staged.to_dict(),
             "previous": [one.to_dict() for one in self.previous],
         }
@@ -67,6 +73,8 @@ def gathered(engine: Engine, folder: Path, threshold: float | None, threshold_so
         revision=state.revision,
         index=state.index,
         index_wish=state.index_wish,
+        index_why=state.index_why,
+        recall=known_recall(engine.setting(RECALL), state.index, state.templates),
         threshold=threshold,
         threshold_source=threshold_source,
         bytes=_folder_bytes(folder),

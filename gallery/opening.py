@@ -11,6 +11,7 @@ from gallery.engines.index_cache import INDEX_WISH
 from gallery.engines.local import LocalEngine
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryExistsError, GalleryNotFoundError
 from gallery.gallery import Gallery
+from gallery.indexes.choice import check_kind
 from gallery.migration import bound_encoder
 from gallery.originals import KEEP_ITEMS
 from gallery.stores import catalog
@@ -44,7 +45,7 @@ def create(
     """
     folder = Path(os.fsdecode(location))
     check_encoder(encoder)
-    _check_index(index, encoder)
+    check_kind(index, encoder.dim, encoder.metric)
     _make_folder(folder)
     header = new_header(
         encoder.dim, encoder.metric, encoder_name(encoder), encoder.fingerprint, provenance_of(encoder)
@@ -142,13 +143,6 @@ def _check_not_lost(path: Path) -> None:
             f"{path} is missing or empty, and {head_path(path).name} says that there was one: put it back "
             "from a backup; nothing can be read without it. To start anew, remove the folder"
         )
-
-
-def _check_index(index: str, encoder: Encoder) -> None:
-    if index not in ("auto", "exact"):
-        from gallery.indexes.kinds import rehearse
-
-        rehearse(index, encoder.dim, encoder.metric)
 
 
 def _make_folder(folder: Path) -> None:

@@ -106,8 +106,14 @@ def distances(probe: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.
     cosine: 1 - cos in [0, 2], as half the squared difference of the unit vectors, which is 0 for equal rows
     and loses no digits for near ones. euclidean: the L2 distance, not squared.
     """
+    return paired_distances(probe[None], rows, metric)
+
+
+def paired_distances(probes: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.float32]:
+    """The same from each probe, (m, dim) or (1, dim), to the row beside it, with the same bits: (m,)."""
     everything = np.arange(len(rows))
-    return distances_of_pairs(probe[None], np.zeros(len(rows), np.intp), rows, everything, metric)
+    which = everything if len(probes) == len(rows) else np.zeros(len(rows), np.intp)
+    return distances_of_pairs(probes, which, rows, everything, metric)
 
 
 def distances_of_pairs(
@@ -117,10 +123,7 @@ def distances_of_pairs(
     at: npt.NDArray[np.intp],
     metric: str,
 ) -> npt.NDArray[np.float32]:
-    """Exact distances, as `distances`, from probes[which[i]] to rows[at[i]]: (m,) float32.
-
-    Pair by pair, and in the same order of operations whatever else is asked.
-    """
+    """The same from probes[which[i]] to rows[at[i]], with the same bits: (m,)."""
     left = probes.astype(np.float64)
     if metric == "cosine":
         left /= np.sqrt(np.einsum("ij,ij->i", left, left))[:, None]

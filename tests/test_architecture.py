@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("the ground", ["errors", "records", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
-    ("pure cores", ["decisions", "calibration", "pairs", "duplicates"]),
+    ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes"]),
     ("the encoder protocol", ["encoder", "canary", "originals"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
@@ -35,6 +35,8 @@ FLOORS = [
             "hdf5",
             "opening",
             "migration",
+            "searching",
+            "calibrating",
             "staging",
             "repairing",
             "reading",
@@ -42,9 +44,19 @@ FLOORS = [
             "report",
         ],
     ),
-    ("the face and the command line", ["", "cli", "commands", "migration_commands", "terminal"]),
+    (
+        "the face and the command line",
+        ["", "cli", "commands", "migration_commands", "search_commands", "calibration_commands", "terminal"],
+    ),
 ]
-COMMAND_LINE = {"gallery.cli", "gallery.commands", "gallery.migration_commands", "gallery.terminal"}
+COMMAND_LINE = {
+    "gallery.cli",
+    "gallery.commands",
+    "gallery.migration_commands",
+    "gallery.search_commands",
+    "gallery.calibration_commands",
+    "gallery.terminal",
+}
 HEAVY = ("torch", "faiss", "h5py")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 

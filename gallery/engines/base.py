@@ -16,10 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from gallery.metadata import Where
+from gallery.calibration import Scores
+from gallery.filters import Where
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Stored
-from gallery.vectors import FloatRows
+from gallery.vectors import FloatRows, Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,18 @@ class State:
     """The kind in use."""
     index_wish: str
     """The kind that was asked for: "auto" or the same."""
+    index_why: str
+    """Why it is that kind."""
     in_memory: int
     """Templates that the index file does not hold yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """For each probe how many of the nearest subjects were found, and how many there are: (m,) each."""
+
+    found: Numbers
+    wanted: Numbers
 
 
 class Engine(Protocol):
@@ -72,18 +83,41 @@ class Engine(Protocol):
         ...
 
     def nearest(
-        self, probes: FloatRows, k: int, of: Header | None = None, where: Where = ()
+        self, probes: FloatRows, k: int, of: Header | None = None, where: Where | None = None
     ) -> list[list[Candidate]]:
         """For each probe the k nearest subjects by their nearest template, ties by template number.
 
-        of: the header that the probes were embedded for, as in `add`. where: only subjects it holds for.
+        of: the header that the probes were embedded for, as in `add`. where: only subjects whose metadata
+        match (`gallery.filters`), as if no others were enrolled.
         """
         ...
 
     def within(
-        self, probes: FloatRows, radius: float, of: Header | None = None, where: Where = ()
+        self, probes: FloatRows, radius: float, of: Header | None = None, where: Where | None = None
     ) -> list[list[Candidate]]:
-        """For each probe every subject whose distance is at most `radius`, in the same order; exactly."""
+        """For each probe every subject at `radius` or nearer, ranked as by `nearest`."""
+        ...
+
+    def reindex(self, kind: str) -> State:
+        """Changes the kind of index, "auto" among them, and builds it: how things stand then."""
+        ...
+
+    def recall(self, sample: int, k: int, seed: int) -> tuple[State, Overlap]:
+        """How much of the truth the index finds on the gallery's own data: see `Gallery.recall`."""
+        ...
+
+    def scores(
+        self,
+        probes: tuple[FloatRows, Sequence[str], Sequence[str | None]] | None,
+        sample: int,
+        seed: int,
+        of: Header | None = None,
+    ) -> tuple[State, Scores]:
+        """Every probe against every subject, for a calibration: how things stand, and the distances.
+
+        probes: (rows, the id of each, the path of each or None); without them up to `sample` enrolled
+        templates are compared with all others.
+        """
         ...
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gallery.engines.register import members
-from gallery.indexes.base import Neighbours, Searchable, Selective, VectorIndex
+from gallery.indexes.base import Neighbours, Searchable, Selection, VectorIndex
 from gallery.indexes.exact import ExactIndex
-from gallery.metadata import Where
 from gallery.vectors import FloatRows, Numbers
 
 _FEW = 20_000
@@ -23,21 +22,21 @@ _ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Among:
-    """An index that can search among some of its templates, told which."""
+    """An approximate index, told among which templates to search."""
 
-    index: Selective
-    numbers: Numbers
+    index: VectorIndex
+    among: Selection
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.among.numbers)
 
     def search(self, queries: FloatRows, k: int) -> Neighbours:
-        return self.index.search_among(queries, k, self.numbers)
+        return self.index.search(queries, k, self.among)
 
 
 @dataclass(frozen=True, slots=True)
 class OverAsking:
-    """An index that cannot: it is asked for so many more that about enough of the right ones are there.
+    """The exact index, asked for so many more that about enough of the right ones are there.
 
     What it says of how far it went holds for some of its templates as it does for all.
     """
@@ -65,7 +64,7 @@ class Views:
     """What a filter leaves of an index, to be searched. Whoever holds it keeps other threads away."""
 
     def __init__(self) -> None:
-        self._copies: dict[Where, tuple[tuple[int, int], ExactIndex]] = {}
+        self._copies: dict[str, tuple[tuple[int, int], ExactIndex]] = {}
 
     def forget(self) -> None:
         """Lets go of every copy."""
@@ -74,7 +73,7 @@ class Views:
     def of(
         self,
         index: VectorIndex,
-        where: Where,
+        where: str,
         numbers: Numbers,
         at: tuple[int, int],
         rows_of: Callable[[Numbers], FloatRows],
@@ -82,19 +81,19 @@ class Views:
     ) -> tuple[Searchable, ExactIndex | None]:
         """What is searched, and the copy of the rows where there is one.
 
-        numbers: the templates that `where` leaves at revision `at`, (generation, revision).
-        shape: (dim, metric).
+        where: the filter, as text. numbers: the templates that it leaves. at: the (generation, revision)
+        they are of. shape: (dim, metric).
         """
         if len(numbers) <= max(_FEW, len(index) // _SHARE):
             copy = self._copy(where, numbers, at, rows_of, shape)
             return copy, copy
-        if isinstance(index, Selective):
-            return Among(index, numbers), None
-        return OverAsking(index, numbers), None
+        if isinstance(index, ExactIndex):
+            return OverAsking(index, numbers), None
+        return Among(index, Selection(numbers)), None
 
     def _copy(
         self,
-        where: Where,
+        where: str,
         numbers: Numbers,
         at: tuple[int, int],
         rows_of: Callable[[Numbers], FloatRows],

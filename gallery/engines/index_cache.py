@@ -8,8 +8,7 @@ from gallery.engines import index_files
 from gallery.engines.index_files import MappedFile, Stamp
 from gallery.errors import CorruptGalleryError, GalleryError
 from gallery.indexes.base import VectorIndex
-from gallery.indexes.exact import ExactIndex
-from gallery.indexes.faiss import FaissIndex
+from gallery.indexes.choice import AUTO, Choice, choose, new_index
 from gallery.stores.base import Store
 from gallery.vectors import Numbers
 
@@ -55,6 +54,7 @@ class IndexCache:
         if self._index is None:
             return
         other = store.header.generation != self._generation
+        other |= self._index.kind != chosen(store).kind
         # Reading on in a mapped file that somebody cut short would end the process.
         cut = self._file is not None and not self._file.is_whole()
         if other or cut or erased_at(store) > self._revision:
@@ -96,10 +96,7 @@ class IndexCache:
     def _empty(self, store: Store) -> VectorIndex:
         header = store.header
         self._generation = header.generation
-        kind = choose(store.setting(INDEX_WISH) or "auto")
-        if kind == "exact":
-            return ExactIndex(header.dim, header.metric)
-        return FaissIndex(header.dim, header.metric, kind)
+        return new_index(chosen(store).kind, header.dim, header.metric)
 
     def forget(self) -> None:
         """Starts anew at the next search."""
@@ -140,9 +137,9 @@ def erased_at(store: Store) -> int:
     return int(store.setting(ERASED) or 0)
 
 
-def choose(wish: str) -> str:
-    """The kind of index for a wish: "auto" is exact, which is certain, until something faster is needed."""
-    return "exact" if wish == "auto" else wish
+def chosen(store: Store) -> Choice:
+    """The kind of index that the store asks for at its present revision."""
+    return choose(store.setting(INDEX_WISH) or AUTO, store.counts()[1], store.header.dim)
 
 
 def worth_saving(templates: int, saved: int, known: bool) -> bool:

@@ -10,12 +10,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gallery.engines import index_files
-from gallery.engines.base import State
-from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
+from gallery.calibration import Scores
+from gallery.engines import index_files, scoring
+from gallery.engines.base import Overlap, State
+from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, chosen
+from gallery.engines.recall import overlap
 from gallery.engines.searching import Searching
 from gallery.errors import EncoderMismatchError, GalleryError
-from gallery.metadata import Where
+from gallery.filters import Where
+from gallery.indexes.base import VectorIndex
+from gallery.indexes.choice import AUTO
 from gallery.processes import check_not_forked
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Store, Stored
@@ -139,16 +143,49 @@ class LocalEngine:
     # -- search
 
     def nearest(
-        self, probes: FloatRows, k: int, of: Header | None = None, where: Where = ()
+        self, probes: FloatRows, k: int, of: Header | None = None, where: Where | None = None
     ) -> list[list[Candidate]]:
         with self._at_one_revision(of) as store:
             return self._searching.nearest(store, probes, k, where)
 
     def within(
-        self, probes: FloatRows, radius: float, of: Header | None = None, where: Where = ()
+        self, probes: FloatRows, radius: float, of: Header | None = None, where: Where | None = None
     ) -> list[list[Candidate]]:
         with self._at_one_revision(of) as store:
             return self._searching.within(store, probes, radius, where)
+
+    def reindex(self, kind: str) -> State:
+        with self._open() as store:
+            with store.commit("reindex", kind):
+                store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
+                store.set_setting(INDEX_FILE, None)
+            self._searching.forget()
+            index_files.drop(index_files.files(self._folder))
+            state = self.state()
+            with suppress(GalleryError, OSError):
+                self._cache.save_if_worth_it(store)
+            return state
+
+    def recall(self, sample: int, k: int, seed: int) -> tuple[State, Overlap]:
+        with self._at_one_revision() as store:
+            index = self._cache.in_step(store)
+            return self._state(store, index), overlap(store, self._searching, sample, k, seed)
+
+    def scores(
+        self,
+        probes: tuple[FloatRows, Sequence[str], Sequence[str | None]] | None,
+        sample: int,
+        seed: int,
+        of: Header | None = None,
+    ) -> tuple[State, Scores]:
+        with self._at_one_revision(of) as store:
+            if probes is None:
+                asked = scoring.from_the_gallery(store, sample, seed)
+            else:
+                rows, ids, sources = probes
+                asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
+            state = self._state(store, self._cache.in_step(store))
+            return state, scoring.scored(store, asked, seed)
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:
@@ -191,11 +228,13 @@ class LocalEngine:
 
     def state(self) -> State:
         with self._at_one_revision() as store:
-            wish = store.setting(INDEX_WISH) or "auto"
-            subjects, templates = store.counts()
-            index = self._cache.in_step(store)
-            unsaved = max(0, len(index) - self._cache.saved)
-            return State(store.revision(), subjects, templates, index.kind, wish, unsaved)
+            return self._state(store, self._cache.in_step(store))
+
+    def _state(self, store: Store, index: VectorIndex) -> State:
+        wish, why = store.setting(INDEX_WISH) or AUTO, chosen(store).why
+        subjects, templates = store.counts()
+        unsaved = max(0, len(index) - self._cache.saved)
+        return State(store.revision(), subjects, templates, index.kind, wish, why, unsaved)
 
     def log(self) -> list[LogEntry]:
         with self._at_one_revision() as store:

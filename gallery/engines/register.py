@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gallery.metadata import Where, value_text
+from gallery.filters import Where, text_of, texts_of
+from gallery.metadata import as_json
 from gallery.stores.base import Store
 from gallery.vectors import Numbers
 
@@ -39,7 +40,7 @@ class _Column:
     def code(self, metadata: dict[str, Any], key: str) -> int:
         if key not in metadata:
             return -1
-        return self.of.setdefault(value_text(metadata[key]), len(self.of))
+        return self.of.setdefault(text_of(metadata[key]), len(self.of))
 
 
 class Register:
@@ -59,7 +60,7 @@ class Register:
         """Whose each is."""
         self._forget_groups()
         self._columns: dict[str, _Column] = {}
-        self._selections: dict[Where, Numbers] = {}
+        self._selections: dict[str, Numbers] = {}
 
     def _forget_groups(self) -> None:
         self._subjects: Numbers | None = None
@@ -154,16 +155,17 @@ class Register:
 
     def selected(self, store: Store, where: Where) -> Numbers:
         """The templates of the subjects whose metadata `where` holds for, ascending. Inside a snapshot."""
-        if where not in self._selections:
+        name = as_json(where)
+        if name not in self._selections:
             chosen = np.ones(len(self.subjects), np.bool_)
-            for key, values in where:
+            for key, texts in texts_of(where).items():
                 column = self._column(store, key)
-                codes = [column.of[value] for value in values if value in column.of]
+                codes = [column.of[text] for text in texts if text in column.of]
                 chosen &= np.isin(column.codes, codes)
             while len(self._selections) >= _SELECTIONS:
                 self._selections.pop(next(iter(self._selections)))
-            self._selections[where] = self.numbers[chosen[self.slots_of(self.numbers)]]
-        return self._selections[where]
+            self._selections[name] = self.numbers[chosen[self.slots_of(self.numbers)]]
+        return self._selections[name]
 
     def _column(self, store: Store, key: str) -> _Column:
         if key not in self._columns:

@@ -18,9 +18,10 @@ from gallery.engines.register import Register
 from gallery.engines.seeking import Finalists, Seeker, as_finalists
 from gallery.engines.sweep import Blocks, Sweep
 from gallery.errors import CorruptGalleryError
-from gallery.indexes.base import HoldsRows, Searchable, VectorIndex, keeps_rows
+from gallery.filters import Where
+from gallery.indexes.base import HoldsRows, Searchable, Selection, VectorIndex, keeps_rows
 from gallery.indexes.exact import ExactIndex
-from gallery.metadata import Where
+from gallery.metadata import as_json
 from gallery.records import Candidate
 from gallery.stores.base import Store, Stored
 from gallery.vectors import FloatRows, Numbers
@@ -54,30 +55,35 @@ class Searching:
         self._known.clear()
         self._read = 0
 
-    def nearest(self, store: Store, probes: FloatRows, k: int, where: Where) -> list[list[Candidate]]:
+    def nearest(self, store: Store, probes: FloatRows, k: int, where: Where | None) -> list[list[Candidate]]:
         """See `gallery.engines.base.Engine.nearest`. Inside a snapshot, as everything here."""
         return self._candidates(store, self.finalists(store, probes, k, where))
 
     def finalists(
-        self, store: Store, probes: FloatRows, k: int, where: Where = (), without: Numbers | None = None
+        self,
+        store: Store,
+        probes: FloatRows,
+        k: int,
+        where: Where | None = None,
+        without: Numbers | None = None,
     ) -> list[Finalists]:
-        """The k nearest subjects of each probe. without: see `Seeker.nearest`."""
+        """The k nearest subjects of each probe."""
         try:
-            return self._seeker(store, self.cache.in_step(store), where).nearest(probes, k, without)
+            return self._seeker(store, self.cache.in_step(store), where).nearest(probes, k)
         except OutOfStep:
             self.forget()
-            return self._seeker(store, self.cache.rebuilt(store), where).nearest(probes, k, without)
+            return self._seeker(store, self.cache.rebuilt(store), where).nearest(probes, k)
 
-    def swept(
-        self, store: Store, probes: FloatRows, k: int, without: Numbers | None = None
-    ) -> list[Finalists]:
+    def swept(self, store: Store, probes: FloatRows, k: int) -> list[Finalists]:
         """`finalists`, by going through every row, whatever the kind of index."""
         index = self.cache.in_step(store)
         sweep = self._sweep(store, index, self._blocks(store, index), None)
         k = min(k, store.counts()[0])
-        return as_finalists(sweep.nearest(probes, k, without), len(probes)) if k else [[] for _ in probes]
+        return as_finalists(sweep.nearest(probes, k), len(probes)) if k else [[] for _ in probes]
 
-    def within(self, store: Store, probes: FloatRows, radius: float, where: Where) -> list[list[Candidate]]:
+    def within(
+        self, store: Store, probes: FloatRows, radius: float, where: Where | None
+    ) -> list[list[Candidate]]:
         """Every subject within a distance, nearest first."""
         index = self.cache.in_step(store)
         numbers = self._selected(store, where)
@@ -86,7 +92,7 @@ class Searching:
         found = self._sweep(store, index, blocks, numbers).within(probes, radius)
         return self._candidates(store, as_finalists(found, len(probes)))
 
-    def _seeker(self, store: Store, index: VectorIndex, where: Where) -> Seeker:
+    def _seeker(self, store: Store, index: VectorIndex, where: Where | None) -> Seeker:
         numbers = self._selected(store, where)
         searched: Searchable = index
         blocks = self._blocks(store, index) if keeps_rows(index) else None
@@ -96,6 +102,8 @@ class Searching:
             blocks = blocks if copy is None else copy.living
         return Seeker(
             index=searched,
+            whole=index,
+            among=Selection.everything() if numbers is None else Selection(numbers),
             certain=copy is not None or isinstance(index, ExactIndex),
             metric=store.header.metric,
             fetched=lambda wanted: self._stored(store, index, wanted),
@@ -110,17 +118,17 @@ class Searching:
         self._register.bring_up(store)
         return self._register
 
-    def _selected(self, store: Store, where: Where) -> Numbers | None:
+    def _selected(self, store: Store, where: Where | None) -> Numbers | None:
         """The templates that a filter leaves; None when there is no filter."""
         return self._loaded(store).selected(store, where) if where else None
 
     def _view(
-        self, store: Store, index: VectorIndex, where: Where, numbers: Numbers
+        self, store: Store, index: VectorIndex, where: Where | None, numbers: Numbers
     ) -> tuple[Searchable, ExactIndex | None]:
         header = store.header
         return self._views.of(
             index,
-            where,
+            as_json(where or {}),
             numbers,
             (header.generation, store.revision()),
             lambda some: self._stored(store, index, some).rows,

@@ -13,7 +13,7 @@ import numpy as np
 from gallery.decisions import nearest_for_each_probe
 from gallery.engines.register import Register
 from gallery.engines.sweep import Ranked, Sweep
-from gallery.indexes.base import Neighbours, Searchable, Selective
+from gallery.indexes.base import Neighbours, Searchable, Selection, VectorIndex
 from gallery.stores.base import Stored
 from gallery.vectors import FloatRows, Numbers, distances_of_pairs
 
@@ -29,7 +29,7 @@ _ROWS_AT_A_TIME = 2**16
 class Seeker:
     """Searches by subject at one revision.
 
-    index      the templates that may be found
+    index      finds the templates that may be found, `among` those of the `whole` one
     certain    the index says how far it went (`Neighbours.floor`)
     fetched    the embeddings of templates with whose they are, all of them
     register   whose each template is, loaded when it is first asked for
@@ -38,6 +38,8 @@ class Seeker:
     """
 
     index: Searchable
+    whole: VectorIndex
+    among: Selection
     certain: bool
     metric: str
     fetched: Callable[[Numbers], Stored]
@@ -45,11 +47,8 @@ class Seeker:
     sweep: Callable[[], Sweep | None]
     subjects: int
 
-    def nearest(self, probes: FloatRows, k: int, without: Numbers | None = None) -> list[Finalists]:
-        """The k nearest subjects of each probe by their nearest template, ties by template number.
-
-        without: one template for each probe that counts as not there, -1 for none.
-        """
+    def nearest(self, probes: FloatRows, k: int) -> list[Finalists]:
+        """The k nearest subjects of each probe by their nearest template, ties by template number."""
         answers: list[Finalists] = [[] for _ in probes]
         # No more subjects than there are can be waited for.
         k = min(k, self.subjects)
@@ -59,9 +58,9 @@ class Seeker:
         pending = np.arange(len(probes))
         for ask in self._asks(k, total):
             if len(pending):
-                pending = self._asked(probes, pending, k, ask, without, answers)
+                pending = self._asked(probes, pending, k, ask, answers)
         if len(pending):
-            self._finished(probes, pending, k, without, answers)
+            self._finished(probes, pending, k, answers)
         return answers
 
     def _asks(self, k: int, total: int) -> list[int]:
@@ -85,7 +84,6 @@ class Seeker:
         pending: Numbers,
         k: int,
         ask: int,
-        without: Numbers | None,
         answers: list[Finalists],
     ) -> Numbers:
         """Fills in the answers that `ask` templates make certain; returns the probes that need more."""
@@ -94,10 +92,7 @@ class Seeker:
         for start in range(0, len(pending), step):
             which = pending[start : start + step]
             found = self.index.search(probes[which], ask)
-            numbers = found.numbers
-            if without is not None:
-                numbers = np.where(numbers == without[which][:, None], -1, numbers)
-            unsure.append(self._settled(probes, which, k, numbers, found, answers))
+            unsure.append(self._settled(probes, which, k, found, answers))
         return np.concatenate(unsure)
 
     def _settled(
@@ -105,11 +100,10 @@ class Seeker:
         probes: FloatRows,
         which: Numbers,
         k: int,
-        numbers: Numbers,
         found: Neighbours,
         answers: list[Finalists],
     ) -> Numbers:
-        probe, subject, template, distance = self._ranked(probes, which, numbers)
+        probe, subject, template, distance = self._ranked(probes, which, found.numbers)
         ends = np.searchsorted(probe, np.arange(len(which) + 1))
         there = np.diff(ends)
         # The k-th distance of each, where it has so many.
@@ -132,34 +126,28 @@ class Seeker:
         order = nearest_for_each_probe(probe, scores, proposed, owners)
         return probe[order], owners[order], proposed[order], scores[order]
 
-    def _finished(
-        self, probes: FloatRows, pending: Numbers, k: int, without: Numbers | None, answers: list[Finalists]
-    ) -> None:
+    def _finished(self, probes: FloatRows, pending: Numbers, k: int, answers: list[Finalists]) -> None:
         sweep = self.sweep()
         if sweep is None:
             for probe in pending:
-                skipped = -1 if without is None else int(without[probe])
-                answers[probe] = self._one_by_one(probes[probe], k, skipped)
+                answers[probe] = self._one_by_one(probes[probe], k)
             return
-        skip = None if without is None else without[pending]
-        swept = as_finalists(sweep.nearest(probes[pending], k, skip), len(pending))
+        swept = as_finalists(sweep.nearest(probes[pending], k), len(pending))
         for probe, found in zip(pending, swept, strict=True):
             answers[probe] = found
 
-    def _one_by_one(self, probe: FloatRows, k: int, without: int) -> Finalists:
+    def _one_by_one(self, probe: FloatRows, k: int) -> Finalists:
         """Searches again without the subjects that were found, until there are k."""
-        assert isinstance(self.index, Selective)
         register = self.register()
         found: Finalists = []
-        left = register.numbers[register.numbers != without]
-        while len(found) < k and len(left):
-            numbers = self.index.search_among(probe[None], min(len(left), 256), left).numbers
+        left = self.among
+        while len(found) < k:
+            numbers = self.whole.search(probe[None], min(len(self.whole), _WIDEST // 4), left).numbers
             _, subjects, templates, scores = self._ranked(probe[None], np.zeros(1, np.int64), numbers)
             if len(subjects) == 0:
                 break
             found += zip(subjects.tolist(), templates.tolist(), scores.tolist(), strict=True)
-            gone = register.templates_of(np.sort(subjects))
-            left = np.setdiff1d(left, gone, assume_unique=True)
+            left = left.minus(register.templates_of(np.sort(subjects)))
         return sorted(found, key=lambda one: (one[2], one[1]))[:k]
 
 

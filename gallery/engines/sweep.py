@@ -39,39 +39,36 @@ class Sweep:
     among: Numbers | None = None
     """The templates that are looked at, ascending; None is all."""
 
-    def nearest(self, probes: FloatRows, k: int, without: Numbers | None = None) -> Ranked:
-        """The k nearest subjects of each probe, exactly, ties by template number.
-
-        without: one template for each probe that is not looked at, -1 for none.
-        """
-        return self._chunks(probes, without, _Nearest(k))
+    def nearest(self, probes: FloatRows, k: int) -> Ranked:
+        """The k nearest subjects of each probe, exactly, ties by template number."""
+        return self._chunks(probes, _Nearest(k))
 
     def within(self, probes: FloatRows, radius: float) -> Ranked:
         """Every subject whose distance is at most `radius`, exactly."""
-        return self._chunks(probes, None, _Within(radius))
+        return self._chunks(probes, _Within(radius))
 
-    def _chunks(self, probes: FloatRows, without: Numbers | None, wanted: _Nearest | _Within) -> Ranked:
+    def _chunks(self, probes: FloatRows, wanted: _Nearest | _Within) -> Ranked:
         step = max(1, _CELLS // max(1, len(self.register.subjects)))
-        parts = []
+        parts = [_no_one()]
         for start in range(0, len(probes), step):
             some = slice(start, start + step)
-            found = self._chunk(probes[some], None if without is None else without[some], wanted)
+            found = self._chunk(probes[some], wanted)
             parts.append((found[0] + start, *found[1:]))
         which, subjects, numbers, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
         return which, subjects, numbers, scores
 
-    def _chunk(self, probes: FloatRows, without: Numbers | None, wanted: _Nearest | _Within) -> Ranked:
+    def _chunk(self, probes: FloatRows, wanted: _Nearest | _Within) -> Ranked:
         scale = _Scale(self.metric, probes)
-        best = self._minima(probes, scale, without)
+        best = self._minima(probes, scale)
         slack = 2 * scale.error()
         chosen = best <= wanted.limits(best, scale) + slack
         which, subjects, numbers, scores = self._scored(
-            probes, *self._pairs(probes, scale, without, chosen, best + slack)
+            probes, *self._pairs(probes, scale, chosen, best + slack)
         )
         inside = wanted.inside(which, scores)
         return which[inside], subjects[inside], numbers[inside], scores[inside]
 
-    def _minima(self, probes: FloatRows, scale: _Scale, without: Numbers | None) -> npt.NDArray[np.float32]:
+    def _minima(self, probes: FloatRows, scale: _Scale) -> npt.NDArray[np.float32]:
         """(subjects, probes): the least score of each subject's templates, about; +inf where it has none."""
         best = np.full((len(self.register.subjects), len(probes)), np.inf, np.float32)
         for numbers, rows in self.blocks():
@@ -80,7 +77,7 @@ class Sweep:
                 numbers, rows = numbers[chosen], rows[chosen]
             if len(numbers) == 0:
                 continue
-            scores = _without(scale.scores(probes, rows), numbers, without)
+            scores = scale.scores(probes, rows)
             slots = self.register.slots_of(numbers)
             if (np.diff(slots) < 0).any():
                 order = np.argsort(slots, kind="stable")
@@ -94,7 +91,6 @@ class Sweep:
         self,
         probes: FloatRows,
         scale: _Scale,
-        without: Numbers | None,
         chosen: npt.NDArray[np.bool_],
         limits: npt.NDArray[np.float32],
     ) -> tuple[npt.NDArray[np.intp], Numbers, FloatRows]:
@@ -108,9 +104,9 @@ class Sweep:
         for start in range(0, len(numbers), _ROWS):
             some = numbers[start : start + _ROWS]
             rows = self.rows_of(some)
-            scores = _without(scale.scores(probes, rows), some, without)
+            scores = scale.scores(probes, rows)
             slots = self.register.slots_of(some)
-            at, probe = np.nonzero(chosen[slots] & (scores <= limits[slots]) & np.isfinite(scores))
+            at, probe = np.nonzero(chosen[slots] & (scores <= limits[slots]))
             which.append(probe)
             templates.append(some[at])
             kept.append(rows[at])
@@ -123,6 +119,11 @@ class Sweep:
         owners = self.register.of(numbers)
         order = nearest_for_each_probe(which, scores, numbers, owners)
         return which[order], owners[order], numbers[order], scores[order]
+
+
+def _no_one() -> Ranked:
+    nobody = np.empty(0, np.int64)
+    return np.empty(0, np.intp), nobody, nobody, np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,17 +199,6 @@ class _Scale:
         worst = np.full(len(norms), share) if self._metric == "cosine" else share * np.square(norms)
         # What underflows is less than that.
         return np.nextafter((worst + 2.0**-120).astype(np.float32), np.float32(np.inf))
-
-
-def _without(
-    scores: npt.NDArray[np.float32], numbers: Numbers, without: Numbers | None
-) -> npt.NDArray[np.float32]:
-    if without is not None:
-        at = np.searchsorted(numbers, without)
-        at[at == len(numbers)] = 0
-        there = np.flatnonzero(numbers[at] == without)
-        scores[at[there], there] = np.inf
-    return scores
 
 
 def _rank_in(groups: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

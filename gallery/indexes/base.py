@@ -38,6 +38,34 @@ class Neighbours:
     exhausted: npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which templates may be found: those of `numbers`, (m,) ascending, or with `all_but` all others."""
+
+    numbers: Numbers
+    all_but: bool = False
+
+    @classmethod
+    def everything(cls) -> Selection:
+        """Leaves nothing out."""
+        return cls(np.empty(0, np.int64), all_but=True)
+
+    def minus(self, numbers: Numbers) -> Selection:
+        """Without those as well."""
+        if self.all_but:
+            return Selection(np.union1d(self.numbers, numbers), all_but=True)
+        return Selection(np.setdiff1d(self.numbers, numbers, assume_unique=True))
+
+    def holds(self, numbers: Numbers) -> npt.NDArray[np.bool_]:
+        """Which of some numbers, of any shape, it holds."""
+        if len(self.numbers) == 0:
+            return np.full(numbers.shape, self.all_but)
+        at = np.searchsorted(self.numbers, numbers)
+        at[at == len(self.numbers)] = 0
+        held: npt.NDArray[np.bool_] = (self.numbers[at] == numbers) != self.all_but
+        return held
+
+
 class Searchable(Protocol):
     """What a search by subject needs of an index."""
 
@@ -46,7 +74,7 @@ class Searchable(Protocol):
         ...
 
     def search(self, queries: FloatRows, k: int) -> Neighbours:
-        """The k nearest templates of each query. Of some it may give more, in any order, -1 among them."""
+        """The k nearest templates of each query. It may give more of them, -1 among those that are there."""
         ...
 
 
@@ -59,17 +87,8 @@ class HoldsRows(Protocol):
         ...
 
 
-@runtime_checkable
-class Selective(Protocol):
-    """An index that can search among some of its templates without looking at all of them."""
-
-    def search_among(self, queries: FloatRows, k: int, numbers: Numbers) -> Neighbours:
-        """`search`, as if only those of `numbers`, ascending, were there."""
-        ...
-
-
 class VectorIndex(Protocol):
-    """Proposes the templates nearest to a query. Some kinds are `HoldsRows` and `Selective` as well."""
+    """Proposes the templates nearest to a query. Some kinds are `HoldsRows` as well."""
 
     kind: str
     """What `gallery info` calls it: "exact", or a FAISS factory string."""
@@ -89,8 +108,8 @@ class VectorIndex(Protocol):
         """Hides templates; numbers that are not there are passed over."""
         ...
 
-    def search(self, queries: FloatRows, k: int) -> Neighbours:
-        """The k nearest templates of each query, (q, k), nearest first, ties by number."""
+    def search(self, queries: FloatRows, k: int, among: Selection | None = None) -> Neighbours:
+        """The k nearest templates of each query; of those that `among` holds, as if there were no others."""
         ...
 
     def living(self) -> Iterator[tuple[Numbers, FloatRows]]:

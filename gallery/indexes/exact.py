@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.indexes import library
-from gallery.indexes.base import Neighbours, nothing
+from gallery.indexes.base import Neighbours, Selection, nothing
 from gallery.vectors import FloatRows, Numbers
 
 _BLOCK = 65536
+_MOST_PIECES = 32
+"""Each costs a search of its own."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,16 @@ class _Segment:
 
     def living(self) -> int:
         return len(self.dead) - int(self.dead.sum())
+
+    def pieces(self, among: Selection | None) -> list[_Segment]:
+        """What of it is selected: slices of it where few will do, else a copy of those rows."""
+        if among is None:
+            return [self]
+        chosen = among.holds(self.numbers)
+        bounds = [0, *(np.flatnonzero(np.diff(chosen)) + 1).tolist(), len(chosen)]
+        runs = [slice(start, end) for start, end in pairwise(bounds) if end > start and chosen[start]]
+        parts = runs if len(runs) <= _MOST_PIECES else [chosen & ~self.dead]
+        return [_Segment(self.numbers[at], self.rows[at], self.dead[at], self.keeper) for at in parts]
 
 
 class ExactIndex:
@@ -69,14 +82,15 @@ class ExactIndex:
         for segment in self._segments:
             segment.hide(numbers)
 
-    def search(self, queries: FloatRows, k: int) -> Neighbours:
-        if len(self) == 0:
-            return nothing(len(queries), k)
+    def search(self, queries: FloatRows, k: int, among: Selection | None = None) -> Neighbours:
         parts = [
-            _living_nearest(segment, queries, k, self._metric)
+            _living_nearest(piece, queries, k, self._metric)
             for segment in self._segments
-            if segment.living()
+            for piece in segment.pieces(among)
+            if piece.living()
         ]
+        if not parts:
+            return nothing(len(queries), k)
         numbers = np.concatenate([part[0] for part in parts], axis=1)
         distances = np.concatenate([part[1] for part in parts], axis=1)
         reach = np.minimum.reduce([part[2] for part in parts])

@@ -16,13 +16,16 @@ import numpy.typing as npt
 
 from gallery.errors import GalleryError
 from gallery.indexes import kinds, library
-from gallery.indexes.base import Neighbours, nothing
+from gallery.indexes.base import Neighbours, Selection, nothing
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.positions import Bits, Positions, within
 from gallery.vectors import FloatRows, Numbers
 
 Found = tuple[npt.NDArray[np.float32], Numbers]
 """(distances, positions), both (q, m), (inf, -1) where nothing was found; in no order."""
+
+_SELECTIVE = 8
+"""Of a selection of less than one in so many the nearest are found by brute force."""
 
 
 class FaissIndex:
@@ -98,23 +101,23 @@ class FaissIndex:
 
     # -- searching
 
-    def search(self, queries: FloatRows, k: int) -> Neighbours:
+    def search(self, queries: FloatRows, k: int, among: Selection | None = None) -> Neighbours:
         if self._waiting is not None:
-            return self._waiting.search(queries, k)
-        if len(self) == 0:
-            return nothing(len(queries), k)
-        bits = self._at.alive if self._at.dead else None
-        return self._answer(self._search(queries, min(k, len(self)), len(self), bits), k, len(self))
-
-    def search_among(self, queries: FloatRows, k: int, numbers: Numbers) -> Neighbours:
-        """`search`, as if only those of `numbers`, ascending, were there."""
-        if self._waiting is not None:
-            return _only(self._waiting, numbers, self._dim, self._metric).search(queries, k)
-        bits = self._at.only(numbers)
-        there = int(np.bitwise_count(bits).sum())
+            return self._waiting.search(queries, k, among)
+        bits = self._allowed(among)
+        there = len(self) if bits is None else int(np.bitwise_count(bits).sum())
         if there == 0:
             return nothing(len(queries), k)
+        if there < len(self._at) // _SELECTIVE:
+            # A graph or the cells near a query would mostly lead to what may not be found.
+            return self._answer(self._swept(queries, min(k, there), bits), k, there)
         return self._answer(self._search(queries, min(k, there), there, bits), k, there)
+
+    def _allowed(self, among: Selection | None) -> Bits | None:
+        """The positions that may be found; None is all of them."""
+        if among is None:
+            return self._at.alive if self._at.dead else None
+        return self._at.without(among.numbers) if among.all_but else self._at.only(among.numbers)
 
     def _search(self, queries: FloatRows, k: int, there: int, bits: Bits | None) -> Found:
         """At least the k nearest positions of `there` allowed ones: looks harder where it found too few."""
@@ -246,11 +249,3 @@ def _put(found: Found, rows: Numbers, new: Found) -> Found:
 
 def _wide(array: Any, width: int, value: float) -> Any:
     return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=value)
-
-
-def _only(exact: ExactIndex, numbers: Numbers, dim: int, metric: str) -> ExactIndex:
-    few = ExactIndex(dim, metric)
-    for some, rows in exact.living():
-        chosen = np.isin(some, numbers, assume_unique=True)
-        few.add(some[chosen], rows[chosen])
-    return few

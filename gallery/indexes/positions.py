@@ -74,9 +74,15 @@ class Positions:
 
     def only(self, numbers: Numbers) -> Bits:
         """The bits of those of `numbers` that are there and not hidden."""
+        return self.alive & self._marked(numbers)
+
+    def without(self, numbers: Numbers) -> Bits:
+        """The bits of all that are not hidden but those of `numbers`."""
+        return self.alive & ~self._marked(numbers)
+
+    def _marked(self, numbers: Numbers) -> Bits:
         bits = np.zeros_like(self.alive)
         _set(bits, self.of(numbers))
-        bits &= self.alive
         return bits
 
 

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -58,13 +58,26 @@ def default_actor() -> str:
 
 def subject_key(key: bytes, id: str) -> bytes:
     """What stands for an id in the log."""
-    return hashlib.blake2b(id.encode(), key=key, digest_size=_KEY_BYTES).digest()
+    return _hashes(key)(id)
+
+
+def _hashes(key: bytes) -> Callable[[str], bytes]:
+    """`subject_key` under one key, which is set up once."""
+    keyed = hashlib.blake2b(key=key, digest_size=_KEY_BYTES)
+
+    def hashed(id: str) -> bytes:
+        mine = keyed.copy()
+        mine.update(id.encode())
+        return mine.digest()
+
+    return hashed
 
 
 def append(db: sqlite3.Connection, state: CatalogState, acts: Acts, key: bytes) -> None:
     """Writes one entry, of the revision that `state` comes to."""
     at = time.time_ns() // 1000
-    keys = b"".join(subject_key(key, id) for id in dict.fromkeys(acts.subjects))
+    hashes = _hashes(key)
+    keys = b"".join([hashes(id) for id in dict.fromkeys(acts.subjects)])
     row = (
         state.entries + 1,
         state.revision,
@@ -108,7 +121,8 @@ def entries(
     for where, what in broken_links(db, state, key):
         raise CorruptGalleryError(f"{where}: {what}")
     names = dict(db.execute("SELECT key, id FROM audit_names").fetchall())
-    names |= {subject_key(key, id): id for id in enrolled}
+    hashes = _hashes(key)
+    names |= {hashes(id): id for id in enrolled}
     for row in db.execute(f"SELECT {COLUMNS} FROM audit ORDER BY entry"):
         entry, revision, at, actor, verb, templates, note, keys, hash = row
         known = [keys[start : start + _KEY_BYTES] for start in range(0, len(keys), _KEY_BYTES)]

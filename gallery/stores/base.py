@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gallery.records import Generation, LogEntry, Problem, Subject, Template
 from gallery.vectors import FloatRows, Numbers
@@ -39,24 +39,24 @@ class Header:
     """What the encoder said it is made of: hashes of weights and preprocessing, versions."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewTemplates:
+class NewTemplates(NamedTuple):
     """Embeddings to enrol under one id. rows: (n, dim); sources: n paths or None.
 
-    enrolled: when, n times in microseconds UTC; None is now. originals: n items to keep, each (kind, bytes)
-    as `gallery.originals` packs them, or None; gone through once, one at a time.
+    metadata: or the text of it that `gallery.metadata.checked_json` made. enrolled: when, n times in
+    microseconds UTC; None is now. originals: n items to keep, each (kind, bytes) as `gallery.originals` packs
+    them, or None; gone through once, one at a time.
     """
 
+    # A tuple, because a bulk makes a million of them, and a frozen dataclass takes three times as long.
     id: str
     rows: FloatRows
     sources: Sequence[str | None]
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | str | None = None
     enrolled: Sequence[int] | None = None
     originals: Iterable[tuple[str, bytes] | None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(NamedTuple):
     """What one subject's part of a commit came to."""
 
     id: str
@@ -168,10 +168,11 @@ class Store(Protocol):
         """Reads inside see one revision."""
         ...
 
-    def commit(self, verb: str | None = None) -> AbstractContextManager[None]:
+    def commit(self, verb: str | None = None, note: str = "") -> AbstractContextManager[None]:
         """Changes inside are one commit; GalleryLockedError when another writer does not finish in time.
 
-        verb: what the audit log says was done; None is housekeeping, of which it says nothing.
+        verb: what the audit log says was done; None is housekeeping, of which it says nothing. note: what it
+        says besides.
         """
         ...
 
@@ -262,6 +263,22 @@ class Store(Protocol):
 
         A whole scan that does not come to what the commits add up to ends in CorruptGalleryError.
         """
+        ...
+
+    def numbers_of(self, subjects: Iterable[int]) -> Numbers:
+        """The numbers of all templates of those subjects, ascending."""
+        ...
+
+    def subject_numbers(self) -> Numbers:
+        """The numbers of all subjects, ascending."""
+        ...
+
+    def sources_of(self, numbers: Iterable[int]) -> dict[int, str]:
+        """{template: the path it came from} of those of `numbers` that came from one."""
+        ...
+
+    def templates_from(self, sources: Sequence[str]) -> dict[int, str]:
+        """{template: path} of all templates that came from one of these paths."""
         ...
 
     def removed_since(self, revision: int) -> Numbers:

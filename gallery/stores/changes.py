@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,15 +53,19 @@ class _Subject:
     id: str
     before: SubjectRow | None
     templates: int
-    metadata: dict[str, Any]
+    metadata: str
+
+    def learn(self, more: Mapping[str, Any] | str) -> None:
+        """Merges metadata into what is there; new values win."""
+        if self.metadata == "{}":
+            self.metadata = more if isinstance(more, str) else as_json(more)
+            return
+        new = json.loads(more) if isinstance(more, str) else dict(more)
+        self.metadata = as_json(json.loads(self.metadata) | new)
 
     def row(self) -> SubjectRow:
-        try:
-            text = as_json(self.metadata)
-            checksum = subject_checksum(self.number, self.id, self.templates, text)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise unfit(self.id, error) from error
-        return self.number, self.id, self.templates, text, checksum
+        checksum = subject_checksum(self.number, self.id, self.templates, self.metadata)
+        return self.number, self.id, self.templates, self.metadata, checksum
 
 
 def _add_chunk(
@@ -84,13 +88,16 @@ def _add_chunk(
         count = len(new.rows)
         state.next_template += count
         subject.templates += count
-        if new.metadata:
-            subject.metadata |= new.metadata
+        try:
+            if new.metadata:
+                subject.learn(new.metadata)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise unfit(new.id, error) from error
         templates += _template_rows(new, first, subject.number, now)
         added.append(Added(new.id, tuple(range(first, first + count)), created))
     _write_subjects(db, state, list(subjects.values()))
     db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", templates)
-    state.count_templates(row[4] for row in templates)
+    state.count_templates([row[4] for row in templates])
     for new, one in zip(chunk, added, strict=True):
         if new.originals is not None:
             db.executemany("INSERT INTO originals VALUES (?, ?, ?, ?)", _original_rows(new.originals, one))
@@ -110,26 +117,35 @@ def _original_rows(
 def _taken_up(state: CatalogState, id: str, before: SubjectRow | None) -> _Subject:
     if before is None:
         state.next_subject += 1
-        return _Subject(state.next_subject - 1, id, None, 0, {})
-    return _Subject(before[0], id, before, before[2], json.loads(before[3]))
+        return _Subject(state.next_subject - 1, id, None, 0, "{}")
+    return _Subject(before[0], id, before, before[2], before[3])
 
 
-def _template_rows(new: NewTemplates, first: int, subject: int, now: int) -> Iterator[tuple[Any, ...]]:
+def _template_rows(new: NewTemplates, first: int, subject: int, now: int) -> list[tuple[Any, ...]]:
     rows = new.rows.astype("<f4", copy=False)
-    times = new.enrolled or [now] * len(rows)
-    for at, (row, source, enrolled) in enumerate(zip(rows, new.sources, times, strict=True)):
-        number, blob = first + at, row.tobytes()
+    made = []
+    for at, source in enumerate(new.sources):
+        number, blob = first + at, rows[at].tobytes()
+        enrolled = now if new.enrolled is None else new.enrolled[at]
         checksum = template_checksum(number, subject, enrolled, source, blob)
-        yield number, subject, enrolled, source, checksum, blob
+        made.append((number, subject, enrolled, source, checksum, blob))
+    return made
 
 
 def _write_subjects(db: sqlite3.Connection, state: CatalogState, subjects: Sequence[_Subject]) -> None:
-    new = [one.row() for one in subjects if one.before is None]
+    new = [_stored(one) for one in subjects if one.before is None]
     db.executemany("INSERT INTO subjects VALUES (?, ?, ?, ?, ?)", new)
-    state.count_subjects(row[4] for row in new)
+    state.count_subjects([row[4] for row in new])
     for one in subjects:
         if one.before is not None:
-            replace_subject(db, state, one.before, one.row())
+            replace_subject(db, state, one.before, _stored(one))
+
+
+def _stored(subject: _Subject) -> SubjectRow:
+    try:
+        return subject.row()
+    except UnicodeEncodeError as error:
+        raise unfit(subject.id, error) from error
 
 
 def replace_subject(

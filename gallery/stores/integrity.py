@@ -7,19 +7,21 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+_TEMPLATE = struct.Struct("<qqqq").pack
+_SUBJECT = struct.Struct("<qqq").pack
+
 
 def template_checksum(number: int, subject: int, enrolled: int, source: str | None, embedding: bytes) -> int:
     """CRC-32 of a template with its numbers, so that rows that changed places are noticed too."""
     text = b"" if source is None else b"\x01" + source.encode()
-    header = struct.pack("<qqqq", number, subject, enrolled, len(text))
-    return zlib.crc32(embedding, zlib.crc32(text, zlib.crc32(header)))
+    header = _TEMPLATE(number, subject, enrolled, len(text)) + text
+    return zlib.crc32(embedding, zlib.crc32(header))
 
 
 def subject_checksum(number: int, id: str, templates: int, metadata: str) -> int:
     """CRC-32 of a subject's record."""
     encoded = id.encode()
-    header = struct.pack("<qqq", number, templates, len(encoded))
-    return zlib.crc32(metadata.encode(), zlib.crc32(encoded, zlib.crc32(header)))
+    return zlib.crc32(_SUBJECT(number, templates, len(encoded)) + encoded + metadata.encode())
 
 
 def original_checksum(number: int, kind: str, content: bytes) -> int:

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from gallery.stores.state import CatalogState
 from gallery.vectors import Numbers
 
 _SUBJECTS_AT_A_TIME = 2**22
 
 
-def questions(table: str, last_subject: int) -> Iterator[str]:
+def read(
+    ask: Callable[..., list[Any]], table: str, state: CatalogState, after: int = 0
+) -> tuple[Numbers, Numbers]:
+    """(template numbers above `after`, ascending; whose each is). ask: runs a query, given its values.
+
+    ValueError where the whole disagrees with what the subjects and the commits count.
+    """
+    if after:
+        new = ask(f"SELECT template, subject FROM {table} WHERE template > ? ORDER BY template", after)
+        pairs = np.array(new, np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
+    rows = [
+        tuple(map(_numbers_of, row))
+        for question in _questions(table, state.next_subject - 1)
+        for row in ask(question)
+    ]
+    numbers, whose = _agreeing(rows)
+    if len(numbers) != state.templates:
+        raise ValueError(f"{len(numbers)} templates are left of {state.templates}")
+    return numbers, whose
+
+
+def _questions(table: str, last_subject: int) -> Iterator[str]:
     """Queries whose rows are (template numbers, their subjects, subjects, how many each says it has).
 
-    Each comes as one JSON list, a third of the time of a row for each template.
+    Each comes as one JSON list, in a third of the time that a row for each template takes.
     """
     for first in range(1, last_subject + 1, _SUBJECTS_AT_A_TIME):
         where = f"subject BETWEEN {first} AND {first + _SUBJECTS_AT_A_TIME - 1}"
@@ -25,19 +49,21 @@ def questions(table: str, last_subject: int) -> Iterator[str]:
         )
 
 
-def numbers_of(text: str) -> Numbers:
+def _numbers_of(text: str) -> Numbers:
     """A JSON list of whole numbers as an array."""
     inner = text[1:-1]
     return np.fromstring(inner, np.int64, sep=",") if inner else np.empty(0, np.int64)
 
 
-def agreeing(rows: Sequence[tuple[Numbers, ...]]) -> tuple[Numbers, Numbers]:
+def _agreeing(rows: Sequence[tuple[Numbers, ...]]) -> tuple[Numbers, Numbers]:
     """(template numbers, ascending; whose each is) from what the queries gave.
 
     ValueError where they disagree with the subjects' own counts: an index alone has no checksum.
     """
     nothing = (np.empty(0, np.int64),) * 4
     numbers, whose, subjects, said = (np.concatenate(part) for part in zip(nothing, *rows, strict=True))
+    in_order = np.argsort(subjects)
+    subjects, said = subjects[in_order], said[in_order]
     found, counts = np.unique(whose, return_counts=True)
     if not np.array_equal(found, subjects):
         wrong = np.setxor1d(found, subjects)[0]

@@ -136,7 +136,7 @@ class Session:
                     db.execute("COMMIT")
 
     @contextmanager
-    def commit(self, verb: str | None) -> Iterator[None]:
+    def commit(self, verb: str | None, note: str = "") -> Iterator[None]:
         """Changes inside are one commit, with its entry in the audit log."""
         self.check_writable()
         with self.used() as db:
@@ -146,7 +146,7 @@ class Session:
                 self.state = self._state_now(db)
                 self._follow(self.state)
                 self._in_commit = self._in_transaction = True
-                self.acts = Acts(verb, self._actor)
+                self.acts = Acts(verb, self._actor, note=note)
                 before = db.total_changes
                 yield
                 changed = db.total_changes != before or self.acts.switched

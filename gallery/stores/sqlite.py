@@ -73,8 +73,8 @@ class SqliteStore:
     def snapshot(self) -> AbstractContextManager[None]:
         return self._session.snapshot()
 
-    def commit(self, verb: str | None = None) -> AbstractContextManager[None]:
-        return self._session.commit(verb)
+    def commit(self, verb: str | None = None, note: str = "") -> AbstractContextManager[None]:
+        return self._session.commit(verb, note)
 
     # -- writing
 
@@ -82,7 +82,7 @@ class SqliteStore:
         session = self._session
         added = list(changes.add(session.db, self._table, session.state, batch, self._rows_of))
         session.acts.subjects += [one.id for one in added]
-        session.acts.templates += sum(len(one.templates) for one in added)
+        session.acts.templates += sum([len(one.templates) for one in added])
         return added
 
     def _rows_of(self, ids: set[str]) -> dict[str, SubjectRow]:
@@ -199,25 +199,10 @@ class SqliteStore:
             yield number, known[text]
 
     def owners(self, after: int = 0) -> tuple[Numbers, Numbers]:
-        if after:
-            rows = self._session.all(
-                f"SELECT template, subject FROM {self._table} WHERE template > ? ORDER BY template", after
-            )
-            pairs = np.array(rows, np.int64).reshape(-1, 2)
-            return pairs[:, 0], pairs[:, 1]
-        state = self._session.current()
-        rows = [
-            tuple(map(owners.numbers_of, row))
-            for question in owners.questions(self._table, state.next_subject - 1)
-            for row in self._session.all(question)
-        ]
         try:
-            numbers, whose = owners.agreeing(rows)
+            return owners.read(self._session.all, self._table, self._session.current(), after)
         except ValueError as error:
             raise self._damaged(str(error)) from error
-        if len(numbers) != state.templates:
-            raise self._damaged(f"{len(numbers)} templates are left of {state.templates}")
-        return numbers, whose
 
     def subject(self, id: str) -> int | None:
         row = self._subject_row(id)
@@ -332,6 +317,37 @@ class SqliteStore:
 
     def _damaged(self, what: str) -> CorruptGalleryError:
         return CorruptGalleryError(f"{self.path}: {what}; run `gallery check {self.path.parent}`")
+
+    def numbers_of(self, subjects: Iterable[int]) -> Numbers:
+        records = self._subject_rows(subjects)
+        rows = self._session.all(
+            f"SELECT template, subject FROM {self._table} WHERE subject IN (SELECT value FROM json_each(?)) "
+            "ORDER BY template",
+            json.dumps([record[0] for record in records]),
+        )
+        held = Counter(row[1] for row in rows)
+        for record in records:
+            self._check_count(record, held[record[0]])
+        return np.array([row[0] for row in rows], np.int64)
+
+    def subject_numbers(self) -> Numbers:
+        return np.array([row[0] for row in self._all_subjects()], np.int64)
+
+    def sources_of(self, numbers: Iterable[int]) -> dict[int, str]:
+        return self._sources("template", [int(number) for number in numbers])
+
+    def templates_from(self, sources: Sequence[str]) -> dict[int, str]:
+        return self._sources("source", list(sources))
+
+    def _sources(self, by: str, values: list[Any]) -> dict[int, str]:
+        if not values:
+            return {}
+        rows = self._session.all(
+            f"SELECT template, source FROM {self._table} "
+            f"WHERE source IS NOT NULL AND {by} IN (SELECT value FROM json_each(?))",
+            json.dumps(values),
+        )
+        return dict(rows)
 
     def removed_since(self, revision: int) -> Numbers:
         rows = self._session.all(

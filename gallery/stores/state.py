@@ -50,15 +50,15 @@ class CatalogState:
 
     def count_subjects(self, checksums: Iterable[int], sign: int = 1) -> None:
         """Takes note of subjects that came (sign 1) or went (-1)."""
-        for checksum in checksums:
-            self.subjects += sign
-            self.subject_sum += sign * checksum
+        each = list(checksums)
+        self.subjects += sign * len(each)
+        self.subject_sum += sign * sum(each)
 
     def count_templates(self, checksums: Iterable[int], sign: int = 1) -> None:
         """Takes note of templates that came (sign 1) or went (-1)."""
-        for checksum in checksums:
-            self.templates += sign
-            self.template_sum += sign * checksum
+        each = list(checksums)
+        self.templates += sign * len(each)
+        self.template_sum += sign * sum(each)
 
 
 _NAMES = [field.name for field in fields(CatalogState)]

@@ -34,6 +34,7 @@ ENCODER = gallery.Precomputed(DIM, "cosine", "second")
 FIRST_ENCODER = gallery.Precomputed(DIM, "cosine", "first")
 PROBES = vectors(3, DIM, 99)
 UNKNOWN = "nobody"
+SOME = {"even": True}
 
 
 def small_index_files() -> None:
@@ -57,7 +58,9 @@ def build(folder: Path) -> None:
     _second_encoder(place, rows)
     with gallery.open(place, ENCODER, actor="somebody") as people:
         people._engine.set_setting("threshold", json.dumps({"threshold": 0.25}))
-        people.enroll_many([(f"later {at}", rows[at : at + 2]) for at in range(100, 160)])
+        people.enroll_many(
+            [(f"later {at}", rows[at : at + 2], {"even": at % 2 == 0}) for at in range(100, 160)]
+        )
         people.remove("subject 7")
         people.remove_templates([2])
         people.remove("subject 9")
@@ -128,6 +131,9 @@ def questions(rng: random.Random, ids: list[str]) -> Iterator[tuple[str, Callabl
     yield "unknown", lambda people: UNKNOWN in people
     for at in range(len(PROBES)):
         yield f"identify {at}", lambda people, at=at: seen(people.identify(PROBES[at], 5, 2.0))
+        yield f"some {at}", lambda people, at=at: seen(people.identify(PROBES[at], 5, 2.0, SOME))
+    yield "within", lambda people: [(one.id, one.distance) for one in people.within(PROBES[0], 0.7)]
+    yield "few", lambda people: [one.id for one in people.within(PROBES[0], 2.0, where={"badge": [8, 9]})]
     for id in ids if rng.random() < 0.1 else rng.sample(ids, 6):
         yield f"in {id}", lambda people, id=id: id in people
         yield (

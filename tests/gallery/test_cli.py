@@ -172,6 +172,57 @@ def test_export_import(shell: Shell, people: str) -> None:
     assert shell.said == "3 subjects (0 new), 6 templates enrolled\n"
 
 
+def test_searching(shell: Shell, people: str) -> None:
+    (near,) = shell.json("within", "g", "a.png", "--radius", "2")
+    assert near["path"] == "a.png"
+    assert [one["id"] for one in near["candidates"]] == [
+        one["id"] for one in shell.json("identify", "g", "a.png", "--threshold", "2")[0]["candidates"]
+    ]
+    assert shell("within", "g", "a.png", "--radius", "0") == 0
+    assert "(nobody)" in shell.said
+    assert shell.json("identify", "g", "a.png", "--where", "site=north")[0]["candidates"] == []
+    assert shell("identify", "g", "a.png", "--where", "site") == 2
+    assert "KEY=VALUE" in shell.complained
+    assert shell.json("reindex", "g", "HNSW8")["index"] == "HNSW8"
+    assert shell("reindex", "g", "nonsense") == 2
+    assert shell.json("recall", "g", "--sample", "5")["value"] == 1.0
+    assert shell("info", "g") == 0
+    assert "HNSW8, asked for" in shell.said
+    assert "recall@5 1.0000" in shell.said
+    assert shell("reindex", "g") == 0
+    assert shell.said.startswith("exact, chosen automatically")
+
+
+def test_calibrating(shell: Shell, people: str) -> None:
+    assert shell("calibrate", "g") == 2
+    assert "needs about 3,000 independent" in shell.complained
+    found = shell.json("calibrate", "g", "--target-fmr", "0.9")
+    assert (found["target"], found["requested"], found["adopted"]) == ("fmr", 0.9, False)
+    assert shell("calibrate", "g", "people", "--target-fmr", "0.9", "--adopt") == 0
+    assert "adopted" in shell.said
+    assert "FNMR" in shell.said
+    info = shell.json("info", "g")
+    assert info["threshold_source"] == "gallery"
+    assert shell.json("log", "g")[-1]["verb"] == "adopt"
+
+
+def test_import_makes_a_gallery_of_the_encoder_that_the_file_names(shell: Shell, people: str) -> None:
+    asked = shell.json("identify", "g", "a.png")
+    assert shell("export", "g", "all.h5") == 0
+    assert shell("import", "new", "all.h5") == 0
+    assert shell.said == "3 subjects (3 new), 6 templates enrolled\n"
+    assert [one["decision"] for one in shell.json("identify", "new", "a.png")] == [
+        one["decision"] for one in asked
+    ]
+    assert [
+        [(found["id"], found["distance"]) for found in one["candidates"]]
+        for one in shell.json("identify", "new", "a.png")
+    ] == [[(found["id"], found["distance"]) for found in one["candidates"]] for one in asked]
+    Path("broken.h5").write_bytes(b"nothing")
+    assert shell("import", "another", "broken.h5") == 3
+    assert not Path("another").exists()
+
+
 def test_dedupe(folder: Path, shell: Shell) -> None:
     (folder / "people" / "copy.png").write_bytes((folder / "people" / "A" / "1.png").read_bytes())
     (folder / "people" / "torn.png").write_bytes(b"\x89PNG broken")

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from gallery.engines import index_files
-from gallery.engines.index_cache import choose, worth_saving
+from gallery.engines.index_cache import worth_saving
 from gallery.engines.local import LocalEngine
 from gallery.errors import CorruptGalleryError
 from gallery.indexes import kinds, library
+from gallery.indexes.choice import choose
 from gallery.indexes.exact import ExactIndex
 from gallery.stores.sqlite import SqliteStore, new_header
 from gallery.vectors import prepare
@@ -452,4 +453,20 @@ def test_what_is_worth_a_file():
         True,
         True,
     ]
-    assert [choose(wish) for wish in ("auto", "exact", "HNSW32")] == ["exact", "exact", "HNSW32"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "templates", "dim", "kind"),
+    [
+        ("auto", 0, 512, "exact"),
+        ("auto", 1_953_125, 512, "exact"),
+        ("auto", 1_953_126, 512, "IVF4096,Flat"),
+        ("auto", 10_000_000, 128, "IVF8192,Flat"),
+        ("exact", 10**9, 512, "exact"),
+        ("HNSW32", 10, 512, "HNSW32"),
+    ],
+)
+def test_the_kind_for_a_wish_and_a_size(wish, templates, dim, kind):
+    choice = choose(wish, templates, dim)
+    assert choice.kind == kind
+    assert ("asked for" if wish != "auto" else "GB of embeddings") in choice.why

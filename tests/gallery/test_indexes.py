@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gallery.errors import GalleryError, MissingExtraError
 from gallery.indexes import kinds, library
+from gallery.indexes.base import Selection
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.faiss import FaissIndex
 from gallery.indexes.positions import Positions, within
@@ -211,7 +212,7 @@ def test_searching_among_some_finds_as_many_of_those_as_there_are(metric, kind, 
     among = np.sort(rng.choice(COUNT, int(share * COUNT), replace=False)).astype(np.int64) + 1
     allowed = among[(among - 1) % 3 != 0]
     queries = prepare(vectors(20, DIM, 1), metric)
-    found = index.search_among(queries, 10, np.append(among, 10**9))
+    found = index.search(queries, 10, Selection(np.append(among, 10**9)))
     recall = contract.check_neighbours(found, queries, rows[allowed - 1], allowed, metric, 10)
     assert recall >= (0.5 if kind == "PQ8x6np" else 0.9)
 
@@ -231,7 +232,7 @@ def test_it_does_not_reach_for_what_stands_in_until_it_is_trained(kind):
     index.add(numbered(rows[:50]), rows[:50])
     waits = kind != "HNSW16"
     assert (index.lacking > 0, index.saveable(), len(index)) == (waits, not waits, 50)
-    found = index.search_among(rows[:1], 3, np.array([4, 9], np.int64))
+    found = index.search(rows[:1], 3, Selection(np.array([4, 9], np.int64)))
     assert sorted(found.numbers[0].tolist()) == [-1, 4, 9]
     index.add(numbered(rows[50:], 51), rows[50:])
     assert (index.lacking, index.saveable(), len(index)) == (0, True, 600)

@@ -1,0 +1,79 @@
+"""Embeddings of real subjects for the calibration benchmark: unit rows, and whose they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.data_sets import folder
+
+Labelled = tuple[np.ndarray, np.ndarray]
+"""(n, dim) unit rows float32, (n,) subject numbers"""
+
+
+def omniglot() -> Labelled:
+    """The 659 evaluation characters, by the encoder that ships, which never saw them."""
+    import encoders
+
+    held = np.load(folder("omniglot") / "omniglot.npz")
+    bits = held["evaluation_bits"]
+    images = np.unpackbits(bits, axis=1)[:, : 105 * 105].reshape(-1, 105, 105)
+    ink = ((1 - images) * 255).astype(np.uint8)
+    encoder = encoders.load("glyph")
+    rows = np.concatenate([encoder.encode(list(ink[at : at + 256])) for at in range(0, len(ink), 256)])
+    subjects = np.unique(
+        np.stack([held["evaluation_alphabet"], held["evaluation_character"]], axis=1),
+        axis=0,
+        return_inverse=True,
+    )[1]
+    return _unit(rows), subjects.ravel()
+
+
+def att() -> Labelled:
+    """40 people by their standardised pixels."""
+    held = np.load(folder("att_faces") / "att_faces.npz")
+    images = held["images"].astype(np.float32)[:, :112, :92].reshape(-1, 28, 4, 23, 4).mean(axis=(2, 4))
+    return _unit(_standard(images.reshape(len(images), -1))), held["subject"].astype(np.int64)
+
+
+def lfw3d() -> Labelled:
+    """5,749 people by the 128 whitened principal components of their pixels."""
+    place = folder("lfw3d_crop90")
+    from PIL import Image
+
+    with zipfile.ZipFile(place / "lfw3d_crop90.zip") as pack, (place / "index.csv").open() as index:
+        lines = list(csv.DictReader(index))
+        inside = {Path(name).name: name for name in pack.namelist()}
+        files = [next(value for value in line.values() if Path(value).name in inside) for line in lines]
+        rows = np.stack(
+            [
+                np.asarray(
+                    Image.open(io.BytesIO(pack.read(inside[Path(file).name]))).convert("L").resize((30, 30)),
+                    np.float32,
+                ).ravel()
+                for file in files
+            ]
+        )
+    people = np.array([Path(file).stem.rpartition("_")[0] for file in files])
+    return _unit(_whitened(_standard(rows), 128)), np.unique(people, return_inverse=True)[1]
+
+
+def _standard(rows: np.ndarray) -> np.ndarray:
+    return (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, keepdims=True) + 1e-6)
+
+
+def _whitened(rows: np.ndarray, dim: int) -> np.ndarray:
+    centred = rows - rows.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(rows))
+    return centred @ vectors[:, -dim:] / np.sqrt(values[-dim:])
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+SETS = {"Omniglot": omniglot, "AT&T": att, "LFW3D": lfw3d}

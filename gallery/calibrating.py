@@ -1,0 +1,169 @@
+"""Thresholds that are measured: a gallery calibrates itself, and notices when that is void."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gallery import calibration as pure
+from gallery.bulk import checked_id, source_of
+from gallery.encoder import Encoder, embed_probes, listed
+from gallery.engines.base import Engine
+from gallery.errors import (
+    EncoderMismatchError,
+    InvalidItemError,
+    NotEnoughDataError,
+    StaleCalibrationWarning,
+)
+from gallery.extremes import fitted
+from gallery.records import Calibration
+from gallery.stores.base import Header
+from gallery.vectors import FloatRows
+
+THRESHOLD = "threshold"
+"""The setting that keeps what was adopted."""
+FUSION = "nearest"
+
+_DEFAULT_FMR = 1e-3
+_SAMPLE = 2000
+_VOID_PAST = 1.25
+"""By what factor the number of subjects may change before an adopted threshold is warned of."""
+
+
+class Calibrating:
+    """The part of `gallery.Gallery` that measures thresholds."""
+
+    location: Path
+    _engine: Engine
+
+    def calibrate(
+        self,
+        probes: Iterable[Any] | None = None,
+        target_fmr: float | None = None,
+        target_fpir: float | None = None,
+        *,
+        extrapolate: bool = False,
+        sample: int = _SAMPLE,
+        seed: int = 0,
+    ) -> Calibration:
+        """Measures a threshold for an error rate, and what else to expect of it. Changes nothing: `adopt`.
+
+        probes       an iterable of (id, items), of subjects that are enrolled or not; without it up to
+                     `sample` enrolled templates are compared with all others, each left out of its own
+        target_fmr   the share of comparisons with a wrong subject to accept: for `verify`; 1e-3 by default
+        target_fpir  the share of searches with somebody not enrolled that may find somebody: for `identify`,
+                     in a gallery of the present size
+        extrapolate  go beyond the data by extreme-value theory, which the result says
+
+        The threshold is the largest distance within the target. Two embeddings of one file, or of the same
+        bytes, are never compared. Raises NotEnoughDataError where the data cannot show so small a rate, with
+        the number that it would take.
+        """
+        encoder, header = self._bound()
+        target, requested = _target(target_fmr, target_fpir)
+        asked = None if probes is None else _embedded(encoder, probes)
+        state, scores = self._engine.scores(asked, sample, seed, header)
+        if not np.isfinite(scores.distances).any():
+            raise NotEnoughDataError(
+                f"{self.location} has {state.subjects} subjects and there are {len(scores.mated)} probes: "
+                "without a probe and a subject that differ nothing can be compared"
+            )
+        threshold, sure, extrapolated = _threshold(scores, target, requested, extrapolate)
+        return Calibration(
+            threshold=threshold,
+            target=target,
+            requested=requested,
+            **pure.rates(scores, threshold),
+            subjects=state.subjects,
+            templates=state.templates,
+            probes=len(scores.mated),
+            fusion=FUSION,
+            encoder=header.encoder,
+            fingerprint=header.fingerprint,
+            extrapolated=extrapolated,
+            sure=sure,
+            measured=datetime.now(UTC),
+        )
+
+    def adopt(self, calibration: Calibration) -> None:
+        """Makes a calibration's threshold the gallery's own, durably: the only way one gets stored.
+
+        Raises EncoderMismatchError when it was measured with another encoder than the gallery's.
+        """
+        self._check_writable()
+        if not isinstance(calibration, Calibration):
+            raise TypeError(f"expected what calibrate() returns, not {type(calibration).__name__}")
+        fingerprint = self._engine.header.fingerprint
+        if calibration.fingerprint != fingerprint:
+            raise EncoderMismatchError(
+                f"it was calibrated with an encoder of fingerprint {calibration.fingerprint}, and "
+                f"{self.location} is of {fingerprint}: calibrate this gallery"
+            )
+        self._engine.set_setting(THRESHOLD, json.dumps(calibration.to_dict()), verb="adopt")
+
+    def _warn_when_void(self) -> None:
+        """Says so when the adopted threshold was measured in a gallery of quite another size."""
+        stored = self._engine.setting(THRESHOLD)
+        then = None if stored is None else json.loads(stored).get("subjects")
+        now = self._engine.counts()[0]
+        if then and not then / _VOID_PAST <= now <= then * _VOID_PAST:
+            warnings.warn(
+                f"{self.location}: its threshold was calibrated with {then:,} subjects and there are {now:,} "
+                "now, so searches find wrong ones at another rate than was measured: calibrate again",
+                StaleCalibrationWarning,
+                stacklevel=3,
+            )
+
+    def _bound(self) -> tuple[Encoder, Header]:
+        raise NotImplementedError
+
+    def _check_writable(self) -> None:
+        raise NotImplementedError
+
+
+def _target(fmr: float | None, fpir: float | None) -> tuple[str, float]:
+    if fmr is not None and fpir is not None:
+        raise ValueError("give target_fmr or target_fpir, not both: a threshold is for one of them")
+    name, wanted = ("fpir", fpir) if fpir is not None else ("fmr", _DEFAULT_FMR if fmr is None else fmr)
+    if isinstance(wanted, bool) or not 0 < wanted < 1:
+        raise ValueError(f"target_{name} is a rate between 0 and 1, not {wanted!r}")
+    return name, float(wanted)
+
+
+def _embedded(encoder: Encoder, probes: Iterable[Any]) -> tuple[FloatRows, list[str], list[str | None]]:
+    """The probes' rows, the id of each, and the path of each."""
+    items: list[Any] = []
+    ids: list[str] = []
+    for position, probe in enumerate(probes):
+        if not isinstance(probe, (tuple, list)) or len(probe) != 2:
+            raise InvalidItemError(f"probe {position}: expected (id, items), got {type(probe).__name__}")
+        some = listed(probe[1])
+        items += list(some)
+        ids += [checked_id(probe[0])] * len(some)
+    if not items:
+        raise NotEnoughDataError("there are no probes; nothing can be measured")
+    return np.concatenate(list(embed_probes(encoder, items))), ids, [source_of(item) for item in items]
+
+
+def _threshold(
+    scores: pure.Scores, target: str, requested: float, extrapolate: bool
+) -> tuple[float, bool, bool]:
+    """(threshold, whether enough errors are behind it, whether it is extrapolated)."""
+    of_data = pure.threshold_for_fmr if target == "fmr" else pure.threshold_for_fpir
+    worth = pure.worth(scores, target, requested)
+    if extrapolate and worth * requested < pure.SURE_ERRORS:
+        kept = scores.distances if target == "fmr" else scores.nearest
+        try:
+            tail = fitted(kept[np.isfinite(kept)].astype(np.float64))
+        except ValueError as error:
+            raise NotEnoughDataError(f"not even extrapolation can tell: {error}") from error
+        if requested < tail.share:
+            return max(0.0, tail.quantile(requested)), False, True
+    pure.check_supported(target.upper(), requested, worth)
+    return of_data(scores, requested), worth * requested >= pure.SURE_ERRORS, False

@@ -1,0 +1,244 @@
+"""Pure: from mated and non-mated distances to error rates, their intervals, and thresholds.
+
+Words (ISO/IEC 19795-1): FMR and FNMR are rates of single comparisons of a probe with a subject; FPIR is the
+rate of searches with somebody who is not enrolled that find somebody all the same, FNIR of searches with
+somebody enrolled that do not find them. A comparison is of one probe with one subject, whose templates are
+fused first, as `verify` does it.
+
+Comparisons that share a subject are correlated, so intervals come from resampling subjects, not comparisons.
+The variance that a bootstrap over subjects comes to after infinitely many resamples can be computed (Efron
+1982; for pairs of subjects Aronow, Samii and Assenova 2015): each subject's share in the error, squared, less
+what pairs would count twice. It says how many independent comparisons the data is worth, and the exact
+binomial interval is taken at that number (Korn and Graubard 1998), because quantiles of a bootstrap are too
+narrow where few errors were seen.
+
+Searches have one more thing in common: where A finds only B, B as a rule finds A: errors come in twos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gallery.errors import NotEnoughDataError
+from gallery.records import Rate
+from gallery.vectors import Numbers
+
+Distances = npt.NDArray[np.float32]
+
+FEWEST_ERRORS = 3.0
+"""The rule of three: so many independent comparisons times the rate are the least that can show a rate."""
+SURE_ERRORS = 10.0
+"""From so many errors on, a threshold is within a factor of two of the rate asked for, 19 times in 20."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Distances of p probes to s subjects, fused.
+
+    distances      (p, s) float32; +inf where the two must not be compared, as with copies of one file, and
+                   for the probe's own subject
+    mated          (p,) distance to the probe's own subject; NaN where it has none to compare with
+    nearest        (p,) distance to the nearest other subject of the whole gallery
+    second         (p,) distance to the second nearest other subject of the whole gallery; +inf without one
+    found          (p,) the number of the nearest other subject, as in `probe_subject`; -1 without one
+    probe_subject  (p,) a number for each probe's subject: its column, or s and above when it has none
+    subjects       how many are enrolled in the whole gallery, of which s were compared with
+    """
+
+    distances: Distances
+    mated: Distances
+    nearest: Distances
+    second: Distances
+    found: Numbers
+    probe_subject: Numbers
+    subjects: int
+
+
+def threshold_for_fmr(scores: Scores, target: float) -> float:
+    """The largest distance at which no more than a share `target` of non-mated comparisons is accepted."""
+    return _quantile(scores.distances[np.isfinite(scores.distances)], target)
+
+
+def threshold_for_fpir(scores: Scores, target: float) -> float:
+    """The largest distance at which no more than a share `target` of searches finds a wrong subject."""
+    return _quantile(scores.nearest[np.isfinite(scores.nearest)], target)
+
+
+def _quantile(distances: Distances, target: float) -> float:
+    accepted = int(target * len(distances))
+    if accepted == 0:
+        # Just below the smallest, so that nobody is accepted wrongly.
+        return max(0.0, float(np.nextafter(distances.min(), np.float32(-1))))
+    each = np.partition(distances, accepted - 1)
+    limit = np.float32(each[accepted - 1])
+    # With ties on both sides of the limit it would accept too many.
+    if int((distances <= limit).sum()) > accepted:
+        limit = np.nextafter(limit, np.float32(-1))
+    return max(0.0, float(limit))
+
+
+def rates(scores: Scores, threshold: float) -> dict[str, Rate]:
+    """{"fmr", "fnmr", "fpir", "fnir"} at a threshold, with 95 % intervals and what the data is worth."""
+    limit = np.float32(threshold)
+    compared, searched, mated = (
+        np.isfinite(each) for each in (scores.distances, scores.nearest, scores.mated)
+    )
+    missed = _of_probes(scores, mated & ~(scores.mated <= limit), mated)
+    return {
+        "fmr": _of_pairs(scores, scores.distances <= limit, compared),
+        "fnmr": missed,
+        "fpir": _of_searches(scores, limit, searched),
+        # A search of the whole gallery by a threshold misses somebody just when a comparison does.
+        "fnir": missed,
+    }
+
+
+def _of_searches(scores: Scores, limit: np.float32, tried: npt.NDArray[np.bool_]) -> Rate:
+    errors = tried & (scores.nearest <= limit)
+    # Where several are found, the error stands without any one of them.
+    return _of_probes(scores, errors, tried, _found_both_ways(scores, errors & ~(scores.second <= limit)))
+
+
+def _found_both_ways(scores: Scores, sole: npt.NDArray[np.bool_]) -> float:
+    """The covariance of errors: of any A and B, how often only B is found for A times the other way round."""
+    ways = np.stack([scores.probe_subject[sole], scores.found[sole]], axis=1)
+    ways, times = np.unique(ways, axis=0, return_counts=True)
+    counted = {(one, other): n for (one, other), n in zip(ways.tolist(), times.tolist(), strict=True)}
+    return float(sum(n * counted.get((other, one), 0) for (one, other), n in counted.items()))
+
+
+def _of_probes(
+    scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_], shared: float = 0.0
+) -> Rate:
+    """The rate of errors among the probes tried, (p,) each; those of one subject belong together.
+
+    shared: what the errors of different subjects have in common, to be added to the variance.
+    """
+    total = float(tried.sum())
+    value = float(errors.sum()) / total if total else float("nan")
+    off = np.where(tried, errors - value, 0.0) if total else np.zeros(len(errors))
+    shares = np.bincount(scores.probe_subject, off)
+    subjects = len(np.unique(scores.probe_subject[tried]))
+    return rate_of(value, total, float(np.square(shares).sum()) + shared, subjects)
+
+
+def _of_pairs(scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_]) -> Rate:
+    """The rate of errors among the comparisons tried, (p, s) each; those with a subject in common do too."""
+    total = float(tried.sum())
+    value = float(errors.sum()) / total if total else float("nan")
+    off = np.where(tried, errors - np.float32(value), np.float32(0))
+    owners, row = np.unique(scores.probe_subject, return_inverse=True)
+    # By pairs of subjects: rows are subjects of probes, columns subjects of templates.
+    by_pair = np.zeros((len(owners), off.shape[1]))
+    np.add.at(by_pair, row, off)
+    shares = np.zeros(max(off.shape[1], int(owners.max(initial=0)) + 1))
+    shares[: off.shape[1]] += by_pair.sum(axis=0)
+    shares[owners] += by_pair.sum(axis=1)
+    subjects = len(np.unique(scores.probe_subject[tried.any(axis=1)]))
+    variance = np.square(shares).sum() - _counted_twice(by_pair, owners)
+    return rate_of(value, total, float(variance), subjects)
+
+
+def _counted_twice(by_pair: npt.NDArray[np.float64], owners: Numbers) -> float:
+    """The squares of what each pair of subjects is off by, both ways round together."""
+    both = owners[owners < by_pair.shape[1]]
+    square = by_pair[np.searchsorted(owners, both)][:, both]
+    mutual = float(np.square(square + square.T).sum()) / 2
+    return float(np.square(by_pair).sum()) - float(np.square(square).sum()) + mutual
+
+
+def rate_of(value: float, total: float, variance: float, subjects: int) -> Rate:
+    """A rate with its interval. variance: of the number of errors, by subjects.
+
+    Nothing is worth more than every comparison alone. Where no error was seen nothing tells how alike the
+    comparisons of a subject are, and each subject counts once.
+    """
+    if total == 0:
+        return Rate(value, 0.0, 1.0, 0, 0)
+    independent = float(min(total, subjects))
+    if 0 < value < 1 and subjects > 1:
+        # Few subjects say less of their own variance: Student's distribution in place of the normal one.
+        from scipy.special import stdtrit
+
+        inflated = variance * subjects / (subjects - 1) * (stdtrit(subjects - 1, 0.975) / 1.96) ** 2
+        binomial = total * value * (1 - value)
+        independent = total * min(1.0, binomial / max(inflated, 1e-300))
+    low, high = exact_interval(value * independent, independent)
+    return Rate(value, min(low, value), max(high, value), round(total), int(independent))
+
+
+def exact_interval(wrong: float, total: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a binomial rate; neither number needs to be whole."""
+    outside = (1 - confidence) / 2
+    from scipy.special import betaincinv
+
+    low = 0.0 if wrong <= 0 else float(betaincinv(wrong, total - wrong + 1, outside))
+    high = 1.0 if wrong >= total else float(betaincinv(wrong + 1, total - wrong, 1 - outside))
+    return low, high
+
+
+def worth(scores: Scores, target: str, requested: float) -> float:
+    """How many independent non-mated comparisons, or searches, the data is worth at about that rate.
+
+    Measured where there are errors enough to tell, which for rarer ones is on the safe side: what comparisons
+    of one subject have in common matters less there.
+    """
+    tried, threshold_for = (
+        (scores.distances, threshold_for_fmr) if target == "fmr" else (scores.nearest, threshold_for_fpir)
+    )
+    total = int(np.isfinite(tried).sum())
+    looked_at = min(0.5, max(requested, 30 / max(total, 1)))
+    return float(rates(scores, threshold_for(scores, looked_at))[target].independent)
+
+
+def check_supported(rate: str, target: float, worth: float) -> None:
+    """NotEnoughDataError unless so many independent comparisons, or searches, can show so small a rate."""
+    needed = FEWEST_ERRORS / target
+    if worth < needed:
+        what = "independent searches" if rate == "FPIR" else "independent non-mated comparisons"
+        raise NotEnoughDataError(
+            f"a {rate} of {target:g} needs about {needed:,.0f} {what}, there are {worth:,.0f}: enrol or ask "
+            f"about more subjects, or choose {FEWEST_ERRORS / max(worth, 1):.1g} or more"
+        )
+
+
+def predicted_fpir(scores: Scores, threshold: float, subjects: int) -> float:
+    """The FPIR at `threshold` in a gallery of so many subjects.
+
+    In a smaller one by drawing from the subjects compared with (hypergeometric, no assumption). In a larger
+    one the chance that nobody is found goes on falling as it did over the last doubling; that is independence
+    where probes are alike, and slower where some find somebody in any gallery.
+    """
+    compared = np.isfinite(scores.distances)
+    tried = compared.sum(axis=1).astype(np.float64)
+    hits = (compared & (scores.distances <= np.float32(threshold))).sum(axis=1).astype(np.float64)
+    tried, hits = tried[tried > 0], hits[tried > 0]
+    if len(tried) == 0:
+        return float("nan")
+    most = int(tried.min())
+    if subjects <= most:
+        return float(1 - np.mean(_none_drawn(hits, tried, subjects)))
+    whole, half = (-np.log(np.mean(_none_drawn(hits, tried, size))) for size in (most, max(1, most // 2)))
+    if not 0 < half < whole:
+        return float(1 - np.exp(-whole))
+    growth = np.log(whole / half) / np.log(most / max(1, most // 2))
+    return float(1 - np.exp(-whole * (subjects / most) ** growth))
+
+
+def _none_drawn(
+    hits: npt.NDArray[np.float64], tried: npt.NDArray[np.float64], draws: int
+) -> npt.NDArray[np.float64]:
+    """The chance that none of `hits` among `tried` is drawn."""
+    from scipy.special import gammaln
+
+    with np.errstate(invalid="ignore"):
+        log = (
+            gammaln(tried - hits + 1)
+            - gammaln(tried - hits - draws + 1)
+            - gammaln(tried + 1)
+            + gammaln(tried - draws + 1)
+        )
+    return np.where(tried - hits >= draws, np.exp(log), 0.0)

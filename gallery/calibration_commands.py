@@ -1,0 +1,64 @@
+"""The commands that measure thresholds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gallery import opening
+from gallery.folders import subject_folders
+from gallery.records import Calibration
+from gallery.tables import table
+from gallery.terminal import Arguments, note, opened, print_json
+
+
+def calibrate(arguments: Arguments) -> int:
+    """gallery calibrate LOCATION [PROBES]"""
+    probes = None
+    if arguments.probes:
+        probes = subject_folders(Path(arguments.probes))
+    with opened(arguments) as people:
+        found = people.calibrate(
+            probes,
+            arguments.target_fmr,
+            arguments.target_fpir,
+            extrapolate=arguments.extrapolate,
+            sample=arguments.sample,
+            seed=arguments.seed,
+        )
+        encoder = people.encoder
+    if arguments.adopt:
+        with opening.open(arguments.location, encoder) as people:
+            people.adopt(found)
+    if arguments.json:
+        print_json(found.to_dict() | {"adopted": arguments.adopt})
+        return 0
+    print(f"threshold {found.threshold:.4f}, for {found.target.upper()} {found.requested:g}")
+    print(table(["rate", "measured", "95 % interval", "trials", "independent"], _rows(found)))
+    for line in _remarks(found):
+        note(line)
+    print("adopted" if arguments.adopt else "not adopted: --adopt makes the gallery decide by it")
+    return 0
+
+
+def _rows(found: Calibration) -> list[list[str]]:
+    rows = []
+    for name in ("fmr", "fnmr", "fpir", "fnir"):
+        rate = getattr(found, name)
+        if rate.trials:
+            between = f"{rate.low:.3g} to {rate.high:.3g}"
+            measured = [f"{rate.value:.3g}", between, f"{rate.trials:,}", f"{rate.independent:,}"]
+        else:
+            measured = ["not measured", "", "0", "0"]
+        rows.append([name.upper(), *measured])
+    return rows
+
+
+def _remarks(found: Calibration) -> list[str]:
+    remarks = []
+    if found.extrapolated:
+        remarks.append("the threshold lies beyond the data, where extreme-value theory says what to expect")
+    elif not found.sure:
+        remarks.append("few errors are behind it: the true rate may be off by more than a factor of two")
+    if not found.fnmr.trials:
+        remarks.append("no probe has a second template of its own subject, so rejections were not measured")
+    return remarks

@@ -1,0 +1,133 @@
+"""The commands that search: identify, within, reindex, recall."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gallery import opening
+from gallery.errors import InvalidItemError
+from gallery.records import Candidate, Identification
+from gallery.tables import table
+from gallery.terminal import Arguments, opened, print_json, progress_bar
+
+
+def identify(arguments: Arguments) -> int:
+    """gallery identify LOCATION IMAGE..."""
+    with opened(arguments) as people:
+        where = _filter(arguments.where)
+        answers = _in_batches(
+            arguments.images,
+            lambda some: people.identify_batch(some, arguments.k, arguments.threshold, where),
+        )
+    if arguments.json:
+        print_json(
+            [
+                {
+                    "path": path,
+                    "decision": answer.decision,
+                    "candidates": [candidate.to_dict() for candidate in answer.candidates],
+                }
+                for path, answer in zip(arguments.images, answers, strict=True)
+            ]
+        )
+        return 0
+    rows = [
+        row
+        for path, answer in zip(arguments.images, answers, strict=True)
+        for row in _identified(path, answer)
+    ]
+    print(table(["image", "decision", "id", "distance", "template"], rows))
+    threshold = answers[0].threshold
+    print("\nno threshold: ranked, not decided" if threshold is None else f"\nthreshold {threshold:.4f}")
+    return 0
+
+
+def _in_batches(images: list[str], ask: Callable[[list[str]], list[Any]]) -> list[Any]:
+    """The answers, asked in batches with progress; an unusable image is named by its path."""
+    answers: list[Any] = []
+    with progress_bar("searching") as progress:
+        for start in range(0, len(images), 256):
+            try:
+                answers += ask(images[start : start + 256])
+            except InvalidItemError as error:
+                if error.index is None:
+                    raise
+                path = images[start + error.index]
+                raise InvalidItemError(str(error) if path in str(error) else f"{path}: {error}") from error
+            progress(len(answers), len(images))
+    return answers
+
+
+def _filter(pairs: list[str]) -> dict[str, Any] | None:
+    """The filter that KEY=VALUE ... stand for; a key that comes twice is any of its values."""
+    where: dict[str, list[Any]] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise InvalidItemError(f"--where {pair}: expected KEY=VALUE, such as site=north")
+        try:
+            wanted = json.loads(value)
+        except ValueError:
+            wanted = value
+        where.setdefault(key, []).append(wanted)
+    return where or None
+
+
+def _identified(path: str, answer: Identification) -> list[list[Any]]:
+    if not answer.candidates:
+        nearest = answer.nearest
+        note = None if nearest is None else f"(nearest: {nearest.id})"
+        return [[path, answer.decision, note, nearest and nearest.distance, nearest and nearest.template]]
+    return [
+        [path, answer.decision, candidate.id, candidate.distance, candidate.template]
+        for candidate in answer.candidates
+    ]
+
+
+def within(arguments: Arguments) -> int:
+    """gallery within LOCATION IMAGE... --radius R"""
+    where = _filter(arguments.where)
+    with opened(arguments) as people:
+        found = _in_batches(arguments.images, lambda some: people.within_batch(some, arguments.radius, where))
+    if arguments.json:
+        print_json(
+            [
+                {"path": path, "candidates": [candidate.to_dict() for candidate in near]}
+                for path, near in zip(arguments.images, found, strict=True)
+            ]
+        )
+        return 0
+    rows = [row for path, near in zip(arguments.images, found, strict=True) for row in _near(path, near)]
+    print(table(["image", "id", "distance", "template"], rows))
+    return 0
+
+
+def _near(path: str, near: Sequence[Candidate]) -> list[list[Any]]:
+    if not near:
+        return [[path, "(nobody)", "", ""]]
+    return [[path, one.id, f"{one.distance:.4f}", one.template] for one in near]
+
+
+def reindex(arguments: Arguments) -> int:
+    """gallery reindex LOCATION KIND"""
+    with opening.open(arguments.location) as people:
+        people.reindex(arguments.kind)
+        found = people.info()
+    if arguments.json:
+        print_json({"index": found.index, "why": found.index_why, "templates": found.templates})
+    else:
+        print(f"{found.index}, {found.index_why}")
+    return 0
+
+
+def recall(arguments: Arguments) -> int:
+    """gallery recall LOCATION"""
+    with opening.open(arguments.location) as people:
+        found = people.recall(arguments.sample, arguments.k, arguments.seed)
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        print(found)
+    return 0

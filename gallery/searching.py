@@ -1,0 +1,185 @@
+"""What a gallery answers, and how well its index finds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gallery.decisions import checked_threshold, identification, verification
+from gallery.encoder import Encoder, embed_probes, listed
+from gallery.engines.base import Engine
+from gallery.errors import NotCalibratedError, NotEnoughDataError
+from gallery.filters import Where, checked_where
+from gallery.indexes.choice import check_kind
+from gallery.records import Candidate, Identification, Recall, Verification
+from gallery.stores.base import Header
+from gallery.vectors import Numbers, distances
+
+RECALL = "recall"
+"""The setting that keeps what was measured."""
+
+_RESAMPLES = 2000
+_VOID_PAST = 0.1
+"""Share by which the number of templates may change before a measured recall says nothing any more."""
+
+
+class Searching:
+    """The part of `gallery.Gallery` that is asked."""
+
+    location: Path
+    encoder: Encoder | None
+    read_only: bool
+    _engine: Engine
+
+    def identify(
+        self, item: Any, k: int = 5, threshold: float | None = None, where: Where | None = None
+    ) -> Identification:
+        """Who is this? The k nearest subjects within the threshold, or "unknown".
+
+        k          counts subjects, however many templates each has
+        threshold  a distance; None: the gallery's own, else the one the encoder recommends, else nothing is
+                   decided and the k nearest are ranked
+        where      {"site": "north"}: only subjects whose metadata match, as if no others were enrolled; every
+                   key has to, and a list is any of its values
+        """
+        return self.identify_batch([item], k, threshold, where)[0]
+
+    def identify_batch(
+        self,
+        items: Sequence[Any],
+        k: int = 5,
+        threshold: float | None = None,
+        where: Where | None = None,
+    ) -> list[Identification]:
+        """`identify` for every item, with the same answers; much faster than one by one."""
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
+        encoder, header = self._bound()
+        # After the encoder, so that it is not the threshold of one that was migrated from in between.
+        limit = self._own_threshold() if threshold is None else checked_threshold(threshold)
+        filter = None if where is None else checked_where(where)
+        blocks = list(embed_probes(encoder, listed(items)))
+        if not blocks:
+            return []
+        # In one call, so that all answers are of one revision.
+        found = self._engine.nearest(np.concatenate(blocks), int(k), header, filter)
+        return [identification(ranked, limit) for ranked in found]
+
+    def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
+        """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
+
+        Raises UnknownSubjectError, and NotCalibratedError when no threshold is known.
+        """
+        encoder, header = self._bound()
+        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        if limit is None:
+            raise NotCalibratedError(
+                f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
+                "a distance up to which the same subject is accepted"
+            )
+        claimed = self._engine.embeddings(id, header)
+        probe = next(embed_probes(encoder, [item]))[0]
+        scores = distances(probe, claimed.rows, header.metric)
+        return verification(id, scores, claimed.numbers, limit)
+
+    @property
+    def threshold(self) -> float | None:
+        """The distance decided by: the gallery's own, else the encoder's recommendation, else None."""
+        stored = self._engine.setting("threshold")
+        if stored is not None:
+            return float(json.loads(stored)["threshold"])
+        recommended = getattr(self.encoder, "threshold", None)
+        return None if recommended is None else checked_threshold(recommended)
+
+    def within(self, item: Any, radius: float, where: Where | None = None) -> list[Candidate]:
+        """Every subject with a template at `radius` or nearer, nearest first, however many there are.
+
+        radius is a distance, as a threshold is; where: see `identify`. With an approximate index every
+        candidate that it finds on its way there.
+        """
+        return self.within_batch([item], radius, where)[0]
+
+    def within_batch(
+        self, items: Sequence[Any], radius: float, where: Where | None = None
+    ) -> list[list[Candidate]]:
+        """`within` for every item, all of one revision."""
+        encoder, header = self._bound()
+        limit = checked_threshold(radius)
+        filter = None if where is None else checked_where(where)
+        blocks = list(embed_probes(encoder, listed(items)))
+        return self._engine.within(np.concatenate(blocks), limit, header, filter) if blocks else []
+
+    def reindex(self, kind: str = "auto") -> str:
+        """Changes the kind of index and builds it anew: the kind that is in use then.
+
+        kind  "auto", "exact", or a factory string of FAISS such as "HNSW32", "IVF1024,SQ8" or
+              "IVF1024,PQ64x4fs,RFlat"
+
+        ValueError, and nothing is changed, for a kind that FAISS cannot make or that cannot grow.
+        """
+        self._check_writable()
+        header = self._engine.header
+        check_kind(kind, header.dim, header.metric)
+        return self._engine.reindex(kind).index
+
+    def recall(self, sample: int = 1000, k: int = 5, seed: int = 0) -> Recall:
+        """Measures how many of the true k nearest subjects the index finds, and keeps it for `info`.
+
+        Asks about `sample` enrolled templates, leaving out each one's own subject, and compares with brute
+        force. Takes room for all embeddings once. Raises NotEnoughDataError for fewer than two subjects.
+        """
+        if sample < 1 or k < 1:
+            raise ValueError(f"sample and k must be 1 or more, not {sample} and {k}")
+        state, overlap = self._engine.recall(sample, k, seed)
+        if not overlap.wanted.sum():
+            raise NotEnoughDataError(
+                f"{self.location} has {state.subjects} subjects: to measure which neighbours are found takes "
+                "at least two"
+            )
+        value, low, high = _share(overlap.found, overlap.wanted, seed)
+        now = datetime.now(UTC)
+        measured = Recall(state.index, k, value, low, high, len(overlap.found), state.templates, now)
+        if not self.read_only:
+            self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
+        return measured
+
+    def _own_threshold(self) -> float | None:
+        """The gallery's threshold for a search, with a warning where it is not what it was measured for."""
+        self._warn_when_void()
+        return self.threshold
+
+    def _warn_when_void(self) -> None:
+        raise NotImplementedError
+
+    def _bound(self) -> tuple[Encoder, Header]:
+        raise NotImplementedError
+
+    def _check_writable(self) -> None:
+        raise NotImplementedError
+
+
+def known_recall(text: str | None, index: str, templates: int) -> Recall | None:
+    """What was measured, unless it was of another kind of index or of quite another number of templates."""
+    if text is None:
+        return None
+    plain = json.loads(text)
+    found = Recall(**plain)
+    found = replace(found, measured=datetime.fromisoformat(plain["measured"]))
+    changed = abs(templates - found.templates) > _VOID_PAST * found.templates
+    return None if changed or found.index != index else found
+
+
+def _share(found: Numbers, wanted: Numbers, seed: int) -> tuple[float, float, float]:
+    """(value, low, high) of found over wanted, by a bootstrap over probes."""
+    chance = np.random.default_rng(seed)
+    drawn = chance.integers(len(found), size=(_RESAMPLES, len(found)))
+    shares = found[drawn].sum(axis=1) / wanted[drawn].sum(axis=1).clip(1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(found.sum() / wanted.sum()), float(low), float(high)

@@ -1,0 +1,164 @@
+"""Changing the kind of index, and measuring what it finds."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import gallery
+from gallery.searching import known_recall
+from tests.gallery.doubles import vectors
+
+DIM = 16
+ENCODER = gallery.Precomputed(DIM)
+KINDS = ["HNSW16", "IVF16,Flat", "IVF8,SQ8", "IVF8,PQ8x4fs,RFlat", "PCA8,Flat", "auto"]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """30 subjects of 330 templates each: enough for every kind to be trained."""
+    place = tmp_path_factory.mktemp("filled") / "g"
+    centres = vectors(30, DIM, 1)
+    with gallery.open(place, ENCODER) as people:
+        people.enroll_many(
+            (f"s{n}", centres[n] + np.float32(0.2) * vectors(330, DIM, 100 + n)) for n in range(30)
+        )
+    return place
+
+
+@pytest.fixture
+def place(filled, tmp_path):
+    with gallery.open(filled, ENCODER, read_only=True) as people:
+        people.backup(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def answers(people, probes):
+    return [
+        [(one.id, one.template, one.distance) for one in answer.candidates]
+        for answer in people.identify_batch(probes, k=3)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_answers_the_same_and_stays(place, kind):
+    probes = vectors(30, DIM, 1) + np.float32(0.1) * vectors(30, DIM, 5)
+    with gallery.open(place, ENCODER) as people, gallery.open(place, ENCODER) as other:
+        before = answers(people, probes)
+        other.identify(probes[0])
+        if kind == "auto":
+            people.reindex("HNSW8")
+        assert people.reindex(kind) == ("exact" if kind == "auto" else kind)
+        assert people.info().index_wish == other.info().index_wish == kind
+        assert other.info().index == people.info().index
+        for one in (people, other):
+            assert [found[0] for found in answers(one, probes)] == [found[0] for found in before]
+        last = people.log()[-1]
+        assert (last.verb, last.note) == ("reindex", kind)
+        # Removals and additions after it.
+        first = before[0][0]
+        people.remove(first[0])
+        people.enroll("new", [probes[0]])
+        for one in (people, other):
+            found = one.identify(probes[0], k=5).candidates
+            assert found[0].id == "new"
+            assert found[0].distance < 1e-6
+            assert first[0] not in [each.id for each in found]
+            assert len(found) == 5
+        assert people.check() == []
+    with gallery.open(place, ENCODER) as people:
+        assert people.info().index == ("exact" if kind == "auto" else kind)
+        assert people.identify(probes[0]).candidates[0].id == "new"
+
+
+@pytest.mark.parametrize("kind", ["IVF", "nonsense", "", "IVF0,Flat"])
+def test_what_faiss_cannot_make_is_refused_and_changes_nothing(place, kind):
+    with gallery.open(place, ENCODER) as people:
+        before = people.info()
+        with pytest.raises(ValueError, match="index"):
+            people.reindex(kind)
+        after = people.info()
+        assert (after.revision, after.index, after.index_wish) == (before.revision, "exact", "auto")
+    with (
+        gallery.open(place, ENCODER, read_only=True) as people,
+        pytest.raises(gallery.GalleryError, match="read-only"),
+    ):
+        people.reindex("exact")
+
+
+@pytest.fixture
+def scattered(tmp_path):
+    """10,000 subjects of one template each, alike to nobody."""
+    place = tmp_path / "scattered"
+    with gallery.open(place, ENCODER) as people:
+        people.enroll_many((f"s{n}", [row]) for n, row in enumerate(vectors(10_000, DIM, 9)))
+        people.backup(tmp_path / "exact")
+    return place
+
+
+def brute_recall(people, approximate, k, seed, sample):
+    """The same sample, asked of both through the public verbs."""
+    chance = np.random.default_rng(seed)
+    numbers = chance.permutation(10_000)[:sample] + 1
+    owner, row = {}, {}
+    for id in people.ids():
+        for template in people.templates(id):
+            owner[template.template] = id
+    for id in people.ids():
+        stored = people._engine.embeddings(id)
+        row |= dict(zip(stored.numbers.tolist(), stored.rows, strict=True))
+    probes = np.stack([row[int(number)] for number in sorted(numbers)])
+    owners = [owner[int(number)] for number in sorted(numbers)]
+    hits = total = 0
+    for own, true, found in zip(
+        owners,
+        people.identify_batch(probes, k + 1),
+        approximate.identify_batch(probes, k + 1),
+        strict=True,
+    ):
+        right = [one.id for one in true.candidates if one.id != own][:k]
+        hits += len(set(right) & {one.id for one in found.candidates})
+        total += len(right)
+    return hits / total
+
+
+def test_recall_is_what_a_comparison_with_brute_force_gives(scattered, tmp_path):
+    place = scattered
+    with gallery.open(tmp_path / "exact", ENCODER) as exact, gallery.open(place, ENCODER) as people:
+        assert people.info().recall is None
+        perfect = people.recall(100)
+        assert (perfect.value, perfect.low, perfect.high, perfect.index) == (1.0, 1.0, 1.0, "exact")
+        assert people.info().recall == perfect
+        people.reindex("IVF64,PQ4x4")
+        assert people.info().recall is None
+        found = people.recall(200, k=4, seed=3)
+        assert found.value == pytest.approx(brute_recall(exact, people, 4, 3, 200), abs=1e-12)
+        assert found.low <= found.value <= found.high < 1.0, "a kind so coarse misses some"
+        assert (found.k, found.probes, found.templates) == (4, 200, 10_000)
+        assert people.info().recall == found
+        assert "recall@4" in str(found)
+    with gallery.open(place, ENCODER, read_only=True) as people:
+        assert people.info().recall == found
+        assert people.recall(50).probes == 50
+
+
+def test_a_measured_recall_is_void_when_much_has_changed(place):
+    with gallery.open(place, ENCODER) as people:
+        measured = people.recall(20)
+        text = json.dumps(measured.to_dict())
+        assert known_recall(text, "exact", 9900 + 990) == measured
+        assert known_recall(text, "exact", 9900 + 991) is None
+        assert known_recall(text, "HNSW16", 9900) is None
+        assert known_recall(None, "exact", 9900) is None
+
+
+def test_recall_needs_two_subjects(tmp_path):
+    with gallery.open(tmp_path / "one", ENCODER) as people:
+        for enrolled in (0, 1):
+            with pytest.raises(gallery.NotEnoughDataError, match=f"has {enrolled} subjects"):
+                people.recall()
+            people.enroll("a", vectors(2, DIM))
+        with pytest.raises(ValueError, match="1 or more"):
+            people.recall(0)
