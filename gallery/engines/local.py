@@ -13,7 +13,7 @@ from typing import Any
 from gallery.calibration import Scores
 from gallery.engines import index_files, scoring
 from gallery.engines.base import Overlap, State
-from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, chosen
+from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
 from gallery.engines.recall import overlap
 from gallery.engines.searching import Searching
 from gallery.errors import EncoderMismatchError, GalleryError
@@ -36,7 +36,7 @@ class LocalEngine:
         self._read_only = read_only
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self._searching = Searching(index_folder)
+        self._searching = Searching(index_folder, makes=not read_only)
         self._cache = self._searching.cache
         self._last_header = store.header
 
@@ -231,10 +231,17 @@ class LocalEngine:
             return self._state(store, self._cache.in_step(store))
 
     def _state(self, store: Store, index: VectorIndex) -> State:
-        wish, why = store.setting(INDEX_WISH) or AUTO, chosen(store).why
         subjects, templates = store.counts()
-        unsaved = max(0, len(index) - self._cache.saved)
-        return State(store.revision(), subjects, templates, index.kind, wish, why, unsaved)
+        return State(
+            revision=store.revision(),
+            subjects=subjects,
+            templates=templates,
+            changes=2 * store.last_template() - templates,
+            index=index.kind,
+            index_wish=store.setting(INDEX_WISH) or AUTO,
+            index_why=self._cache.chosen(store).why,
+            in_memory=max(0, len(index) - self._cache.saved),
+        )
 
     def log(self) -> list[LogEntry]:
         with self._at_one_revision() as store:

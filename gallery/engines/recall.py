@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gallery.engines.base import Overlap
+from gallery.engines.drawing import drawn
 from gallery.engines.searching import Searching
-from gallery.stores.base import Store, Stored
-from gallery.vectors import Numbers
+from gallery.stores.base import Store
 
 _AT_A_TIME = 256
 
@@ -28,21 +28,3 @@ def overlap(store: Store, searching: Searching, sample: int, k: int, seed: int) 
             wanted.append(len(right))
             found.append(len(right & {subject for subject, _, _ in answer}))
     return Overlap(np.array(found, np.int64), np.array(wanted, np.int64))
-
-
-def drawn(store: Store, sample: int, seed: int) -> tuple[Numbers, Stored]:
-    """(numbers, templates) of up to `sample` enrolled ones, drawn without replacement. Inside a snapshot."""
-    chance = np.random.default_rng(seed)
-    numbers = chance.permutation(store.last_template()) + 1
-    parts = [store.fetch([])]
-    held = 0
-    # Numbers that were removed are drawn too, and pass.
-    for start in range(0, len(numbers), sample):
-        stored = store.fetch(np.sort(numbers[start : start + sample]))
-        left = slice(sample - held)
-        parts.append(Stored(stored.numbers[left], stored.subjects[left], stored.rows[left]))
-        held += len(parts[-1].numbers)
-        if held >= sample:
-            break
-    whole = Stored(*(np.concatenate([getattr(one, name) for one in parts]) for name in Stored.__slots__))
-    return whole.numbers, whole

@@ -38,8 +38,9 @@ class OutOfStep(CorruptGalleryError):
 class Searching:
     """Whoever holds it keeps other threads away."""
 
-    def __init__(self, folder: Path) -> None:
-        self.cache = IndexCache(folder)
+    def __init__(self, folder: Path, makes: bool) -> None:
+        """makes: index files, for later openings too; see `IndexCache`."""
+        self.cache = IndexCache(folder, makes)
         self._register = Register()
         self._views = Views()
         self._read = 0

@@ -133,6 +133,22 @@ class VectorIndex(Protocol):
         ...
 
 
+@runtime_checkable
+class Trained(Protocol):
+    """An index that is trained on some of the rows before it can find any quickly."""
+
+    trained_on: int
+    """How many templates there were then; 0 before, and for a kind that needs no training."""
+
+    def sample(self, templates: int) -> int:
+        """On how many of so many templates it is best trained now; 0 where that is done, or cannot be yet."""
+        ...
+
+    def train(self, rows: FloatRows, templates: int) -> None:
+        """Trains it on a sample, (m, dim), of so many templates."""
+        ...
+
+
 def keeps_rows(index: VectorIndex) -> bool:
     """Whether `living` gives the rows bit for bit as they were added; a kind without a `lossless` does."""
     return bool(getattr(index, "lossless", True))

@@ -58,21 +58,18 @@ class FaissIndex:
         return 0 if self._waiting is None else max(1, self._needed - len(self._waiting))
 
     def sample(self, templates: int) -> int:
-        """On how many of so many templates it is best trained; 0 when it needs no training, or cannot yet."""
+        """On how many of so many templates it is best trained now; 0 where that is done, or cannot be yet."""
         if self._waiting is None or templates < self._needed:
             return 0
         return min(templates, max(self._needed, kinds.sample_size(self._index)))
 
     def train(self, rows: FloatRows, templates: int) -> None:
-        """Trains it on a sample of so many templates; before anything is added."""
+        """Trains it on a sample, (m, dim), of so many templates, and takes up what waited for that."""
         self._index.train(rows)
-        self._waiting, self.trained_on = None, templates
-
-    def _train_on_what_waits(self, waiting: ExactIndex) -> None:
-        blocks = list(waiting.living())
-        rows = np.concatenate([block[1] for block in blocks])
-        self.train(rows, len(rows))
-        self._append(np.concatenate([block[0] for block in blocks]), rows)
+        waiting, self._waiting, self.trained_on = self._waiting, None, templates
+        if waiting is not None:
+            for numbers, some in waiting.living():
+                self._append(numbers, some)
 
     # -- changing
 
@@ -84,7 +81,7 @@ class FaissIndex:
             return
         self._waiting.add(numbers, rows)
         if len(self._waiting) >= self._needed:
-            self._train_on_what_waits(self._waiting)
+            self.train(np.concatenate([block[1] for block in self._waiting.living()]), len(self))
 
     def _append(self, numbers: Numbers, rows: FloatRows) -> None:
         self._index.add(rows)

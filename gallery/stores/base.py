@@ -142,7 +142,7 @@ class Generations(Protocol):
         ...
 
 
-OF_ENCODER = ("threshold",)
+OF_ENCODER = ("threshold", "recall")
 """Settings that mean nothing under another encoder."""
 
 
