@@ -15,16 +15,18 @@ from gallery.records import Candidate, Identification, Verification
 from gallery.vectors import Numbers
 
 
-def nearest_template_of_each(
-    scores: npt.NDArray[np.float32], numbers: Numbers, subjects: Numbers
+def nearest_for_each_probe(
+    probes: npt.NDArray[np.intp], scores: npt.NDArray[np.float32], numbers: Numbers, subjects: Numbers
 ) -> npt.NDArray[np.intp]:
-    """Fusion by the nearest template: positions of each subject's best, nearest subject first.
+    """Fusion by the nearest template: positions of each subject's best, probe by probe, nearest first.
 
-    scores, numbers, subjects: (m,) in step. Ties go to the lower template number.
+    probes, scores, numbers, subjects: (m,) in step, one for each pair. Ties go to the lower template number.
     """
-    order = np.lexsort((numbers, scores))
-    _, first = np.unique(subjects[order], return_index=True)
-    return order[np.sort(first)]
+    order = np.lexsort((numbers, scores, probes))
+    pairs = probes[order] * (int(subjects.max(initial=0)) + 1) + subjects[order]
+    _, first = np.unique(pairs, return_index=True)
+    nearest: npt.NDArray[np.intp] = order[np.sort(first)]
+    return nearest
 
 
 def identification(ranked: Sequence[Candidate], threshold: float | None) -> Identification:

@@ -32,31 +32,24 @@ def checked_where(where: Any) -> dict[str, Any]:
     return plain
 
 
-def matches(metadata: Where, where: Where) -> bool:
-    """Whether a subject's metadata match a checked filter."""
-    return all(key in metadata and _is_any_of(metadata[key], wanted) for key, wanted in where.items())
+def texts_of(where: Where) -> dict[str, tuple[str, ...]]:
+    """For each key of a checked filter the values that a subject may have, as `text_of` has them."""
+    return {
+        key: tuple(text_of(one) for one in (wanted if isinstance(wanted, list) else [wanted]))
+        for key, wanted in where.items()
+    }
 
 
-def _is_any_of(value: Any, wanted: Any) -> bool:
-    return any(_same(value, one) for one in (wanted if isinstance(wanted, list) else [wanted]))
+def text_of(value: Any) -> str:
+    """A value as text that is the same exactly where the values are: of 1 and 1.0, not of 1 and true."""
+    return as_json({"": _plain(value)})
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    return bool(one == other)
-
-
-def hints_of(where: Where) -> list[str]:
-    """Pieces of text that the stored metadata of every subject that matches contain."""
-    hints = []
-    for key, wanted in where.items():
-        exact = isinstance(wanted, str | bool) or wanted is None
-        text = as_json({key: wanted if exact else 0})[1:-1]
-        # A number may be written in several ways, and of a list it may be any.
-        hints.append(text if exact else text.removesuffix("0"))
-    return hints
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value

@@ -74,7 +74,7 @@ def gathered(engine: Engine, folder: Path, threshold: float | None, threshold_so
         index=state.index,
         index_wish=state.index_wish,
         index_why=state.index_why,
-        recall=known_recall(engine.setting(RECALL), state.index, state.templates),
+        recall=known_recall(engine.setting(RECALL), state),
         threshold=threshold,
         threshold_source=threshold_source,
         bytes=_folder_bytes(folder),

@@ -339,6 +339,8 @@ class Recall:
     """How many were enrolled."""
     measured: datetime
     """UTC."""
+    changes: int
+    """Templates that were ever added or removed by then."""
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON."""

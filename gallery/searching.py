@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from numbers import Integral
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from gallery.decisions import checked_threshold, identification, verification
 from gallery.encoder import Encoder, embed_probes, listed
-from gallery.engines.base import Engine
+from gallery.engines.base import Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError
 from gallery.filters import Where, checked_where
 from gallery.indexes.choice import check_kind
@@ -27,7 +26,7 @@ RECALL = "recall"
 
 _RESAMPLES = 2000
 _VOID_PAST = 0.1
-"""Share by which the number of templates may change before a measured recall says nothing any more."""
+"""Share of the templates that may be added or removed before a measured recall says nothing any more."""
 
 
 class Searching:
@@ -144,8 +143,17 @@ class Searching:
                 "at least two"
             )
         value, low, high = _share(overlap.found, overlap.wanted, seed)
-        now = datetime.now(UTC)
-        measured = Recall(state.index, k, value, low, high, len(overlap.found), state.templates, now)
+        measured = Recall(
+            index=state.index,
+            k=k,
+            value=value,
+            low=low,
+            high=high,
+            probes=len(overlap.found),
+            templates=state.templates,
+            measured=datetime.now(UTC),
+            changes=state.changes,
+        )
         if not self.read_only:
             self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
         return measured
@@ -165,15 +173,14 @@ class Searching:
         raise NotImplementedError
 
 
-def known_recall(text: str | None, index: str, templates: int) -> Recall | None:
-    """What was measured, unless it was of another kind of index or of quite another number of templates."""
+def known_recall(text: str | None, state: State) -> Recall | None:
+    """What was measured, unless it was of another kind of index, or a tenth has changed since."""
     if text is None:
         return None
     plain = json.loads(text)
-    found = Recall(**plain)
-    found = replace(found, measured=datetime.fromisoformat(plain["measured"]))
-    changed = abs(templates - found.templates) > _VOID_PAST * found.templates
-    return None if changed or found.index != index else found
+    found = Recall(**plain | {"measured": datetime.fromisoformat(plain["measured"])})
+    changed = state.changes - found.changes > _VOID_PAST * found.templates
+    return None if changed or found.index != state.index else found
 
 
 def _share(found: Numbers, wanted: Numbers, seed: int) -> tuple[float, float, float]:

@@ -18,6 +18,9 @@ Numbers = npt.NDArray[np.int64]
 
 METRICS = ("cosine", "euclidean")
 
+_PAIRS_AT_A_TIME = 64
+"""So many that what is computed from them stays in the cache of a core."""
+
 LONGEST = 1e18
 """Euclidean rows are no longer than this: float32 holds squares up to (1.8e19)^2, and sums of them."""
 
@@ -108,13 +111,29 @@ def distances(probe: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.
 
 def paired_distances(probes: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.float32]:
     """The same from each probe, (m, dim) or (1, dim), to the row beside it, with the same bits: (m,)."""
+    everything = np.arange(len(rows))
+    which = everything if len(probes) == len(rows) else np.zeros(len(rows), np.intp)
+    return distances_of_pairs(probes, which, rows, everything, metric)
+
+
+def distances_of_pairs(
+    probes: FloatRows,
+    which: npt.NDArray[np.intp],
+    rows: FloatRows,
+    at: npt.NDArray[np.intp],
+    metric: str,
+) -> npt.NDArray[np.float32]:
+    """The same from probes[which[i]] to rows[at[i]], with the same bits: (m,)."""
     left = probes.astype(np.float64)
-    right = rows.astype(np.float64)
     if metric == "cosine":
-        left /= np.sqrt(np.square(left).sum(axis=1, keepdims=True))
-        right /= np.sqrt(np.square(right).sum(axis=1, keepdims=True))
-        exact = np.square(right - left).sum(axis=1) / 2
-    else:
-        exact = np.sqrt(np.square(right - left).sum(axis=1))
-    rounded: npt.NDArray[np.float32] = exact.astype(np.float32)
-    return rounded
+        left /= np.sqrt(np.einsum("ij,ij->i", left, left))[:, None]
+    scores = np.empty(len(at), np.float32)
+    for start in range(0, len(at), _PAIRS_AT_A_TIME):
+        pairs = slice(start, start + _PAIRS_AT_A_TIME)
+        right = rows[at[pairs]].astype(np.float64)
+        if metric == "cosine":
+            right /= np.sqrt(np.einsum("ij,ij->i", right, right))[:, None]
+        right -= left[which[pairs]]
+        squares = np.einsum("ij,ij->i", right, right)
+        scores[pairs] = squares / 2 if metric == "cosine" else np.sqrt(squares)
+    return scores

@@ -30,6 +30,8 @@ class State:
     revision: int
     subjects: int
     templates: int
+    changes: int
+    """Templates that were ever added or removed."""
     index: str
     """The kind in use."""
     index_wish: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from gallery.engines import index_files
+from gallery.engines.drawing import drawn
 from gallery.engines.index_files import MappedFile, Stamp
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.indexes.base import VectorIndex
-from gallery.indexes.choice import AUTO, Choice, choose, new_index
+from gallery.indexes.base import Trained, VectorIndex
+from gallery.indexes.choice import AUTO, SOON, Choice, choose, new_index
 from gallery.stores.base import Store
 from gallery.vectors import Numbers
 
@@ -17,11 +18,17 @@ INDEX_FILE = "index_file"
 INDEX_WISH = "index"
 
 
+_OUTGROWN = 4
+"""An index is trained anew when there are so many times the templates it was trained for."""
+
+
 class IndexCache:
     """One index of one gallery. Whoever holds it keeps other threads away."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, makes: bool = True) -> None:
+        """makes: it writes files, so that what takes long to build need not be built at every opening."""
         self.folder = folder
+        self._makes = makes
         self.saved = 0
         """How many templates the file in use holds."""
         self._index: VectorIndex | None = None
@@ -33,15 +40,16 @@ class IndexCache:
     def in_step(self, store: Store) -> VectorIndex:
         """The index, brought up to the store's present revision. Inside a snapshot."""
         try:
-            self._drop_what_is_void(store)
             revision = store.revision()
+            self._drop_what_is_void(store, revision)
             if self._index is None:
                 self._index = self._loaded(store)
             elif revision != self._revision:
                 self._catch_up(store, self._index, store.removed_since(self._revision))
                 if len(self._index) != store.counts()[1]:
                     self._index = self.rebuilt(store)
-            if self._index.worn():
+            # One that takes long to build is built anew at an opening, and not while somebody waits.
+            if self._index.worn() and not (self._is_trained() and store.counts()[1] > SOON):
                 self._index = self.rebuilt(store)
             self._revision = revision
         except BaseException:
@@ -50,29 +58,47 @@ class IndexCache:
             raise
         return self._index
 
-    def _drop_what_is_void(self, store: Store) -> None:
+    def _drop_what_is_void(self, store: Store, revision: int) -> None:
         if self._index is None:
             return
-        other = store.header.generation != self._generation
-        other |= self._index.kind != chosen(store).kind
         # Reading on in a mapped file that somebody cut short would end the process.
-        cut = self._file is not None and not self._file.is_whole()
-        if other or cut or erased_at(store) > self._revision:
+        void = self._file is not None and not self._file.is_whole()
+        if revision != self._revision:
+            void |= store.header.generation != self._generation or erased_at(store) > self._revision
+            void |= self._index.kind != self.chosen(store).kind
+        if void:
             self.forget()
 
+    def chosen(self, store: Store) -> Choice:
+        """The kind of index for the store at its present revision. Inside a snapshot."""
+        stamp = _stamp(store)
+        there = stamp.kind if stamp is not None else None if self._index is None else self._index.kind
+        wish = store.setting(INDEX_WISH) or AUTO
+        choice = choose(wish, store.counts()[1], store.header.dim, there, self._makes)
+        lacking = getattr(self._index, "lacking", 0)
+        if lacking and self._index is not None and self._index.kind == choice.kind:
+            stands_in = f"an exact search stands in until there are {lacking:,} more templates to train on"
+            return Choice(choice.kind, f"{choice.why}; {stands_in}")
+        return choice
+
     def _loaded(self, store: Store) -> VectorIndex:
-        """The index of the file, with what came since; built anew when none fits."""
-        index = self._empty(store)
-        stamp = index_files.stamp_of(store.setting(INDEX_FILE))
-        if stamp is None or stamp.generation != store.header.generation:
+        """The index of the file, with what came since; built anew when none fits, or that serves better."""
+        index, stamp = self._empty(store), _stamp(store)
+        if stamp is None:
+            return self.rebuilt(store)
+        if self._makes and stamp.trained_on and store.counts()[1] > _OUTGROWN * stamp.trained_on:
             return self.rebuilt(store)
         self._file = index_files.load(self.folder, index, stamp)
         if self._file is None:
             return self.rebuilt(store)
         self._last_template, self.saved = stamp.last_template, stamp.templates
+        if isinstance(index, Trained):
+            index.trained_on = stamp.trained_on
         # A file of some kinds holds templates that were removed before it was written.
         self._catch_up(store, index, store.removed_since(0 if index.keeps_removed else stamp.revision))
-        return index if len(index) == store.counts()[1] else self.rebuilt(store)
+        if len(index) != store.counts()[1] or (self._makes and index.worn()):
+            return self.rebuilt(store)
+        return index
 
     def rebuilt(self, store: Store) -> VectorIndex:
         """The index, built anew from the store alone; CorruptGalleryError where that is not complete."""
@@ -88,6 +114,8 @@ class IndexCache:
         return index
 
     def _catch_up(self, store: Store, index: VectorIndex, removed: Numbers) -> None:
+        if isinstance(index, Trained):
+            _train(store, index)
         for stored in store.scan(after=self._last_template):
             index.add(stored.numbers, stored.rows)
         self._last_template = store.last_template()
@@ -96,7 +124,10 @@ class IndexCache:
     def _empty(self, store: Store) -> VectorIndex:
         header = store.header
         self._generation = header.generation
-        return new_index(chosen(store).kind, header.dim, header.metric)
+        return new_index(self.chosen(store).kind, header.dim, header.metric)
+
+    def _is_trained(self) -> bool:
+        return isinstance(self._index, Trained)
 
     def forget(self) -> None:
         """Starts anew at the next search."""
@@ -137,9 +168,18 @@ def erased_at(store: Store) -> int:
     return int(store.setting(ERASED) or 0)
 
 
-def chosen(store: Store) -> Choice:
-    """The kind of index that the store asks for at its present revision."""
-    return choose(store.setting(INDEX_WISH) or AUTO, store.counts()[1], store.header.dim)
+def _stamp(store: Store) -> Stamp | None:
+    """What is said of the file in use; None when there is none, or none for the present encoder."""
+    stamp = index_files.stamp_of(store.setting(INDEX_FILE))
+    return stamp if stamp is not None and stamp.generation == store.header.generation else None
+
+
+def _train(store: Store, index: Trained) -> None:
+    """Trains it on templates drawn from all there are, and not on the first that were enrolled."""
+    templates = store.counts()[1]
+    wanted = index.sample(templates)
+    if wanted:
+        index.train(drawn(store, wanted, seed=0)[1].rows, templates)
 
 
 def worth_saving(templates: int, saved: int, known: bool) -> bool:

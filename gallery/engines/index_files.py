@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from gallery.errors import GalleryError
-from gallery.indexes.base import VectorIndex
+from gallery.indexes.base import Trained, VectorIndex
 from gallery.stores.catalog import sync_folder
 
 _BYTES_AT_A_TIME = 2**20
@@ -40,6 +40,8 @@ class Stamp:
     """Bytes."""
     content: int
     """Checksum of the file."""
+    trained_on: int = 0
+    """How many templates there were when the index was trained; 0 for a kind that needs no training."""
 
     def to_json(self) -> str:
         """What the store keeps."""
@@ -112,7 +114,17 @@ def save(folder: Path, index: VectorIndex, generation: int, revision: int, last_
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return Stamp(index.kind, generation, revision, last_template, len(index), path.name, size, content)
+    return Stamp(
+        kind=index.kind,
+        generation=generation,
+        revision=revision,
+        last_template=last_template,
+        templates=len(index),
+        file=path.name,
+        size=size,
+        content=content,
+        trained_on=index.trained_on if isinstance(index, Trained) else 0,
+    )
 
 
 def files(folder: Path) -> list[Path]:

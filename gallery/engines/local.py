@@ -11,15 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 from gallery.calibration import Scores
-from gallery.engines import finalists, index_files, scoring
+from gallery.engines import index_files, scoring
 from gallery.engines.base import Overlap, State
-from gallery.engines.finalists import Finalists
-from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH, IndexCache, chosen
+from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
 from gallery.engines.recall import overlap
-from gallery.engines.selection import LastSelection
+from gallery.engines.searching import Searching
 from gallery.errors import EncoderMismatchError, GalleryError
 from gallery.filters import Where
-from gallery.indexes.base import Selection, VectorIndex
+from gallery.indexes.base import VectorIndex
 from gallery.indexes.choice import AUTO
 from gallery.processes import check_not_forked
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
@@ -37,8 +36,8 @@ class LocalEngine:
         self._read_only = read_only
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self._cache = IndexCache(index_folder)
-        self._selection = LastSelection()
+        self._searching = Searching(index_folder, makes=not read_only)
+        self._cache = self._searching.cache
         self._last_header = store.header
 
     @property
@@ -103,7 +102,7 @@ class LocalEngine:
                 # Tells the engines of other processes to throw away what they hold as well.
                 store.set_setting(ERASED, str(store.revision() + 1))
                 store.set_setting(INDEX_FILE, None)
-            self._cache.forget()
+            self._searching.forget()
             index_files.drop(index_files.files(self._folder))
             discard_put_aside(self._folder.parent)
             store.erase()
@@ -135,7 +134,7 @@ class LocalEngine:
                 if switches:
                     store.set_setting(INDEX_FILE, None)
             if switches:
-                self._cache.forget()
+                self._searching.forget()
                 index_files.drop(index_files.files(self._folder))
                 with store.snapshot():
                     # The store's header follows.
@@ -146,46 +145,21 @@ class LocalEngine:
     def nearest(
         self, probes: FloatRows, k: int, of: Header | None = None, where: Where | None = None
     ) -> list[list[Candidate]]:
-        def search(store: Store, index: VectorIndex, among: Selection | None) -> list[Finalists]:
-            return finalists.nearest(store, index, probes, k, among)
-
-        return self._found(search, of, where)
+        with self._at_one_revision(of) as store:
+            return self._searching.nearest(store, probes, k, where)
 
     def within(
         self, probes: FloatRows, radius: float, of: Header | None = None, where: Where | None = None
     ) -> list[list[Candidate]]:
-        def search(store: Store, index: VectorIndex, among: Selection | None) -> list[Finalists]:
-            return finalists.within(store, index, probes, radius, among)
-
-        return self._found(search, of, where)
-
-    def _found(
-        self,
-        search: Callable[[Store, VectorIndex, Selection | None], list[Finalists]],
-        of: Header | None,
-        where: Where | None,
-    ) -> list[list[Candidate]]:
         with self._at_one_revision(of) as store:
-            among = None if where is None else self._selection.of(store, where)
-            try:
-                found = search(store, self._cache.in_step(store), among)
-            except finalists.OutOfStepError:
-                found = search(store, self._cache.rebuilt(store), among)
-            known = store.describe({subject for answer in found for subject, _, _ in answer})
-            return [
-                [
-                    Candidate(known[subject][0], distance, template, known[subject][1])
-                    for subject, template, distance in answer
-                ]
-                for answer in found
-            ]
+            return self._searching.within(store, probes, radius, where)
 
     def reindex(self, kind: str) -> State:
         with self._open() as store:
             with store.commit("reindex", kind):
                 store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
                 store.set_setting(INDEX_FILE, None)
-            self._cache.forget()
+            self._searching.forget()
             index_files.drop(index_files.files(self._folder))
             state = self.state()
             with suppress(GalleryError, OSError):
@@ -195,7 +169,7 @@ class LocalEngine:
     def recall(self, sample: int, k: int, seed: int) -> tuple[State, Overlap]:
         with self._at_one_revision() as store:
             index = self._cache.in_step(store)
-            return self._state(store, index), overlap(store, index, sample, k, seed)
+            return self._state(store, index), overlap(store, self._searching, sample, k, seed)
 
     def scores(
         self,
@@ -257,10 +231,17 @@ class LocalEngine:
             return self._state(store, self._cache.in_step(store))
 
     def _state(self, store: Store, index: VectorIndex) -> State:
-        wish, why = store.setting(INDEX_WISH) or AUTO, chosen(store).why
         subjects, templates = store.counts()
-        unsaved = max(0, len(index) - self._cache.saved)
-        return State(store.revision(), subjects, templates, index.kind, wish, why, unsaved)
+        return State(
+            revision=store.revision(),
+            subjects=subjects,
+            templates=templates,
+            changes=2 * store.last_template() - templates,
+            index=index.kind,
+            index_wish=store.setting(INDEX_WISH) or AUTO,
+            index_why=self._cache.chosen(store).why,
+            in_memory=max(0, len(index) - self._cache.saved),
+        )
 
     def log(self) -> list[LogEntry]:
         with self._at_one_revision() as store:
@@ -301,7 +282,7 @@ class LocalEngine:
                     if not self._read_only:
                         self._cache.save_if_worth_it(self._store)
             finally:
-                self._cache.forget()
+                self._searching.forget()
                 self._store.close()
                 self._last_header, self._store = self._store.header, None
 

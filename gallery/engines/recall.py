@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from gallery.engines import finalists
 from gallery.engines.base import Overlap
-from gallery.indexes.base import VectorIndex
-from gallery.indexes.exact import ExactIndex
-from gallery.stores.base import Store, Stored
-from gallery.vectors import Numbers
+from gallery.engines.drawing import drawn
+from gallery.engines.searching import Searching
+from gallery.stores.base import Store
 
 _AT_A_TIME = 256
 
 
-def overlap(store: Store, index: VectorIndex, sample: int, k: int, seed: int) -> Overlap:
-    """Asks `index` and brute force for the k nearest other subjects of `sample` enrolled templates.
+def overlap(store: Store, searching: Searching, sample: int, k: int, seed: int) -> Overlap:
+    """Asks the index and every row for the k nearest other subjects of `sample` enrolled templates.
 
-    A template's own subject does not count: it is found too easily. Needs room for all embeddings once.
-    Inside a snapshot.
+    A template's own subject does not count: it is found too easily. Inside a snapshot.
     """
     _, asked = drawn(store, sample, seed)
-    probes, owners = asked.rows, asked.subjects
-    exact: VectorIndex = ExactIndex(store.header.dim, store.header.metric)
-    if index.kind == exact.kind:
-        exact = index
-    else:
-        for stored in store.scan():
-            exact.add(stored.numbers, stored.rows)
     found, wanted = [], []
-    for start in range(0, len(probes), _AT_A_TIME):
+    for start in range(0, len(asked.rows), _AT_A_TIME):
         some = slice(start, start + _AT_A_TIME)
-        answers = (finalists.nearest(store, one, probes[some], k + 1, None) for one in (exact, index))
-        for truth, answer, owner in zip(*answers, owners[some].tolist(), strict=True):
+        truths = searching.swept(store, asked.rows[some], k + 1)
+        answers = searching.finalists(store, asked.rows[some], k + 1)
+        for truth, answer, owner in zip(truths, answers, asked.subjects[some].tolist(), strict=True):
             right = set([subject for subject, _, _ in truth if subject != owner][:k])
             wanted.append(len(right))
             found.append(len(right & {subject for subject, _, _ in answer}))
     return Overlap(np.array(found, np.int64), np.array(wanted, np.int64))
-
-
-def drawn(store: Store, sample: int, seed: int) -> tuple[Numbers, Stored]:
-    """(numbers, templates) of up to `sample` enrolled ones, drawn without replacement. Inside a snapshot."""
-    chance = np.random.default_rng(seed)
-    numbers = chance.permutation(store.last_template()) + 1
-    parts = [store.fetch([])]
-    held = 0
-    # Numbers that were removed are drawn too, and pass.
-    for start in range(0, len(numbers), sample):
-        stored = store.fetch(np.sort(numbers[start : start + sample]))
-        left = slice(sample - held)
-        parts.append(Stored(stored.numbers[left], stored.subjects[left], stored.rows[left]))
-        held += len(parts[-1].numbers)
-        if held >= sample:
-            break
-    whole = Stored(*(np.concatenate([getattr(one, name) for one in parts]) for name in Stored.__slots__))
-    return whole.numbers, whole

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.calibration import Distances, Scores
-from gallery.engines.recall import drawn
+from gallery.engines.drawing import drawn
 from gallery.stores.base import Store, Stored
 from gallery.vectors import FloatRows, Numbers, paired_distances
 

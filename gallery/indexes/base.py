@@ -11,9 +11,10 @@ Conventions
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -65,8 +66,29 @@ class Selection:
         return held
 
 
+class Searchable(Protocol):
+    """What a search by subject needs of an index."""
+
+    def __len__(self) -> int:
+        """How many templates can be found."""
+        ...
+
+    def search(self, queries: FloatRows, k: int) -> Neighbours:
+        """The k nearest templates of each query. It may give more of them, -1 among those that are there."""
+        ...
+
+
+@runtime_checkable
+class HoldsRows(Protocol):
+    """An index that has the rows as they were added, bit for bit: finalists are scored from them."""
+
+    def rows_of(self, numbers: Numbers) -> FloatRows | None:
+        """The rows of templates that can be found, (m, dim); None where this kind does not keep them."""
+        ...
+
+
 class VectorIndex(Protocol):
-    """Proposes the templates nearest to a query."""
+    """Proposes the templates nearest to a query. Some kinds are `HoldsRows` as well."""
 
     kind: str
     """What `gallery info` calls it: "exact", or a FAISS factory string."""
@@ -90,6 +112,10 @@ class VectorIndex(Protocol):
         """The k nearest templates of each query; of those that `among` holds, as if there were no others."""
         ...
 
+    def living(self) -> Iterator[tuple[Numbers, FloatRows]]:
+        """What can be found, (numbers, rows) in blocks; the rows as the kind knows them."""
+        ...
+
     def saveable(self) -> bool:
         """False while there is nothing that a file could hold, as before training."""
         ...
@@ -105,6 +131,27 @@ class VectorIndex(Protocol):
     def worn(self) -> bool:
         """True when so much was removed that building it anew would serve searches better."""
         ...
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """An index that is trained on some of the rows before it can find any quickly."""
+
+    trained_on: int
+    """How many templates there were then; 0 before, and for a kind that needs no training."""
+
+    def sample(self, templates: int) -> int:
+        """On how many of so many templates it is best trained now; 0 where that is done, or cannot be yet."""
+        ...
+
+    def train(self, rows: FloatRows, templates: int) -> None:
+        """Trains it on a sample, (m, dim), of so many templates."""
+        ...
+
+
+def keeps_rows(index: VectorIndex) -> bool:
+    """Whether `living` gives the rows bit for bit as they were added; a kind without a `lossless` does."""
+    return bool(getattr(index, "lossless", True))
 
 
 def nothing(count: int, k: int) -> Neighbours:

@@ -12,6 +12,10 @@ EXACT = "exact"
 
 _EXACT_UP_TO = 4 * 10**9
 """Bytes of embeddings that are gone through for every answer before an approximate kind takes over."""
+_LEEWAY = 2
+"""A kind that is there is kept until the size is so many times what it was chosen for."""
+SOON = 20_000
+"""Templates that any kind is made of in a second or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +26,45 @@ class Choice:
     why: str
 
 
-def choose(wish: str, templates: int, dim: int) -> Choice:
-    """The kind for a wish: "auto" is exact, which is certain, as long as it answers fast enough."""
-    if wish != AUTO:
-        return Choice(wish, "asked for")
+def choose(wish: str, templates: int, dim: int, there: str | None = None, makes: bool = True) -> Choice:
+    """The kind for a wish: "auto" is exact, which is certain, as long as it answers fast enough.
+
+    there: the kind that there is an index of already. makes: what is made is kept for the next opening;
+    where it is not, as by a session that only reads, nothing is made that takes longer than it saves.
+    """
+    choice = _by_size(templates, dim, there) if wish == AUTO else Choice(wish, "asked for")
+    if makes or choice.kind in (EXACT, there) or templates <= SOON:
+        return choice
+    if wish == AUTO and there is not None:
+        return Choice(there, "chosen automatically for an earlier size; whoever writes next chooses anew")
+    return Choice(EXACT, f"there is no file of {choice.kind} yet, and this session only reads and makes none")
+
+
+def _by_size(templates: int, dim: int, there: str | None) -> Choice:
     size = 4 * templates * dim
-    gone_through = f"{size / 1e9:.2g} GB of embeddings"
-    if size <= _EXACT_UP_TO:
-        most = f"up to {_EXACT_UP_TO / 1e9:.0f} GB are gone through for each answer"
-        return Choice(EXACT, f"chosen automatically: {gone_through}, {most}")
-    # About 4 sqrt(n) cells, in powers of two so that a gallery that grows seldom changes its kind.
-    cells = _power_of_two(4 * templates**0.5)
-    return Choice(f"IVF{cells},Flat", f"chosen automatically: {gone_through} are too much for each answer")
+    gone_through = f"chosen automatically: {size / 1e9:.2g} GB of embeddings"
+    most = _EXACT_UP_TO * (_LEEWAY if there == EXACT else 1)
+    if there is not None and there != EXACT and size * _LEEWAY > _EXACT_UP_TO and _fits(there, templates):
+        return Choice(there, f"{gone_through} are too much for each answer")
+    if size <= most:
+        most_said = f"up to {_EXACT_UP_TO / 1e9:.0f} GB are gone through for each answer"
+        return Choice(EXACT, f"{gone_through}, {most_said}")
+    return Choice(_cells(_best_cells(templates)), f"{gone_through} are too much for each answer")
 
 
-def _power_of_two(number: float) -> int:
-    """The largest one that is no larger."""
-    return 1 << (int(number).bit_length() - 1)
+def _cells(count: int) -> str:
+    return f"IVF{count},Flat"
+
+
+def _best_cells(templates: int) -> int:
+    """About 4 sqrt(n) cells, in powers of two so that a gallery that grows seldom changes its kind."""
+    return 1 << (int(4 * templates**0.5).bit_length() - 1)
+
+
+def _fits(there: str, templates: int) -> bool:
+    """Whether a kind was chosen for about that size."""
+    best = _best_cells(templates)
+    return there in [_cells(count) for count in (best // _LEEWAY, best, best * _LEEWAY)]
 
 
 def new_index(kind: str, dim: int, metric: str) -> VectorIndex:

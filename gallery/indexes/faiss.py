@@ -6,6 +6,7 @@ left when they do. Until there are enough vectors to train on, an exact index st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,21 +58,18 @@ class FaissIndex:
         return 0 if self._waiting is None else max(1, self._needed - len(self._waiting))
 
     def sample(self, templates: int) -> int:
-        """On how many of so many templates it is best trained; 0 when it needs no training, or cannot yet."""
+        """On how many of so many templates it is best trained now; 0 where that is done, or cannot be yet."""
         if self._waiting is None or templates < self._needed:
             return 0
         return min(templates, max(self._needed, kinds.sample_size(self._index)))
 
     def train(self, rows: FloatRows, templates: int) -> None:
-        """Trains it on a sample of so many templates; before anything is added."""
+        """Trains it on a sample, (m, dim), of so many templates, and takes up what waited for that."""
         self._index.train(rows)
-        self._waiting, self.trained_on = None, templates
-
-    def _train_on_what_waits(self, waiting: ExactIndex) -> None:
-        blocks = list(waiting.living())
-        rows = np.concatenate([block[1] for block in blocks])
-        self.train(rows, len(rows))
-        self._append(np.concatenate([block[0] for block in blocks]), rows)
+        waiting, self._waiting, self.trained_on = self._waiting, None, templates
+        if waiting is not None:
+            for numbers, some in waiting.living():
+                self._append(numbers, some)
 
     # -- changing
 
@@ -83,7 +81,7 @@ class FaissIndex:
             return
         self._waiting.add(numbers, rows)
         if len(self._waiting) >= self._needed:
-            self._train_on_what_waits(self._waiting)
+            self.train(np.concatenate([block[1] for block in self._waiting.living()]), len(self))
 
     def _append(self, numbers: Numbers, rows: FloatRows) -> None:
         self._index.add(rows)
@@ -160,11 +158,10 @@ class FaissIndex:
 
     def _swept(self, queries: FloatRows, k: int, bits: Bits | None) -> Found:
         """Brute force over the allowed, as the kind knows them."""
-        count = len(self._at)
-        allowed = np.unpackbits(self._at.alive if bits is None else bits, count=count, bitorder="little") > 0
+        bits = self._at.alive if bits is None else bits
         best = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         for start, rows in kinds.reconstructed(self._index):
-            at = np.flatnonzero(allowed[start : start + len(rows)])
+            at = np.flatnonzero(within(bits, np.arange(start, start + len(rows))))
             if len(at) == 0:
                 continue
             distances, found = library.nearest(queries, rows[at], min(k, len(at)), self._metric)
@@ -184,6 +181,31 @@ class FaissIndex:
             np.full(len(order), np.inf),
             np.full(len(order), there <= k),
         )
+
+    # -- rows
+
+    @property
+    def lossless(self) -> bool:
+        """Whether it knows the rows bit for bit."""
+        return self._waiting is not None or kinds.is_lossless(self._index)
+
+    def living(self) -> Iterator[tuple[Numbers, FloatRows]]:
+        """What can be found, (numbers, rows) in blocks, by number; the rows as the kind knows them."""
+        if self._waiting is not None:
+            yield from self._waiting.living()
+            return
+        for start, rows in kinds.reconstructed(self._index):
+            at = np.arange(start, start + len(rows))
+            alive = self._at.are_alive(at)
+            if alive.all():
+                yield self._at.numbers[at], rows
+            elif alive.any():
+                yield self._at.numbers[at[alive]], rows[alive]
+
+    def rows_of(self, numbers: Numbers) -> FloatRows | None:
+        """The rows of templates that can be found, as they were added; None where they are not kept."""
+        held = None if self._waiting is not None else kinds.rows_as_they_were(self._index)
+        return None if held is None else held[self._at.of(numbers)]
 
     # -- files
 

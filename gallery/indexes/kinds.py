@@ -188,7 +188,7 @@ def _parts(index: Any) -> tuple[Any, Any, Any]:
 def rows_as_they_were(index: Any) -> FloatRows | None:
     """A view of the rows as they were added, (n, dim), by position; None where the kind does not keep them.
 
-    Valid until something is added.
+    Valid until something is added. IVF,Flat keeps them too, but in the order of its cells.
     """
     module = library.faiss()
     index = module.downcast_index(index)
@@ -202,8 +202,19 @@ def rows_as_they_were(index: Any) -> FloatRows | None:
     return values.reshape(index.ntotal, index.d)
 
 
+def is_lossless(index: Any) -> bool:
+    """Whether `reconstructed` gives the rows bit for bit as they were added."""
+    ivf = type(library.faiss().downcast_index(index)).__name__ == "IndexIVFFlat"
+    return ivf or int(index.ntotal) == 0 or rows_as_they_were(index) is not None
+
+
 def reconstructed(index: Any) -> Iterator[tuple[int, FloatRows]]:
     """(position of the first, rows as the index knows them) in blocks, by position."""
+    held = rows_as_they_were(index)
+    if held is not None:
+        for start in range(0, len(held), _BLOCK):
+            yield start, held[start : start + _BLOCK]
+        return
     for start in range(0, int(index.ntotal), _BLOCK):
         count = min(_BLOCK, int(index.ntotal) - start)
         yield start, index.reconstruct_n(start, count)

@@ -18,7 +18,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from gallery.filters import Where
 from gallery.records import Generation, LogEntry, Problem, Subject, Template
 from gallery.vectors import FloatRows, Numbers
 
@@ -143,7 +142,7 @@ class Generations(Protocol):
         ...
 
 
-OF_ENCODER = ("threshold",)
+OF_ENCODER = ("threshold", "recall")
 """Settings that mean nothing under another encoder."""
 
 
@@ -247,6 +246,18 @@ class Store(Protocol):
         """{subject number: (id, metadata)}; CorruptGalleryError when one of them is not there."""
         ...
 
+    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(subject number, metadata) of every subject, by number; CorruptGalleryError when one is damaged."""
+        ...
+
+    def owners(self, after: int = 0) -> tuple[Numbers, Numbers]:
+        """(template numbers above `after`, ascending; whose each is), without reading an embedding.
+
+        A whole listing that does not agree with what the subjects and the commits count is refused with
+        CorruptGalleryError. Inside `snapshot`.
+        """
+        ...
+
     def scan(self, after: int = 0, block: int = 8192) -> Iterator[Stored]:
         """Every template with a number above `after`, by number, in blocks. Inside `snapshot`.
 
@@ -268,10 +279,6 @@ class Store(Protocol):
 
     def templates_from(self, sources: Sequence[str]) -> dict[int, str]:
         """{template: path} of all templates that came from one of these paths."""
-        ...
-
-    def matching(self, where: Where) -> list[int]:
-        """The numbers of the subjects whose metadata match."""
         ...
 
     def removed_since(self, revision: int) -> Numbers:

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from gallery.errors import CorruptGalleryError, GalleryLockedError, InvalidItemError, UnknownSubjectError
-from gallery.filters import Where, hints_of, matches
 from gallery.records import LogEntry, Problem, Subject, Template
-from gallery.stores import audit, catalog, changes
+from gallery.stores import audit, catalog, changes, owners
 from gallery.stores.backup import backup
 from gallery.stores.base import Added, Header, NewTemplates, Stored
 from gallery.stores.changes import SubjectRow
@@ -40,7 +39,7 @@ class SqliteStore:
         """Opens a catalog that exists; GalleryNotFoundError, CorruptGalleryError."""
         self.path = path
         self._session = Session(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
-        self._ids_are_sound = self._subjects_are_sound = False
+        self._ids_are_sound = False
 
     @classmethod
     def create(
@@ -191,6 +190,20 @@ class SqliteStore:
             raise self._damaged(f"{len(rows)} subjects are left of {state.subjects}, or not the right ones")
         return rows
 
+    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        # Most subjects have the metadata of some other one.
+        known: dict[str, dict[str, Any]] = {}
+        for number, _, _, text, _ in self._all_subjects():
+            if text not in known:
+                known[text] = json.loads(text)
+            yield number, known[text]
+
+    def owners(self, after: int = 0) -> tuple[Numbers, Numbers]:
+        try:
+            return owners.read(self._session.all, self._table, self._session.current(), after)
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+
     def subject(self, id: str) -> int | None:
         row = self._subject_row(id)
         return None if row is None else row[0]
@@ -335,19 +348,6 @@ class SqliteStore:
             json.dumps(values),
         )
         return dict(rows)
-
-    def matching(self, where: Where) -> list[int]:
-        if not self._subjects_are_sound:
-            # A record that was damaged so that it does not match would be passed over without a word.
-            self._all_subjects()
-            self._subjects_are_sound = True
-        # SQLite passes over most of what cannot match, without understanding any of it.
-        hints = hints_of(where)
-        rows = self._session.all(
-            " ".join([_SUBJECT, "WHERE 1", *["AND instr(metadata, ?)"] * len(hints), "ORDER BY subject"]),
-            *hints,
-        )
-        return [row[0] for row in map(self._sound, rows) if matches(json.loads(row[3]), where)]
 
     def removed_since(self, revision: int) -> Numbers:
         rows = self._session.all(

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gallery.engines import index_files
+from gallery.engines import index_cache, index_files
 from gallery.engines.index_cache import worth_saving
 from gallery.engines.local import LocalEngine
 from gallery.errors import CorruptGalleryError
-from gallery.indexes import kinds, library
+from gallery.indexes import choice, kinds, library
 from gallery.indexes.choice import choose
 from gallery.indexes.exact import ExactIndex
 from gallery.stores.sqlite import SqliteStore, new_header
@@ -65,6 +65,15 @@ class TestIVF(EngineContract):
 
     def open(self, place, metric, *, read_only=False):
         return opened(place, metric, "IVF8,Flat", read_only=read_only)
+
+
+class TestCodes(TestIVF):
+    """Rows are known by codes of 8 bits a number only, so that finalists are read from the store."""
+
+    sharp = False
+
+    def open(self, place, metric, *, read_only=False):
+        return opened(place, metric, "IVF8,SQ8", read_only=read_only)
 
 
 PROBES = vectors(15, DIM, 1)
@@ -447,17 +456,117 @@ def test_what_is_worth_a_file():
 
 
 @pytest.mark.parametrize(
-    ("wish", "templates", "dim", "kind"),
+    ("wish", "templates", "dim", "there", "kind"),
     [
-        ("auto", 0, 512, "exact"),
-        ("auto", 1_953_125, 512, "exact"),
-        ("auto", 1_953_126, 512, "IVF4096,Flat"),
-        ("auto", 10_000_000, 128, "IVF8192,Flat"),
-        ("exact", 10**9, 512, "exact"),
-        ("HNSW32", 10, 512, "HNSW32"),
+        ("auto", 0, 512, None, "exact"),
+        ("auto", 1_953_125, 512, None, "exact"),
+        ("auto", 1_953_126, 512, None, "IVF4096,Flat"),
+        ("auto", 10_000_000, 128, None, "IVF8192,Flat"),
+        # What is there stays until the size is twice as much, or half.
+        ("auto", 3_906_250, 512, "exact", "exact"),
+        ("auto", 3_906_251, 512, "exact", "IVF4096,Flat"),
+        ("auto", 976_563, 512, "IVF4096,Flat", "IVF4096,Flat"),
+        ("auto", 976_562, 512, "IVF4096,Flat", "exact"),
+        ("auto", 5_000_000, 512, "IVF4096,Flat", "IVF4096,Flat"),
+        ("auto", 5_000_000, 512, "IVF2048,Flat", "IVF8192,Flat"),
+        ("auto", 5_000_000, 512, "HNSW32", "IVF8192,Flat"),
+        ("exact", 10**9, 512, "HNSW32", "exact"),
+        ("HNSW32", 10, 512, "exact", "HNSW32"),
     ],
 )
-def test_the_kind_for_a_wish_and_a_size(wish, templates, dim, kind):
-    choice = choose(wish, templates, dim)
-    assert choice.kind == kind
-    assert ("asked for" if wish != "auto" else "GB of embeddings") in choice.why
+def test_the_kind_for_a_wish_and_a_size(wish, templates, dim, there, kind):
+    found = choose(wish, templates, dim, there)
+    assert found.kind == kind
+    assert ("asked for" if wish != "auto" else "GB of embeddings") in found.why
+
+
+@pytest.mark.parametrize(
+    ("wish", "templates", "there", "kind"),
+    [
+        ("HNSW32", 20_000, None, "HNSW32"),
+        ("HNSW32", 20_001, None, "exact"),
+        ("HNSW32", 20_001, "HNSW32", "HNSW32"),
+        ("HNSW32", 20_001, "exact", "exact"),
+        ("auto", 10**8, None, "exact"),
+        ("auto", 10**8, "exact", "exact"),
+        ("auto", 10**8, "IVF2048,Flat", "IVF2048,Flat"),
+        ("auto", 10**5, "IVF2048,Flat", "exact"),
+    ],
+)
+def test_a_session_that_only_reads_makes_nothing_that_takes_long(wish, templates, there, kind):
+    assert choose(wish, templates, 512, there, makes=False).kind == kind
+
+
+def test_reading_only_answers_exactly_where_no_file_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "SOON", 10)
+    engine = opened(tmp_path, "euclidean")
+    engine.add([new(f"s{n}", vectors(3, DIM, n)) for n in range(500)])
+    engine.set_setting("index", "HNSW16")
+    reader = opened(tmp_path, "euclidean", read_only=True)
+    expected = ask(engine)
+    assert ask(reader) == expected
+    state = reader.state()
+    assert (state.index, state.index_wish) == ("exact", "HNSW16")
+    assert "no file of HNSW16 yet" in state.index_why
+    engine.close()
+    # The file that was made meanwhile is taken up at once.
+    assert (reader.state().index, ask(reader)) == ("HNSW16", expected)
+    reader.close()
+
+
+def test_a_kind_is_trained_on_all_and_again_when_it_is_outgrown(tmp_path, monkeypatch):
+    """Those that were enrolled first lie elsewhere; cells made of them alone would hold all others in one."""
+    monkeypatch.setattr(kinds, "_PER_CELL", 2)
+    engine = opened(tmp_path, "euclidean", "IVF8,Flat")
+    engine.add([new("first", vectors(600, DIM))])
+    engine.add([new(f"s{n}", vectors(30, DIM, n) + 50) for n in range(80)])
+    ask(engine)
+    index = engine._cache._index
+    sizes = [index._index.invlists.list_size(cell) for cell in range(8)]
+    assert (index.trained_on, sum(sizes)) == (3000, 3000)
+    assert max(sizes) < 1500
+    engine.close()
+    assert json.loads(stored_stamp(tmp_path))["trained_on"] == 3000
+    engine = opened(tmp_path, "euclidean")
+    ask(engine)
+    assert engine._cache._index.trained_on == 3000
+    engine.add([new("many", vectors(9000, DIM, 99) + 100)])
+    ask(engine)
+    assert engine._cache._index.trained_on == 3000, "not while somebody waits"
+    engine.close()
+    engine = opened(tmp_path, "euclidean")
+    ask(engine)
+    assert engine._cache._index.trained_on == 3000, "four times as many are not too many"
+    engine.add([new("one", vectors(1, DIM, 98) + 100)])
+    engine.close()
+    for read_only, expected in ((True, 3000), (False, 12_001)):
+        engine = opened(tmp_path, "euclidean", read_only=read_only)
+        ask(engine)
+        assert engine._cache._index.trained_on == expected
+        engine.close()
+
+
+def test_a_worn_index_that_takes_long_to_build_is_built_anew_at_the_next_opening(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_cache, "SOON", 10)
+    engine = opened(tmp_path, "euclidean", "HNSW16")
+    engine.add([new(f"s{n}", vectors(30, DIM, n)) for n in range(100)])
+    ask(engine)
+    engine.remove_subjects([f"s{n}" for n in range(60)])
+    first = engine._cache._index
+    before = ask(engine)
+    assert engine._cache._index is first
+    assert first.worn()
+    engine.close()
+    engine = opened(tmp_path, "euclidean")
+    assert ask(engine) == before
+    assert not engine._cache._index.worn()
+    engine.close()
+
+
+def test_an_exact_search_stands_in_and_says_so(tmp_path):
+    engine = opened(tmp_path, "euclidean", "IVF8,Flat")
+    engine.add([new(f"s{n}", vectors(3, DIM, n)) for n in range(100)])
+    state = engine.state()
+    assert state.index == "IVF8,Flat"
+    assert "until there are 9,684 more templates to train on" in state.index_why
+    engine.close()

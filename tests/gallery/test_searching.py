@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,11 +148,29 @@ def test_recall_is_what_a_comparison_with_brute_force_gives(scattered, tmp_path)
 def test_a_measured_recall_is_void_when_much_has_changed(place):
     with gallery.open(place, ENCODER) as people:
         measured = people.recall(20)
-        text = json.dumps(measured.to_dict())
-        assert known_recall(text, "exact", 9900 + 990) == measured
-        assert known_recall(text, "exact", 9900 + 991) is None
-        assert known_recall(text, "HNSW16", 9900) is None
-        assert known_recall(None, "exact", 9900) is None
+        text, state = json.dumps(measured.to_dict()), people._engine.state()
+        assert known_recall(text, state) == measured
+        assert known_recall(text, replace(state, changes=state.changes + 990)) == measured
+        assert known_recall(text, replace(state, changes=state.changes + 991)) is None
+        assert known_recall(text, replace(state, index="HNSW16")) is None
+        assert known_recall(None, state) is None
+        # As many removed as added: the number of templates stays, and yet it is another gallery.
+        for n in range(2):
+            assert people.info().recall == measured
+            people.remove(f"s{n}")
+            people.enroll(f"new{n}", vectors(330, DIM, 50 + n))
+        assert people.template_count == 9900
+        assert people.info().recall is None
+
+
+def test_a_measured_recall_stays_with_its_encoder(place):
+    with gallery.open(place, ENCODER) as people:
+        measured = people.recall(20)
+        items = {id: vectors(330, DIM, n) for n, id in enumerate(people.ids())}
+        people.migrate(gallery.Precomputed(DIM, name="another"), items)
+        assert people.info().recall is None
+        people.rollback(ENCODER)
+        assert people.info().recall == measured
 
 
 def test_recall_needs_two_subjects(tmp_path):

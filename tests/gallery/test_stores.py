@@ -320,3 +320,23 @@ def test_closing_twice_lets_go_once(path):
     assert session._IN_USE[session._file_of(path)] == 1
     second.close()
     assert session._file_of(path) not in session._IN_USE
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE templates_1 SET subject = 2 WHERE template = 1", "1 templates of subject 1 are left of 2"),
+        ("UPDATE templates_1 SET subject = 9 WHERE template = 3", "the templates of subject 2 or its record"),
+        ("UPDATE templates_1 SET subject = 0 WHERE template = 3", "the templates of subject 2 or its record"),
+        ("DELETE FROM templates_1 WHERE template = 2", "1 templates of subject 1 are left of 2"),
+        ("DELETE FROM subjects WHERE subject = 1", "the templates of subject 1 or its record are missing"),
+        ("UPDATE subjects SET templates = 3 WHERE subject = 2", "1 templates of subject 2 are left of 3"),
+    ],
+)
+def test_whose_a_template_is_agrees_with_what_the_subjects_count(path, sql, said):
+    """The index that it is read from has no checksum of its own."""
+    change(path, sql)
+    store = SqliteStore(path)
+    with pytest.raises(CorruptGalleryError, match=said), store.snapshot():
+        store.owners()
+    store.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gallery.engines import filtering
 from gallery.engines.base import Engine
 from gallery.errors import GalleryError, InvalidItemError, UnknownSubjectError
 from gallery.stores.base import NewTemplates
@@ -31,6 +32,9 @@ class EngineContract:
     certain = True
     """Its answers are those of brute force even where float32 cannot tell who is nearer."""
 
+    sharp = True
+    """It tells templates apart that lie a thousandth from each other."""
+
     def open(self, place: Path, metric: str, *, read_only: bool = False) -> Engine:
         raise NotImplementedError
 
@@ -53,10 +57,13 @@ class EngineContract:
             best.append((float(away[at]), numbers[at], id))
         return sorted(best)[:k]
 
-    def check(self, engine, probes, enrolled, metric, k) -> None:
-        for probe, found in zip(probes, engine.nearest(probes, k), strict=True):
+    def check(self, engine, probes, enrolled, metric, k, where: dict | None = None) -> None:
+        for probe, found in zip(probes, engine.nearest(probes, k, None, where), strict=True):
             expected = self.truth(probe, enrolled, metric, k)
-            assert [(one.template, one.id) for one in found] == [(one[1], one[2]) for one in expected]
+            assert [one.id for one in found] == [one[2] for one in expected]
+            if not self.sharp and any(len(rows) > 100 for _, rows in enrolled.values()):
+                continue
+            assert [one.template for one in found] == [one[1] for one in expected]
             np.testing.assert_allclose(
                 [one.distance for one in found], [one[0] for one in expected], rtol=1e-6, atol=2e-7
             )
@@ -164,6 +171,132 @@ class EngineContract:
         (found,) = engine.within(rows[:1], limit, None, {"even": False})
         assert [one.id for one in found] == expected
         assert [one.id for one in found] != [one.id for one in engine.within(rows[:1], limit)[0]]
+
+    @pytest.mark.parametrize("k", [1, 3, 12, 400])
+    def test_subjects_of_very_different_sizes(self, engine, metric, k):
+        sizes = [1, 900, 2, 300, 1, 1, 40, 700, 5, 1] + [3] * 40
+        enrolled = self.enrol(engine, sizes, metric)
+        self.check(engine, prepare(vectors(12, DIM, 1), metric), enrolled, metric, k)
+
+    def test_several_crowds_hide_no_one(self, engine, metric):
+        """Each probe lies in a crowd of 1,200, with the other crowds between it and everybody else."""
+        rng = np.random.default_rng(4)
+        line = np.array([[0], [0.05], [0.12], [0.2]]) * np.eye(DIM)[1] + np.eye(DIM)[0]
+        noise = 1e-3 * rng.standard_normal((4, 1200, DIM))
+        crowds = [
+            prepare((at + noisy).astype(np.float32), metric) for at, noisy in zip(line, noise, strict=True)
+        ]
+        others = prepare(vectors(30, DIM, 5) - np.float32(2) * np.eye(DIM, dtype=np.float32)[0], metric)
+        batch = [new(f"crowd{n}", rows) for n, rows in enumerate(crowds)]
+        batch += [new(f"o{n}", others[n : n + 1]) for n in range(30)]
+        added, _ = engine.add(batch)
+        enrolled = {one.id: (list(one.templates), of.rows) for one, of in zip(added, batch, strict=True)}
+        probes = prepare((line + 1e-4).astype(np.float32), metric)
+        self.check(engine, probes, enrolled, metric, 6)
+
+    def test_inside_on_and_outside_a_distance(self, engine, metric):
+        if metric == "cosine":
+            pytest.skip("a cosine distance cannot be placed to the last bit")
+        on = np.float32(0.3)
+        steps = [np.nextafter(on, np.float32(0)), on, np.nextafter(on, np.float32(1))]
+        engine.add([new(f"s{n}", np.eye(DIM, dtype=np.float32)[:1] * step) for n, step in enumerate(steps)])
+        origin = np.zeros((1, DIM), np.float32)
+        for radius, ids in [(float(on), ["s0", "s1"]), (0.3, ["s0"]), (float(steps[2]), ["s0", "s1", "s2"])]:
+            assert [one.id for one in engine.within(origin, radius)[0]] == ids
+        assert engine.within(origin, float("inf"))[0] == engine.nearest(origin, 3)[0]
+
+    def test_within_an_empty_engine(self, engine):
+        assert engine.within(vectors(2, DIM), 3.0) == [[], []]
+
+    def placed(self, engine, metric, count: int = 90):
+        """Subjects with metadata, some with many templates; what the oracle needs, with the metadata."""
+        rows = prepare(vectors(3 * count, DIM, 3), metric)
+        batch = []
+        for n in range(count):
+            about: dict = {"site": ["north", "south", "east"][n % 3], "floor": n % 7}
+            if n % 2:
+                about["vip"] = n % 4 == 1
+            if n == 5:
+                about = {}
+            batch.append(new(f"s{n}", rows[3 * n : 3 * n + 1 + n % 3], about))
+        added, _ = engine.add(batch)
+        known = {one.id: (list(one.templates), of.rows) for one, of in zip(added, batch, strict=True)}
+        return known, {one.id: one.metadata for one in batch}
+
+    FILTERS = (
+        {"site": "north"},
+        {"site": ["north", "east"]},
+        {"site": "north", "floor": 2.0},
+        {"vip": True},
+        {"vip": [False, 1]},
+        {"nothing": None},
+        {"floor": list(range(6))},
+    )
+
+    def among(self, enrolled, about, where):
+        """By the definition, in plain Python."""
+
+        def same(one, other):
+            return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+        def meant(mine):
+            return all(
+                key in mine
+                and any(same(mine[key], one) for one in (value if isinstance(value, list) else [value]))
+                for key, value in where.items()
+            )
+
+        return {id: one for id, one in enrolled.items() if meant(about[id])}
+
+    @pytest.mark.parametrize("copied", [True, False])
+    def test_only_those_that_a_filter_holds_for(self, engine, metric, copied, monkeypatch):
+        if not copied:
+            monkeypatch.setattr(filtering, "_FEW", 0)
+            monkeypatch.setattr(filtering, "_SHARE", 10**9)
+        enrolled, about = self.placed(engine, metric)
+        probes = prepare(vectors(4, DIM, 1), metric)
+        for where in self.FILTERS:
+            chosen = self.among(enrolled, about, where)
+            for k in (3, 1000):
+                self.check(engine, probes, chosen, metric, k, where)
+            found = engine.within(probes, 0.7, None, where)
+            for probe, near in zip(probes, found, strict=True):
+                truth = [one for one in self.truth(probe, chosen, metric, 1000) if one[0] <= 0.7]
+                assert [one.id for one in near] == [id for _, _, id in truth]
+
+    def test_a_filter_sees_what_changed_since(self, tmp_path, metric):
+        engine, other = self.open(tmp_path, metric), self.open(tmp_path, metric)
+        enrolled, about = self.placed(engine, metric, 60)
+        probes = prepare(vectors(5, DIM, 1), metric)
+        where = {"site": "north"}
+        row = prepare(vectors(1, DIM, 9), metric)
+
+        def check() -> None:
+            for one in (engine, other):
+                self.check(one, probes, self.among(enrolled, about, where), metric, 4, where)
+
+        check()
+        # Metadata that changes; a removal; a newcomer; and one that came and went, leaving new metadata.
+        (added,), _ = other.add([new("s1", row, {"site": "north"})])
+        enrolled["s1"] = (enrolled["s1"][0] + list(added.templates), np.vstack([enrolled["s1"][1], row]))
+        about["s1"]["site"] = "north"
+        check()
+        other.remove_subjects(["s0", "s3"])
+        del enrolled["s0"], enrolled["s3"]
+        check()
+        (added,), _ = engine.add([new("new", row, {"site": "north"})])
+        enrolled["new"], about["new"] = (list(added.templates), row), {"site": "north"}
+        check()
+        (added,), _ = other.add([new("s2", row, {"site": "north"})])
+        other.remove_templates(list(added.templates))
+        about["s2"]["site"] = "north"
+        check()
+        (added,), _ = other.add([new("s6", row, {"site": "south"})])
+        enrolled["s6"] = (enrolled["s6"][0] + list(added.templates), np.vstack([enrolled["s6"][1], row]))
+        about["s6"]["site"] = "south"
+        check()
+        engine.close()
+        other.close()
 
     def test_who_is_nearer_is_settled_where_float32_cannot_tell(self, engine, metric):
         if not self.certain:

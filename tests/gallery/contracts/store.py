@@ -228,3 +228,26 @@ class StoreContract:
         header: Header = store.header
         assert (header.dim, header.metric, header.fingerprint) == (3, "euclidean", "fp")
         assert len(header.identity) >= 16
+
+    def test_whose_each_template_is(self, store):
+        with store.snapshot():
+            assert [one.tolist() for one in store.owners()] == [[], []]
+        self.put(store, new("a", [1, 2, 3], [4, 5, 6]), new("b", [7, 8, 9]), new("a", [0, 0, 1]))
+        self.put(store, new("c", [1, 1, 1]), new("b", [2, 2, 2]))
+        a, b, c = (store.subject(id) for id in "abc")
+        with store.snapshot():
+            assert [one.tolist() for one in store.owners()] == [[1, 2, 3, 4, 5, 6], [a, a, b, a, c, b]]
+            assert [one.tolist() for one in store.owners(after=4)] == [[5, 6], [c, b]]
+            assert [one.tolist() for one in store.owners(after=6)] == [[], []]
+        with store.commit():
+            store.remove_templates([2, 3])
+            store.remove_subject("c")
+        with store.snapshot():
+            assert [one.tolist() for one in store.owners()] == [[1, 4, 6], [a, a, b]]
+
+    def test_the_records_of_all_subjects(self, store):
+        assert list(store.records()) == []
+        self.put(store, new("a", [1, 2, 3], metadata={"x": 1}), new("b", [7, 8, 9]))
+        self.put(store, new("c", [1, 1, 1], metadata={"x": 1}), new("a", [1, 1, 1], metadata={"y": [2]}))
+        expected = [({"x": 1, "y": [2]}, "a"), ({}, "b"), ({"x": 1}, "c")]
+        assert list(store.records()) == [(store.subject(id), about) for about, id in expected]

@@ -1,0 +1,113 @@
+"""Searching among some templates only: the right way for how many they are, kept while the revision lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gallery.engines.register import members
+from gallery.indexes.base import Neighbours, Searchable, Selection, VectorIndex
+from gallery.indexes.exact import ExactIndex
+from gallery.vectors import FloatRows, Numbers
+
+_FEW = 20_000
+"""So many rows are searched exactly in a millisecond or two."""
+_SHARE = 8
+"""One eighth of all at most is copied to be searched by itself."""
+_KEPT = 4
+_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """An approximate index, told among which templates to search."""
+
+    index: VectorIndex
+    among: Selection
+
+    def __len__(self) -> int:
+        return len(self.among.numbers)
+
+    def search(self, queries: FloatRows, k: int) -> Neighbours:
+        return self.index.search(queries, k, self.among)
+
+
+@dataclass(frozen=True, slots=True)
+class OverAsking:
+    """The exact index, asked for so many more that about enough of the right ones are there.
+
+    What it says of how far it went holds for some of its templates as it does for all.
+    """
+
+    index: VectorIndex
+    numbers: Numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def search(self, queries: FloatRows, k: int) -> Neighbours:
+        total = len(self.index)
+        ask = min(total, 8 + 5 * k * total // (4 * len(self.numbers)))
+        found = self.index.search(queries, ask)
+        right = members(found.numbers, self.numbers)
+        return Neighbours(
+            np.where(right, found.numbers, -1),
+            np.where(right, found.distances, np.float32(np.inf)),
+            found.floor,
+            found.exhausted,
+        )
+
+
+class Views:
+    """What a filter leaves of an index, to be searched. Whoever holds it keeps other threads away."""
+
+    def __init__(self) -> None:
+        self._copies: dict[str, tuple[tuple[int, int], ExactIndex]] = {}
+
+    def forget(self) -> None:
+        """Lets go of every copy."""
+        self._copies.clear()
+
+    def of(
+        self,
+        index: VectorIndex,
+        where: str,
+        numbers: Numbers,
+        at: tuple[int, int],
+        rows_of: Callable[[Numbers], FloatRows],
+        shape: tuple[int, str],
+    ) -> tuple[Searchable, ExactIndex | None]:
+        """What is searched, and the copy of the rows where there is one.
+
+        where: the filter, as text. numbers: the templates that it leaves. at: the (generation, revision)
+        they are of. shape: (dim, metric).
+        """
+        if len(numbers) <= max(_FEW, len(index) // _SHARE):
+            copy = self._copy(where, numbers, at, rows_of, shape)
+            return copy, copy
+        if isinstance(index, ExactIndex):
+            return OverAsking(index, numbers), None
+        return Among(index, Selection(numbers)), None
+
+    def _copy(
+        self,
+        where: str,
+        numbers: Numbers,
+        at: tuple[int, int],
+        rows_of: Callable[[Numbers], FloatRows],
+        shape: tuple[int, str],
+    ) -> ExactIndex:
+        of, copy = self._copies.get(where, (None, None))
+        if copy is not None and of == at:
+            return copy
+        copy = ExactIndex(*shape)
+        for start in range(0, len(numbers), _ROWS):
+            some = numbers[start : start + _ROWS]
+            copy.add(some, rows_of(some))
+        self._copies = {key: kept for key, kept in self._copies.items() if kept[0] == at and key != where}
+        while len(self._copies) >= _KEPT:
+            self._copies.pop(next(iter(self._copies)))
+        self._copies[where] = at, copy
+        return copy

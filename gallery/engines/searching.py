@@ -1,0 +1,204 @@
+"""What a local engine answers searches from: the index, whose each template is, what is known of a subject.
+
+All of it is a cache, brought up to the store's revision before each answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gallery.engines.filtering import Views
+from gallery.engines.index_cache import IndexCache
+from gallery.engines.register import Register
+from gallery.engines.seeking import Finalists, Seeker, as_finalists
+from gallery.engines.sweep import Blocks, Sweep
+from gallery.errors import CorruptGalleryError
+from gallery.filters import Where
+from gallery.indexes.base import HoldsRows, Searchable, Selection, VectorIndex, keeps_rows
+from gallery.indexes.exact import ExactIndex
+from gallery.metadata import as_json
+from gallery.records import Candidate
+from gallery.stores.base import Store, Stored
+from gallery.vectors import FloatRows, Numbers
+
+_REGISTER_COSTS = 16
+"""Loading it takes as long as reading one in so many embeddings from the store."""
+_KNOWN_AT_MOST = 2**17
+
+
+class OutOfStep(CorruptGalleryError):
+    """The index proposes templates that the store cannot give."""
+
+
+class Searching:
+    """Whoever holds it keeps other threads away."""
+
+    def __init__(self, folder: Path, makes: bool) -> None:
+        """makes: index files, for later openings too; see `IndexCache`."""
+        self.cache = IndexCache(folder, makes)
+        self._register = Register()
+        self._views = Views()
+        self._read = 0
+        """How many embeddings were read from the store since the register was last forgotten."""
+        self._known: dict[int, tuple[str, dict[str, Any]]] = {}
+        self._known_at = (0, 0)
+
+    def forget(self) -> None:
+        """Starts anew at the next search."""
+        self.cache.forget()
+        self._register.forget()
+        self._views.forget()
+        self._known.clear()
+        self._read = 0
+
+    def nearest(self, store: Store, probes: FloatRows, k: int, where: Where | None) -> list[list[Candidate]]:
+        """See `gallery.engines.base.Engine.nearest`. Inside a snapshot, as everything here."""
+        return self._candidates(store, self.finalists(store, probes, k, where))
+
+    def finalists(
+        self,
+        store: Store,
+        probes: FloatRows,
+        k: int,
+        where: Where | None = None,
+        without: Numbers | None = None,
+    ) -> list[Finalists]:
+        """The k nearest subjects of each probe."""
+        try:
+            return self._seeker(store, self.cache.in_step(store), where).nearest(probes, k)
+        except OutOfStep:
+            self.forget()
+            return self._seeker(store, self.cache.rebuilt(store), where).nearest(probes, k)
+
+    def swept(self, store: Store, probes: FloatRows, k: int) -> list[Finalists]:
+        """`finalists`, by going through every row, whatever the kind of index."""
+        index = self.cache.in_step(store)
+        sweep = self._sweep(store, index, self._blocks(store, index), None)
+        k = min(k, store.counts()[0])
+        return as_finalists(sweep.nearest(probes, k), len(probes)) if k else [[] for _ in probes]
+
+    def within(
+        self, store: Store, probes: FloatRows, radius: float, where: Where | None
+    ) -> list[list[Candidate]]:
+        """Every subject within a distance, nearest first."""
+        index = self.cache.in_step(store)
+        numbers = self._selected(store, where)
+        copy = None if numbers is None else self._view(store, index, where, numbers)[1]
+        blocks = self._blocks(store, index) if copy is None else copy.living
+        found = self._sweep(store, index, blocks, numbers).within(probes, radius)
+        return self._candidates(store, as_finalists(found, len(probes)))
+
+    def _seeker(self, store: Store, index: VectorIndex, where: Where | None) -> Seeker:
+        numbers = self._selected(store, where)
+        searched: Searchable = index
+        blocks = self._blocks(store, index) if keeps_rows(index) else None
+        copy = None
+        if numbers is not None:
+            searched, copy = self._view(store, index, where, numbers)
+            blocks = blocks if copy is None else copy.living
+        return Seeker(
+            index=searched,
+            whole=index,
+            among=Selection.everything() if numbers is None else Selection(numbers),
+            certain=copy is not None or isinstance(index, ExactIndex),
+            metric=store.header.metric,
+            fetched=lambda wanted: self._stored(store, index, wanted),
+            register=lambda: self._loaded(store),
+            sweep=lambda: None if blocks is None else self._sweep(store, index, blocks, numbers),
+            subjects=store.counts()[0],
+        )
+
+    # -- parts
+
+    def _loaded(self, store: Store) -> Register:
+        self._register.bring_up(store)
+        return self._register
+
+    def _selected(self, store: Store, where: Where | None) -> Numbers | None:
+        """The templates that a filter leaves; None when there is no filter."""
+        return self._loaded(store).selected(store, where) if where else None
+
+    def _view(
+        self, store: Store, index: VectorIndex, where: Where | None, numbers: Numbers
+    ) -> tuple[Searchable, ExactIndex | None]:
+        header = store.header
+        return self._views.of(
+            index,
+            as_json(where or {}),
+            numbers,
+            (header.generation, store.revision()),
+            lambda some: self._stored(store, index, some).rows,
+            (header.dim, header.metric),
+        )
+
+    def _blocks(self, store: Store, index: VectorIndex) -> Blocks:
+        if keeps_rows(index):
+            return index.living
+        return lambda: ((stored.numbers, stored.rows) for stored in store.scan())
+
+    def _sweep(self, store: Store, index: VectorIndex, blocks: Blocks, among: Numbers | None) -> Sweep:
+        return Sweep(
+            register=self._loaded(store),
+            metric=store.header.metric,
+            blocks=blocks,
+            rows_of=lambda numbers: self._stored(store, index, numbers).rows,
+            among=among,
+        )
+
+    def _stored(self, store: Store, index: VectorIndex, numbers: Numbers) -> Stored:
+        """Their embeddings, all of them: a template that cannot be found must not be passed over.
+
+        From the index, which has them bit for bit, where that pays; its file was compared with its checksum.
+        """
+        if self._register_pays(store, len(numbers)) and isinstance(index, HoldsRows):
+            rows = index.rows_of(numbers)
+            if rows is not None and len(rows) == len(numbers):
+                try:
+                    return Stored(numbers, self._loaded(store).of(numbers), rows)
+                except KeyError as error:
+                    raise self._lost(int(error.args[0])) from error
+        self._read += len(numbers)
+        stored = store.fetch(numbers.tolist())
+        if len(stored.numbers) < len(numbers):
+            raise self._lost(int(np.setdiff1d(numbers, stored.numbers)[0]))
+        return stored
+
+    def _register_pays(self, store: Store, more: int) -> bool:
+        return self._register.is_loaded(store) or (self._read + more) * _REGISTER_COSTS > store.counts()[1]
+
+    def _lost(self, number: int) -> OutOfStep:
+        place = self.cache.folder.parent
+        return OutOfStep(
+            f"template {number} of {place} is enrolled, but cannot be found; run `gallery check {place}`"
+        )
+
+    def _candidates(self, store: Store, found: list[Finalists]) -> list[list[Candidate]]:
+        known = self._descriptions(store, {subject for finalists in found for subject, _, _ in finalists})
+        return [
+            [
+                Candidate(known[subject][0], distance, template, _fresh(known[subject][1]))
+                for subject, template, distance in finalists
+            ]
+            for finalists in found
+        ]
+
+    def _descriptions(self, store: Store, subjects: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+        at = store.header.generation, store.revision()
+        if at != self._known_at or len(self._known) > _KNOWN_AT_MOST:
+            self._known, self._known_at = {}, at
+        new = [subject for subject in subjects if subject not in self._known]
+        if new:
+            self._known |= store.describe(new)
+        return self._known
+
+
+def _fresh(metadata: dict[str, Any]) -> dict[str, Any]:
+    """A copy of its own for each answer, which somebody may change."""
+    if any(isinstance(value, (dict, list)) for value in metadata.values()):
+        return deepcopy(metadata)
+    return dict(metadata)
