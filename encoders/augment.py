@@ -12,6 +12,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from encoders.distortions import audio, sequence, speech, text
+from encoders.errors import TrainingError
+
 Recipe = Callable[[Tensor, Generator], Tensor]
 
 
@@ -39,7 +42,69 @@ def noise(batch: Tensor, generator: Generator) -> Tensor:
     return batch + 0.05 * torch.randn(batch.shape, generator=generator)
 
 
-RECIPES: dict[str, Recipe] = {"affine": affine, "ink": ink, "noise": noise, "none": nothing}
+def photo(batch: Tensor, generator: Generator) -> Tensor:
+    """What photographs of one thing vary in: framing, light, sharpness; half are mirrored, some covered.
+
+    For batches that are standardised: brightness and contrast change by about a third of a deviation.
+    """
+    mirrored = _some(batch, 0.5, generator)
+    batch = torch.where(mirrored.view(-1, 1, 1, 1), batch.flip(3), batch)
+    grid = _affine_grid(batch, generator)
+    moved = F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    gain = torch.exp(_uniform(len(batch), -0.3, 0.3, generator)).view(-1, 1, 1, 1)
+    moved = moved * gain + _uniform(len(batch), -0.3, 0.3, generator).view(-1, 1, 1, 1)
+    soft = _some(batch, 0.25, generator).view(-1, 1, 1, 1)
+    moved = torch.where(soft, F.avg_pool2d(F.pad(moved, (1, 1, 1, 1), "replicate"), 3, 1), moved)
+    return _covered(moved, generator)
+
+
+def _covered(batch: Tensor, generator: Generator) -> Tensor:
+    """Half of the images with a rectangle of up to a third a side set to 0 (Zhong et al., 2020)."""
+    covered = torch.ones(len(batch), 1, *batch.shape[2:], dtype=torch.bool)
+    for axis, side in ((2, batch.shape[2]), (3, batch.shape[3])):
+        width = _uniform(len(batch), 0.1, 0.34, generator) * side
+        start = torch.rand(len(batch), generator=generator) * (side - width)
+        places = torch.arange(side)[None, :]
+        inside = (places >= start[:, None]) & (places < (start + width)[:, None])
+        covered = covered & (inside[:, None, :, None] if axis == 2 else inside[:, None, None, :])
+    gone = covered & _some(batch, 0.5, generator).view(-1, 1, 1, 1)
+    return batch.masked_fill(gone, 0.0)
+
+
+_IMAGES = ("ink", "strokes", "grey", "rgb")
+SUITS: dict[str, tuple[str, ...]] = {  # the kinds of preprocessing that a recipe is for
+    "affine": _IMAGES,
+    "photo": _IMAGES,
+    "ink": ("ink", "strokes"),
+    "noise": ("vector",),
+    "sequence": ("sequence",),
+    "audio": ("audio",),
+    "speech": ("audio",),
+    "text": ("text",),
+}
+RECIPES: dict[str, Recipe] = {
+    "none": nothing,
+    "affine": affine,
+    "ink": ink,
+    "photo": photo,
+    "noise": noise,
+    "sequence": sequence,
+    "audio": audio,
+    "speech": speech,
+    "text": text,
+}
+
+
+def recipe(name: str, kind: str) -> Recipe:
+    """The recipe of that name, for arrays of that kind of preprocessing; TrainingError where it has none."""
+    if name not in RECIPES:
+        raise TrainingError(f"no augmentation is called {name!r}; there are {', '.join(sorted(RECIPES))}")
+    if kind not in SUITS.get(name, (kind,)):
+        fitting = [other for other, kinds in SUITS.items() if kind in kinds]
+        raise TrainingError(
+            f"augmentation {name} is not for {kind}; for that there are {', '.join(fitting)}, none"
+        )
+    return RECIPES[name]
 
 
 def _uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:

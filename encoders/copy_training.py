@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoders import objectives, preprocess
+from encoders import preprocess
 from encoders.copies import CopyMaker, nt_xent
 from encoders.errors import TrainingError
 from encoders.network import SiameseNetwork
 from encoders.spec import Spec
-from encoders.trainer import learning_rate, update_average
+from encoders.trainer import finite, learning_rate, update_average
 
 Ints = NDArray[np.int64]
 
@@ -106,7 +106,7 @@ class CopyTrainer:
         views = torch.cat([self.maker(chosen, settings.untouched), self.maker(chosen)])
         left, right = self.network.train()(self._scaled(views)).chunk(2)
         loss = nt_xent(left, right, settings.temperature)
-        value = objectives.finite(loss, self.done + 1)
+        value = finite(loss, self.done + 1)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()

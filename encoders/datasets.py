@@ -1,17 +1,18 @@
-"""Labelled sets: a folder with one subfolder a subject, or an .npz; splitting them by group or subject."""
+"""Labelled sets: a folder with one subfolder a subject, an .npz or a CSV; splitting them."""
 
 from __future__ import annotations
 
 import os
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders import delimited
 from encoders.errors import DatasetError
 
 Ints = NDArray[np.int64]
@@ -23,7 +24,8 @@ class LabelledSet:
     """n items with a subject each, and a group each where there is one (an alphabet, a writer, a shop).
 
     `items` is a list of n items or an array of n rows; `labels` and `groups` are (n,) integers into
-    `subjects` and `group_names`. A set without groups has `groups` None.
+    `subjects` and `group_names`. A set without groups has `groups` None. `names` are the items' own, for
+    people to read, once they are no longer in `items`.
     """
 
     items: Any
@@ -31,6 +33,7 @@ class LabelledSet:
     subjects: tuple[str, ...]
     groups: Ints | None = None
     group_names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,15 +44,20 @@ class LabelledSet:
             self.items[indexes] if isinstance(self.items, np.ndarray) else [self.items[i] for i in indexes]
         )
         groups = None if self.groups is None else self.groups[indexes]
-        return LabelledSet(items, self.labels[indexes], self.subjects, groups, self.group_names)
+        names = tuple(self.names[i] for i in indexes) if self.names else ()
+        return LabelledSet(items, self.labels[indexes], self.subjects, groups, self.group_names, names)
 
 
-def load(source: str | os.PathLike[str]) -> LabelledSet:
-    """A folder of subfolders or an .npz with `images` (or `vectors`), `labels` and maybe `groups`."""
+def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSet:
+    """A folder of subfolders, an .npz (see `from_npz`) or a CSV (see `delimited.read`, which has `label`)."""
     path = Path(source)
     if not path.exists():
         raise DatasetError(f"{path} does not exist")
-    return from_folder(path) if path.is_dir() else from_npz(path)
+    if path.is_dir():
+        return from_folder(path)
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        return from_arrays(*delimited.read(path, label), str(path))
+    return from_npz(path)
 
 
 def from_folder(folder: Path) -> LabelledSet:
@@ -63,21 +71,41 @@ def from_folder(folder: Path) -> LabelledSet:
 
 
 def from_npz(path: Path) -> LabelledSet:
-    """Arrays `images` (n, h, w[, c]) or `vectors` (n, d), `labels` (n,) and maybe `groups` (n,)."""
+    """Arrays of items, `labels` (n,) and maybe `groups` (n,).
+
+    Items are `images` (n, h, w[, c]), `vectors` (n, d), `texts` (n,), or `sequences` (steps of all, channels)
+    or `recordings` (samples of all,) one after the other with `lengths` (n,).
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             arrays = {name: held[name] for name in held.files if name in _ARRAYS}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as exc:
         raise DatasetError(f"{path} is not a whole .npz file of plain arrays: {exc}") from exc
-    items = arrays.get("images", arrays.get("vectors"))
-    if items is None or "labels" not in arrays:
+    found = [name for name in _ITEMS if name in arrays]
+    if len(found) != 1 or "labels" not in arrays:
         raise DatasetError(
-            f"{path} needs arrays `images` (or `vectors`) and `labels`; it has {sorted(arrays)}"
+            f"{path} needs arrays `images` (or one of {', '.join(_ITEMS[1:])}) and `labels`; "
+            f"it has {sorted(arrays)}"
         )
+    items = arrays[found[0]]
+    if found[0] == "texts":
+        items = [str(text) for text in items]
+    elif found[0] in ("sequences", "recordings"):
+        items = _cut(items, arrays.get("lengths"), str(path), found[0])
     return from_arrays(items, arrays["labels"], arrays.get("groups"), str(path))
 
 
-_ARRAYS = ("images", "vectors", "labels", "groups")
+_ITEMS = ("images", "vectors", "texts", "sequences", "recordings")
+_ARRAYS = (*_ITEMS, "lengths", "labels", "groups")
+
+
+def _cut(together: Any, lengths: Any, path: str, name: str) -> list[Any]:
+    """The items of different lengths that lie one after the other in an array."""
+    if lengths is None or np.ndim(lengths) != 1 or np.asarray(lengths).dtype.kind not in "iu":
+        raise DatasetError(f"{path}: {name} need `lengths` (n,), how much of them is each item's")
+    if (lengths < 0).any() or int(lengths.sum()) != len(together):
+        raise DatasetError(f"{path}: lengths add up to {int(lengths.sum()):,}, {name} to {len(together):,}")
+    return np.split(together, np.cumsum(lengths)[:-1])
 
 
 def from_arrays(items: Any, labels: Any, groups: Any = None, name: str = "the set") -> LabelledSet:
@@ -116,21 +144,40 @@ def checked(data: LabelledSet, name: str = "the set") -> LabelledSet:
 def prepared(data: LabelledSet, preprocess: Callable[[Any], Any], *, skip: bool = False) -> LabelledSet:
     """The set with every item preprocessed, `items` one float32 array. Unreadable items are all listed in one
     DatasetError, or left out when `skip`."""
+    found, bad = _read(data, preprocess)
+    if bad and not skip:
+        raise DatasetError(_listed(bad, len(data)))
+    return checked(found, "what could be read")
+
+
+def prepared_parts(
+    train: LabelledSet, held: LabelledSet, preprocess: Callable[[Any], Any], skip: bool
+) -> tuple[LabelledSet, LabelledSet]:
+    """`prepared` for both parts of a set, with the unreadable items of both in one DatasetError."""
+    (one, bad), (other, more) = _read(train, preprocess), _read(held, preprocess)
+    if (bad or more) and not skip:
+        raise DatasetError(_listed([*bad, *more], len(train) + len(held)))
+    return checked(one, "what could be read to train on"), checked(other, "what could be read to validate on")
+
+
+def _read(data: LabelledSet, preprocess: Callable[[Any], Any]) -> tuple[LabelledSet, list[str]]:
+    """(the items that could be read, why the others could not)."""
     good: list[int] = []
     arrays, bad = [], []
+    names = data.names or [_name(item, index) for index, item in enumerate(data.items)]
     for index, item in enumerate(data.items):
         try:
             arrays.append(preprocess(item))
             good.append(index)
         except (ValueError, TypeError) as exc:
-            bad.append(f"{item if isinstance(item, str | Path) else f'item {index}'}: {exc}")
-    if bad and not skip:
-        raise DatasetError(_listed(bad, len(data)))
+            bad.append(f"{names[index]}: {exc}")
     kept = data.take(np.asarray(good, dtype=np.int64))
     items = np.stack(arrays) if arrays else np.empty((0,), np.float32)
-    return checked(
-        LabelledSet(items, kept.labels, kept.subjects, kept.groups, kept.group_names), "what could be read"
-    )
+    return replace(kept, items=items, names=tuple(names[g] for g in good)), bad
+
+
+def _name(item: Any, index: int) -> str:
+    return str(item) if isinstance(item, str | Path) else f"item {index}"
 
 
 def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[LabelledSet, LabelledSet]:
@@ -144,7 +191,8 @@ def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[La
     count = max(1 if by_group else 2, round(share * len(units)))
     held = np.isin(keys, _repeated_first(data, keys, units)[:count])
     held = np.isin(data.labels, np.unique(data.labels[held]))
-    parts = data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
+    named = data if data.names else replace(data, names=tuple(map(_name, data.items, range(len(data)))))
+    parts = named.take(np.flatnonzero(~held)), named.take(np.flatnonzero(held))
     if any(len(_repeated(p.labels)) < 2 for p in parts):
         raise DatasetError(_unsplittable(data, parts))
     return parts
@@ -180,7 +228,8 @@ def _unsplittable(data: LabelledSet, parts: tuple[LabelledSet, LabelledSet]) -> 
     train, held = (len(_repeated(p.labels)) for p in parts)
     return (
         f"{count} subjects cannot be split into training and validation: {repeated} have 2 items or more, "
-        f"{train} of them to train on and {held} held out; at least 4 are needed, 2 of them on each side"
+        f"{train} of them to train on and {held} held out; at least 4 are needed, 2 of them on each side, "
+        "or a set of its own to validate on (--validation), or none (--holdout 0)"
     )
 
 

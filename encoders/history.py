@@ -17,8 +17,9 @@ class History:
     """The settings of a run and what was measured on the way.
 
     `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has {"step",
-    "eer", "one_shot_error"}, rates in [0, 1]. `best` is the validation with the least one-shot error, then
-    the least EER, of which the weights were kept. `threshold` was set for `threshold_fmr` on the validation
+    "eer", "one_shot_error"}, rates in [0, 1]. `best` is the validation with the least EER, then the
+    least one-shot error, of which the weights were kept; `stopped` the step at which a run without a lower
+    EER was ended early. `threshold` was set for `threshold_fmr` on the validation
     non-mated comparisons, `evidence` says how many of them and of how many subjects; when they are too few
     for that rate both are None and `note` says so.
     """
@@ -33,6 +34,7 @@ class History:
     seconds: float = 0.0
     output: str | None = None
     note: str = ""
+    stopped: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
@@ -46,10 +48,13 @@ class History:
 
     def __str__(self) -> str:
         """The closing lines of a run: where and how long, the best validation, the threshold or why none."""
-        lines = [f"{self.output}: {self.settings['steps']:,} steps in {_lasted(self.seconds)}"]
+        done = self.settings["steps"] if self.stopped is None else self.stopped
+        lines = [f"{self.output}: {done:,} steps in {_lasted(self.seconds)}"]
+        if self.stopped is not None:
+            lines[0] += f", ended early: {self.settings['patience']} validations without a lower EER"
         if self.best is not None:
             rates = f"EER {self.best['eer']:.2%}, one-shot error {self.best['one_shot_error']:.2%}"
-            lines.append(f"best by one-shot error, then EER: step {self.best['step']:,}, {rates}")
+            lines.append(f"best by EER, then one-shot error: step {self.best['step']:,}, {rates}")
         return "\n".join([*lines, *_threshold(self)])
 
 

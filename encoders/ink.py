@@ -30,6 +30,22 @@ def ink_square(image: Image.Image, size: int, margin: float) -> Array:
     return np.clip(np.asarray(resized, dtype=np.float32), 0.0, 1.0)
 
 
+def ink_frame(image: Image.Image, height: int, width: int) -> Array:
+    """The ink of a grey image, as large as it fits a frame, centred, aspect kept; (height, width) in [0, 1].
+
+    Raises ValueError on a picture without contrast.
+    """
+    ink = ink_of(evenly_lit(_grey(image)))
+    ink = ink[_box(ink)]
+    scale = min(height / ink.shape[0], width / ink.shape[1])
+    tall, wide = max(1, round(ink.shape[0] * scale)), max(1, round(ink.shape[1] * scale))
+    small = Image.fromarray(np.ascontiguousarray(ink)).resize((wide, tall), Image.Resampling.BOX)
+    frame = np.zeros((height, width), dtype=np.float32)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    frame[top : top + tall, left : left + wide] = np.asarray(small)
+    return np.clip(frame, 0.0, 1.0)
+
+
 def ink_of(grey: Array) -> Array:
     """How much ink each pixel has, 0 to 1, from grey levels (h, w) in [0, 255], whichever of the two is dark.
 

@@ -8,12 +8,16 @@ from torch.nn import functional as F
 
 from encoders import preprocess as preprocessing
 from encoders import towers
+from encoders.comparator import Comparator
 from encoders.errors import EncoderError
 from encoders.spec import Spec
 
 
 class SiameseNetwork(nn.Module):
-    """Tower, then a linear head with batch norm: (n, *shape) -> (n, dim), of unit length under cosine."""
+    """Tower, then a linear head with batch norm: (n, *shape) -> (n, dim), of unit length under cosine.
+
+    `comparator` is the learnt comparison of two embeddings, None where the encoder has none.
+    """
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
@@ -21,6 +25,7 @@ class SiameseNetwork(nn.Module):
         self.tower = towers.build(spec.tower, shape, **spec.tower_args)
         self.head = nn.Linear(self.tower.features, spec.dim, bias=False)
         self.norm = nn.BatchNorm1d(spec.dim)
+        self.comparator = Comparator(spec.dim) if spec.comparator else None
         self._unit = spec.metric == "cosine"
 
     def forward(self, batch: Tensor) -> Tensor:

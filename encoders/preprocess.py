@@ -1,7 +1,8 @@
 """From an item to the float32 array a tower takes. The settings are recorded in the checkpoint.
 
-A kind is a frozen dataclass whose fields are its settings, with `shape` and `__call__(item) -> array`.
-A new kind is a class and a line in `KINDS`. Bump `REVISION` when the same settings give other numbers.
+A kind is a frozen dataclass whose fields are its settings, with `shape` and `__call__(item) -> array`, and a
+class method `fit(settings, items) -> settings` where some of them are learnt from training items. A new kind
+is a class and a line in `KINDS`. Bump `REVISION` when the same settings give other numbers.
 """
 
 from __future__ import annotations
@@ -14,17 +15,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoders.errors import EncoderError
-from encoders.ink import ink_square
+from encoders.ink import LEAST_CONTRAST, ink_frame, ink_square
+from encoders.sequences import SequencePreprocess
+from encoders.sound import AudioPreprocess
+from encoders.text import TextPreprocess
 
 Array = NDArray[np.float32]
 REVISION = 1
-LONGEST = 65_536  # the most numbers along one side of an array; one of a billion would only fill the memory
+LONGEST = (
+    1_000_000  # the most numbers along one side of an array; one of a billion would only fill the memory
+)
 
 
 class Preprocess(Protocol):
     """What a checkpoint rebuilds: called on an item, of the shape it tells; ValueError on a bad item."""
 
     kind: ClassVar[str]
+    of_images: ClassVar[bool]
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -40,6 +47,7 @@ class InkPreprocess:
     """
 
     kind: ClassVar[str] = "ink"
+    of_images: ClassVar[bool] = True
     size: int = 48
     margin: float = 0.08
 
@@ -58,6 +66,7 @@ class RgbPreprocess:
     """Photographs: RGB, resized to a square (aspect not kept), standardised by channel; (3, size, size)."""
 
     kind: ClassVar[str] = "rgb"
+    of_images: ClassVar[bool] = True
     size: int = 96
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -76,10 +85,62 @@ class RgbPreprocess:
 
 
 @dataclass(frozen=True, slots=True)
+class GreyPreprocess:
+    """Pictures of one kind, such as faces: grey, resized (aspect not kept), each standardised by itself.
+
+    (1, height, width) with mean 0 and deviation 1, so that brightness and contrast do not matter. A blank
+    picture is refused.
+    """
+
+    kind: ClassVar[str] = "grey"
+    of_images: ClassVar[bool] = True
+    height: int = 64
+    width: int = 64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1, self.height, self.width)
+
+    def __call__(self, item: Any) -> Array:
+        from encoders.images import read_image
+
+        image = read_image(item, mode="L").resize((self.width, self.height), Image.Resampling.BOX)
+        pixels = np.asarray(image, dtype=np.float32)
+        if float(np.ptp(pixels)) < LEAST_CONTRAST:
+            raise ValueError("the picture is blank: it has no contrast")
+        scaled: Array = ((pixels - pixels.mean()) / pixels.std())[None].astype(np.float32)
+        return scaled
+
+
+@dataclass(frozen=True, slots=True)
+class StrokesPreprocess:
+    """Handwriting wider than high, such as signatures: its ink in a frame, aspect kept; 1 is ink.
+
+    (1, height, width) in [0, 1]: grey, polarity, contrast, cut to the ink, made to fit, centred.
+    A blank picture is refused.
+    """
+
+    kind: ClassVar[str] = "strokes"
+    of_images: ClassVar[bool] = True
+    height: int = 64
+    width: int = 128
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1, self.height, self.width)
+
+    def __call__(self, item: Any) -> Array:
+        from encoders.images import read_image
+
+        return ink_frame(read_image(item, mode="L"), self.height, self.width)[None]
+
+
+@dataclass(frozen=True, slots=True)
 class VectorPreprocess:
     """Feature vectors of one length, standardised; (length,). NaN and infinity are refused."""
 
     kind: ClassVar[str] = "vector"
+    of_images: ClassVar[bool] = False
     length: int
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -99,8 +160,33 @@ class VectorPreprocess:
         scaled = (vector - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return scaled.astype(np.float32)
 
+    @classmethod
+    def fit(cls, settings: dict[str, Any], items: Any) -> dict[str, Any]:
+        """Length, mean and deviation by column from the items; a constant column is only centred."""
+        try:
+            vectors = np.asarray(items, dtype=np.float64)
+        except (TypeError, ValueError) as exc:
+            raise EncoderError(
+                "preprocess vector needs numbers, all rows of one length: an .npz with `vectors` or a CSV; "
+                "for a folder of images take ink or rgb"
+            ) from exc
+        if vectors.ndim != 2 or not np.isfinite(vectors).all():
+            raise EncoderError(
+                f"vectors are needed, finite and of one length, not an array of shape {vectors.shape}"
+            )
+        deviation = vectors.std(axis=0)
+        deviation = np.where(deviation > 1e-8, deviation, 1.0)
+        scale = {"mean": vectors.mean(axis=0).tolist(), "std": deviation.tolist()}
+        return {"length": vectors.shape[1], **scale} | settings
 
-KINDS: dict[str, type[Any]] = {k.kind: k for k in (InkPreprocess, RgbPreprocess, VectorPreprocess)}
+
+KINDS: dict[str, type[Any]] = {
+    k.kind: k
+    for k in (
+        *(InkPreprocess, StrokesPreprocess, GreyPreprocess, RgbPreprocess),
+        *(VectorPreprocess, SequencePreprocess, AudioPreprocess, TextPreprocess),
+    )
+}
 
 
 def build(settings: dict[str, Any]) -> Preprocess:
@@ -125,27 +211,24 @@ def _checked(made: Any) -> Preprocess:
         values = np.asarray(getattr(made, name, 1.0), dtype=np.float64)
         if not (np.isfinite(values).all() and (values > low).all()):
             raise ValueError(f"{name} must be finite" + (" and more than 0" if name == "std" else ""))
-        np.broadcast_to(values, made.shape[:1])
+        np.broadcast_to(values, _wide(made))
     return made  # type: ignore[no-any-return]
 
 
+def _wide(made: Any) -> tuple[int, ...]:
+    """The shape that a mean by channel or by column must fit."""
+    return (made.channels,) if made.kind == "sequence" else made.shape[:1]
+
+
 def fitted(settings: dict[str, Any], items: Any) -> dict[str, Any]:
-    """The settings as they are; {"kind": "vector"} alone takes length, mean and deviation from `items`."""
-    if settings != {"kind": "vector"}:
+    """The settings with what the kind learns from training items, where they do not say it themselves."""
+    kind = KINDS.get(str(settings.get("kind")))
+    fit = getattr(kind, "fit", None)
+    if fit is None:
         return settings
-    try:
-        vectors = np.asarray(items, dtype=np.float64)
-    except (TypeError, ValueError) as exc:
-        raise EncoderError(
-            "preprocess vector needs numbers: an .npz with `vectors`; for a folder of images take ink or rgb"
-        ) from exc
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
-        raise EncoderError(
-            f"vectors are needed, finite and of one length, not an array of shape {vectors.shape}"
-        )
-    deviation = np.maximum(vectors.std(axis=0), 1e-8)
-    scale = {"mean": vectors.mean(axis=0).tolist(), "std": deviation.tolist()}
-    return {"kind": "vector", "length": vectors.shape[1], **scale}
+    given = {k: v for k, v in settings.items() if k not in ("kind", "revision")}
+    learnt: dict[str, Any] = fit(given, items)
+    return {"kind": settings["kind"], **learnt}
 
 
 def settings_of(preprocess: Any) -> dict[str, Any]:

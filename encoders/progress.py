@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,8 @@ class Progress:
     """On a terminal a bar of `steps`; anywhere else only the lines that are told. Nothing unless `wanted`."""
 
     def __init__(self, steps: int, done: int, wanted: bool) -> None:
-        self.wanted = wanted
+        self.wanted, self.done = wanted, done
+        self._steps, self._first, self._begun = steps, done, time.monotonic()
         hidden = not (wanted and sys.stderr.isatty())
         self._bar = tqdm(total=steps, initial=done, disable=hidden, unit="step", file=sys.stderr)
 
@@ -25,8 +27,15 @@ class Progress:
         if self.wanted:
             tqdm.write(words, file=sys.stderr)
 
+    def pace(self) -> str:
+        """How fast it goes, and how long the rest will take at that rate."""
+        done, seconds = self.done - self._first, time.monotonic() - self._begun
+        rate = done / max(seconds, 1e-9)
+        return f"{rate:.3g} steps/s, {_lasting((self._steps - self.done) / max(rate, 1e-9))} left"
+
     def advance(self) -> None:
         """One step more."""
+        self.done += 1
         self._bar.update()
 
     def loss(self, mean: float) -> None:
@@ -38,6 +47,12 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+
+def _lasting(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class Interruption:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from encoders import checkpoint, datasets, evidence, preprocess, state, towers
+from encoders import checkpoint, evidence, preprocess, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -34,12 +34,18 @@ class Run:
     """A run with its data, its files and its best weights so far."""
 
     def __init__(
-        self, data: LabelledSet, settings: Settings, output: Path, name: str | None, device: str | None
+        self,
+        data: LabelledSet,
+        held: LabelledSet | None,
+        settings: Settings,
+        output: Path,
+        name: str | None,
+        device: str | None,
     ) -> None:
         self.settings, self.output, self.device = settings, output, device
         self.folder = state.beside(output)
-        self.digest = _digest(data)
-        self.data, self.held = _split(data, settings)
+        self.digest = _digest(data, held)
+        self.data, self.held = data, held
         self.spec = _spec(name or output.stem, settings)
         self.best: dict[str, Tensor] = {}
         self.recent: list[float] = []  # losses since the last log line
@@ -95,7 +101,7 @@ class Run:
         saved = begun
         with Progress(steps, self.trainer.done, progress) as shown, held_back() as stop:
             shown.tell(self._introduced())
-            while self.trainer.done < steps:
+            while self.trainer.done < steps and not self._given_up():
                 self._advance(shown)
                 self.history.seconds = past + time.monotonic() - begun
                 if stop.asked or time.monotonic() - saved > SAVE_SECONDS:
@@ -104,6 +110,11 @@ class Run:
                 if stop.asked:
                     raise KeyboardInterrupt(f"step {self.trainer.done:,} is saved; --resume goes on from it")
         return self._finish()
+
+    def _given_up(self) -> bool:
+        """Whether the last `patience` validations brought no lower EER."""
+        rates, patience = [entry["eer"] for entry in self.history.validations], self.settings.patience
+        return bool(rates) and 0 < patience <= len(rates) - 1 - rates.index(min(rates))
 
     def _introduced(self) -> str:
         """What the run does, in one line."""
@@ -123,7 +134,7 @@ class Run:
         done, steps = self.trainer.done, self.settings.steps
         if done % min(LOG_EVERY, max(1, steps // 50)) == 0 or done == steps:
             self._log(shown)
-        if done % (self.settings.validate_every or max(1, round(steps / 10))) == 0 or done == steps:
+        if done % (self.settings.validate_every or max(1, round(steps / 20))) == 0 or done == steps:
             self._validate(shown)
 
     def _log(self, shown: Progress) -> None:
@@ -135,13 +146,14 @@ class Run:
     def _validate(self, shown: Progress) -> None:
         step = f"step {self.trainer.done:,} of {self.settings.steps:,}"
         if self.held is None:
-            shown.tell(f"{step}: loss {self.history.losses[-1]['loss']:.3f}" if self.history.losses else step)
+            loss = self.history.losses[-1]["loss"] if self.history.losses else float("nan")
+            shown.tell(f"{step}: loss {loss:.3f}; {shown.pace()}")
             self.best = _copied(self.trainer.average)
             return
         found = measure(self._encoder(self.trainer.average), self.held, self.settings)
         entry = {"step": self.trainer.done, "eer": found.eer, "one_shot_error": found.one_shot_error}
         self.history.validations.append(entry)
-        shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}")
+        shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}; {shown.pace()}")
         best = self.history.best
         if best is None or _rank(entry) <= _rank(best):
             self.history.best, self.best = entry, _copied(self.trainer.average)
@@ -161,6 +173,8 @@ class Run:
         return SiameseEncoder(spec or self.spec, network, device=self.device)
 
     def _finish(self) -> History:
+        if self.trainer.done < self.settings.steps:
+            self.history.stopped = self.trainer.done
         self.trainer.average.load_state_dict(self.best)
         spec = self.spec
         if self.held is not None:
@@ -190,30 +204,26 @@ def measure(encoder: SiameseEncoder, held: LabelledSet, settings: Settings) -> V
 
 
 def _rank(entry: dict[str, float]) -> tuple[float, float]:
-    return entry["one_shot_error"], entry["eer"]
+    return entry["eer"], entry["one_shot_error"]
 
 
 def _copied(network: SiameseNetwork) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
 
 
-def _split(data: LabelledSet, settings: Settings) -> tuple[LabelledSet, LabelledSet | None]:
-    if settings.holdout == 0.0:
-        return data, None
-    return datasets.split(data, settings.holdout, np.random.default_rng(settings.seed))
-
-
 def _spec(name: str, settings: Settings) -> Spec:
-    made = preprocess.settings_of(preprocess.build(settings.preprocess))
+    prepare = preprocess.build(settings.preprocess)
+    towers.check(settings.tower, prepare.kind)
     versions = {package: version(package) for package in ("numpy", "pillow", "torch")}
     return Spec(
         name,
         settings.tower,
-        towers.complete(settings.tower, settings.tower_args),
-        made,
+        towers.complete(settings.tower, settings.tower_args, prepare),
+        preprocess.settings_of(prepare),
         settings.dim,
         settings.metric,
         versions=versions,
+        comparator=settings.loss == "bce",
     )
 
 
@@ -223,9 +233,12 @@ def _facts(found: Validation, with_threshold: bool) -> dict[str, Any]:
     return {"validation": {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}}
 
 
-def _digest(data: LabelledSet) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(data.items).tobytes())
-    digest.update(np.ascontiguousarray(data.labels).tobytes())
+def _digest(*parts: LabelledSet | None) -> str:
+    digest = hashlib.sha256()
+    for data in parts:
+        if data is not None:
+            digest.update(np.ascontiguousarray(data.items).tobytes())
+            digest.update(np.ascontiguousarray(data.labels).tobytes())
     return digest.hexdigest()
 
 

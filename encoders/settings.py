@@ -8,6 +8,8 @@ from typing import Any
 
 from encoders.errors import TrainingError
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -15,8 +17,10 @@ class Settings:
 
     `steps` batches of `subjects` x `items`; `quarter_turns` makes each quarter turn of a subject a subject of
     its own; `holdout` is the share of groups (or subjects) held out; `ema` the decay of the averaged weights
-    that are validated and kept; `validate_every` steps the run is validated, None about ten times;
-    `fmr` is the false match rate that the recommended threshold is set for.
+    that are validated and kept; `validate_every` steps the run is validated, None about twenty times;
+    `fmr` is the false match rate that the recommended threshold is set for. The run stops early after
+    `patience` validations without a lower EER (0: never). `precision` is "float32", "bfloat16" (mixed), or
+    "auto": bfloat16 on a GPU that has it.
     """
 
     tower: str = "conv"
@@ -27,6 +31,7 @@ class Settings:
     loss: str = "margin"
     mining: str | None = None
     margin: float | None = None
+    loss_args: dict[str, Any] = field(default_factory=dict)
     augment: str = "ink"
     quarter_turns: bool = False
     subjects: int = 32
@@ -37,6 +42,8 @@ class Settings:
     ema: float = 0.998
     holdout: float = 0.15
     validate_every: int | None = None
+    patience: int = 10
+    precision: str = "auto"
     fmr: float = 0.001
     seed: int = 0
 
@@ -45,6 +52,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise TrainingError(f"{name} is {value}: it must lie between {low} and {high}")
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"precision is {self.precision!r}: it must be one of {', '.join(PRECISIONS)}")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values: what reading them back from a file gives."""
@@ -62,6 +71,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("ema", 0.0, 0.99999),
     ("holdout", 0.0, 0.9),
     ("validate_every", 1, 100_000_000),
+    ("patience", 0, 1_000_000),
     ("fmr", 1e-6, 0.5),
     ("seed", 0, 2**63 - 1),
 )

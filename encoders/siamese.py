@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from encoders import preprocess as preprocessing
-from encoders.errors import EncodeError
+from encoders.comparator import log_odds
+from encoders.errors import EncodeError, EncoderError
 from encoders.network import SiameseNetwork, best_device
 from encoders.packages import versions
 from encoders.spec import Spec, fingerprint, provenance
@@ -55,7 +56,7 @@ class SiameseEncoder:
         """
         if isinstance(items, str | bytes | os.PathLike) or not isinstance(items, Iterable):
             raise TypeError(f"encode takes a list of items, not one {type(items).__name__}: encode([item])")
-        if self.preprocess.kind != "vector" and _one_picture(items):
+        if self.preprocess.of_images and _one_picture(items):
             raise TypeError(f"this is one image array of shape {items.shape}: wrap it in a list")
         chunks = [self._embed(chunk) for chunk in _chunks(self._prepared(items))]
         return np.concatenate(chunks) if chunks else np.empty((0, self.dim), dtype=np.float32)
@@ -64,6 +65,21 @@ class SiameseEncoder:
         """Like `encode`, for arrays that already went through `preprocess`."""
         chunks = [self._embed(chunk) for chunk in _chunks(iter(arrays))]
         return np.concatenate(chunks) if chunks else np.empty((0, self.dim), dtype=np.float32)
+
+    def compare(self, left: Array, right: Array) -> Array:
+        """The learnt distance of every row of `left` (n, dim) to every row of `right`; (n, m) in [0, 1].
+
+        1 - the probability that both are of one subject, by the comparator that pairwise training (loss
+        "bce") leaves behind; for scoring the finalists of a search again. Smaller is nearer.
+        EncoderError where the encoder has none.
+        """
+        learnt = self.network.comparator
+        if learnt is None:
+            raise EncoderError(f"{self.name} has no learnt comparator: one is trained with the loss bce")
+        rows, columns = (torch.tensor(np.asarray(part), dtype=torch.float32) for part in (left, right))
+        weight, bias = learnt.weight.detach().cpu(), learnt.bias.detach().cpu()
+        apart = [torch.sigmoid(-log_odds(row, columns, weight, bias)) for row in rows]  # bounded memory
+        return torch.stack(apart).numpy() if apart else np.empty((0, len(columns)), dtype=np.float32)
 
     def _prepared(self, items: Iterable[Any]) -> Iterator[Array]:
         for index, item in enumerate(items):

@@ -27,6 +27,7 @@ class Spec:
 
     `threshold` is the recommended distance, None when none was set; `threshold_fmr` is the false match rate
     it was set for (0.001 is 0.1 %). `facts` go on the card and do not change embeddings.
+    `comparator`: the weights have a learnt comparison of two embeddings beside the tower.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Spec:
     threshold_fmr: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    comparator: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in _TYPES.items():
@@ -60,11 +62,12 @@ class Spec:
     def embedding_part(self) -> dict[str, Any]:
         """Only what changes embeddings: the part that the fingerprint covers."""
         names = ("tower", "tower_args", "preprocess", "dim", "metric")
-        return {"format": FORMAT} | {name: getattr(self, name) for name in names}
+        part = {"format": FORMAT} | {name: getattr(self, name) for name in names}
+        return part | ({"comparator": True} if self.comparator else {})
 
 
 _TYPES = {"name": str, "tower": str, "tower_args": dict, "preprocess": dict, "dim": int, "metric": str}
-_TYPES |= {"versions": dict, "facts": dict}
+_TYPES |= {"versions": dict, "facts": dict, "comparator": bool}
 
 
 def _check_revision(revision: Any) -> None:

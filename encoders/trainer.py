@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from encoders import objectives
-from encoders.augment import RECIPES
+from encoders import losses
+from encoders.augment import recipe
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.network import SiameseNetwork, best_device
@@ -32,6 +34,14 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def finite(loss: Tensor, step: int) -> float:
+    """The loss as a number; TrainingError when it is NaN or infinite."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingError(f"the loss became {value} at step {step}: lower the learning rate (--lr)")
+    return value
+
+
 class Trainer:
     """Everything that changes while training, with one seed and no globals; `step()` is one batch."""
 
@@ -44,13 +54,20 @@ class Trainer:
         turns = _turns(settings, tuple(self._items.shape[1:]))
         self._labels = np.concatenate([labels + len(names) * t for t in range(turns)])
         self._sampler = PKSampler(self._labels, settings.subjects, settings.items, self.rng)
-        self._augment = _recipe(settings.augment)
+        self._augment = recipe(settings.augment, str(spec.preprocess["kind"]))
+        self._mixed = _mixed(settings.precision, self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = SiameseNetwork(spec)
             classes = len(names) * turns
-            self.objective = objectives.build(
-                settings.loss, settings.mining, settings.margin, spec.dim, classes
+            self.objective = losses.build(
+                settings.loss,
+                dim=spec.dim,
+                classes=classes,
+                mining=settings.mining,
+                margin=settings.margin,
+                arguments=settings.loss_args,
+                comparator=self.network.comparator,
             )
         self._place()
 
@@ -59,7 +76,8 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = self.objective.to(self.device)
         self.average = copy.deepcopy(self.network).eval()
-        parameters = [*self.network.parameters(), *self.objective.parameters()]
+        # A comparator is in both the network and the objective: each parameter once.
+        parameters = list(dict.fromkeys([*self.network.parameters(), *self.objective.parameters()]))
         decay = [p for p in parameters if p.ndim > 1]
         plain = [p for p in parameters if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": self.settings.weight_decay}]
@@ -87,14 +105,25 @@ class Trainer:
             group["lr"] = rate
         images, labels = self.batch()
         self.network.train()
-        loss = self.objective(self.network(images), labels)
-        value = objectives.finite(loss, self.done + 1)
+        with self._chance():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+                embeddings = self.network(images)
+            loss = self.objective(embeddings.float(), labels)
+        value = finite(loss, self.done + 1)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.done += 1
         update_average(self.average, self.network, self.settings.ema, self.done)
         return value
+
+    @contextmanager
+    def _chance(self) -> Iterator[None]:
+        """Within it torch's own random numbers, as dropout takes them, depend on seed and step alone."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed((self.settings.seed * 1_000_003 + self.done) % 2**63)
+            yield
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the run's state, by name."""
@@ -137,10 +166,11 @@ def _turns(settings: Settings, shape: tuple[int, ...]) -> int:
     return 4
 
 
-def _recipe(name: str) -> Any:
-    if name not in RECIPES:
-        raise TrainingError(f"no augmentation is called {name!r}; there are {', '.join(sorted(RECIPES))}")
-    return RECIPES[name]
+def _mixed(precision: str, device: torch.device) -> bool:
+    """Whether the forward pass runs in bfloat16: weights, loss and update stay in float32."""
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision == "bfloat16"
 
 
 @torch.no_grad()

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from encoders import checkpoint, datasets, preprocess, record, state
+from encoders import checkpoint, datasets, defaults, preprocess, record, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -22,6 +23,8 @@ def train(
     data: LabelledSet | str | os.PathLike[str],
     *,
     output: str | os.PathLike[str],
+    validation: LabelledSet | str | os.PathLike[str] | None = None,
+    label: str | None = None,
     name: str | None = None,
     minutes: float | None = None,
     epochs: float | None = None,
@@ -34,27 +37,49 @@ def train(
 ) -> History:
     """Trains a Siamese encoder and writes the best one of the run as the checkpoint folder `output`.
 
-    `data` is a LabelledSet, a folder with one subfolder a subject, or an .npz (see `encoders.datasets`).
-    `settings` are the fields of `encoders.settings.Settings`: tower, loss ("margin", "triplet", "contrastive"
-    or "bce"), mining, steps, seed and so on. `minutes` or `epochs` give the number of steps instead;
-    `minutes` is measured once at the start, so only `steps` and `epochs` decide the weights alone.
+    `data` is a LabelledSet, a folder with one subfolder a subject, an .npz or a CSV whose column `label`
+    names the subject (see `encoders.datasets`). `validation` is another such set, which takes the place of
+    the subjects that are held out. `settings` are the fields of `encoders.settings.Settings`: tower, loss,
+    mining, steps, seed and so on; those not given are found from the data (`encoders.defaults`). `minutes`
+    or `epochs` give the number of steps instead; `minutes` is measured once at the start, so only `steps`
+    and `epochs` decide the weights alone.
     `resume` continues a run that was interrupted, to the same weights as if it had not been. `overwrite`
     replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C saves the run
     and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.
     """
-    chosen = _settings(settings)
+    _settings(settings)  # what is wrong with them is told before anything is read
     _check_length(minutes, epochs)
     best_device(device)
     checkpoint.refuse_foreign(Path(output))
     refuse_to_lose(Path(output), resume, overwrite)
-    raw = data if isinstance(data, LabelledSet) else datasets.load(data)
-    chosen = replace(chosen, preprocess=preprocess.fitted(chosen.preprocess, raw.items))
-    ready = datasets.prepared(raw, preprocess.build(chosen.preprocess), skip=skip_unreadable)
-    run = Run(ready, chosen, Path(output), name, device)
+    raw = _loaded(data, label)
+    outside = None if validation is None else _loaded(validation, label)
+    chosen = _settings(defaults.found(raw, settings))
+    ready, held, prepare = _prepared(raw, outside, chosen, skip_unreadable)
+    run = Run(ready, held, replace(chosen, preprocess=prepare), Path(output), name, device)
     run.choose_steps(minutes, epochs, resume)
     if not resume:
         state.remove(run.folder)
     return run.go(progress)
+
+
+def _loaded(data: LabelledSet | str | os.PathLike[str], label: str | None) -> LabelledSet:
+    return data if isinstance(data, LabelledSet) else datasets.load(data, label)
+
+
+def _prepared(
+    raw: LabelledSet, outside: LabelledSet | None, chosen: Settings, skip: bool
+) -> tuple[LabelledSet, LabelledSet | None, dict[str, Any]]:
+    """(what is trained on, what is validated on, the preprocessing), whose scale is learnt from the first."""
+    train, held = raw, outside
+    if outside is None and chosen.holdout > 0.0:
+        train, held = datasets.split(raw, chosen.holdout, np.random.default_rng(chosen.seed))
+    settings = preprocess.fitted(chosen.preprocess, train.items)
+    read = preprocess.build(settings)
+    towers.check(chosen.tower, read.kind)
+    if held is None:
+        return datasets.prepared(train, read, skip=skip), None, settings
+    return *datasets.prepared_parts(train, held, read, skip), settings
 
 
 def refuse_to_lose(output: Path, resume: bool, overwrite: bool) -> None:

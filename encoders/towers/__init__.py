@@ -1,21 +1,31 @@
 """Towers by name. A tower is a module that maps a batch to a feature matrix, and knows `features`, its width.
 
-A new tower is a file of this folder and a line here; the contract tests take it up by themselves.
+A new tower is one file of this folder, named as the tower is, with its class as `TOWER`:
+
+    takes: ClassVar[tuple[str, ...]]     the kinds of preprocessing whose arrays it takes, the usual one first
+    __init__(self, shape, **arguments)   for items of `shape`, without the batch axis
+    forward(self, batch) -> (n, self.features)
+    fit(preprocess) -> arguments         a class method, where the preprocessing decides some of them
+
+In eval mode every item must come out the same in any company. The contract tests take a new file up by
+themselves.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from encoders.errors import EncoderError
 
-TOWERS = {
-    "conv": ("encoders.towers.conv", "ConvTower"),
-    "dense": ("encoders.towers.dense", "DenseTower"),
-    "residual": ("encoders.towers.residual", "ResidualTower"),
-}
+_FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The names of the towers, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_"))
 
 
 def build(name: str, shape: tuple[int, ...], **arguments: Any) -> Any:
@@ -27,15 +37,33 @@ def build(name: str, shape: tuple[int, ...], **arguments: Any) -> Any:
         raise EncoderError(f"tower {name!r} does not take {arguments}: {exc}") from exc
 
 
-def complete(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with the tower's defaults filled in, so that a checkpoint outlives a change of them."""
-    parameters = signature(_class(name)).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in (defaults | arguments).items()}
+def takes(name: str) -> tuple[str, ...]:
+    """The kinds of preprocessing that the tower takes, the usual one first."""
+    kinds: tuple[str, ...] = _class(name).takes
+    return kinds
+
+
+def complete(name: str, arguments: dict[str, Any], preprocess: Any = None) -> dict[str, Any]:
+    """The arguments with the tower's defaults filled in, so that a checkpoint outlives a change of them.
+
+    `preprocess` decides those that are its own affair, such as the rate of a recording.
+    """
+    made = _class(name)
+    decided = made.fit(preprocess) if preprocess is not None and hasattr(made, "fit") else {}
+    defaults = {p.name: p.default for p in signature(made).parameters.values() if p.default is not p.empty}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in (defaults | decided | arguments).items()}
+
+
+def check(name: str, kind: str) -> None:
+    """EncoderError when the tower does not take arrays of that kind of preprocessing."""
+    if kind not in takes(name):
+        raise EncoderError(
+            f"tower {name} takes the preprocessing {', '.join(takes(name))}, not {kind}: "
+            f"--tower {' or '.join(n for n in names() if kind in takes(n))} takes it"
+        )
 
 
 def _class(name: str) -> Any:
-    if name not in TOWERS:
-        raise EncoderError(f"no tower is called {name!r}; there are {', '.join(sorted(TOWERS))}")
-    module, attribute = TOWERS[name]
-    return getattr(import_module(module), attribute)
+    if name not in names():
+        raise EncoderError(f"no tower is called {name!r}; there are {', '.join(names())}")
+    return import_module(f"encoders.towers.{name}").TOWER

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 
 class DenseTower(nn.Module):
     """Linear, batch norm and ReLU for each width: (n, ...) -> (n, widths[-1])."""
+
+    takes: ClassVar = ("vector", "ink", "strokes", "grey", "rgb")
 
     def __init__(self, shape: tuple[int, ...], widths: Sequence[int] = (128, 128)) -> None:
         super().__init__()
@@ -25,3 +28,6 @@ class DenseTower(nn.Module):
 
 def _layer(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
+
+
+TOWER = DenseTower

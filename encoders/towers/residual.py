@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.errors import EncoderError
-from encoders.towers.conv import GRID, image_shape
+from encoders.towers._images import GRID, KINDS, channels_of
 
 
 class ResidualTower(nn.Module):
@@ -17,6 +18,8 @@ class ResidualTower(nn.Module):
     (n, c, h, w) -> (n, 9 * widths[-1]). He et al., "Deep residual learning", CVPR 2016, basic blocks.
     """
 
+    takes: ClassVar = KINDS
+
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -24,13 +27,9 @@ class ResidualTower(nn.Module):
         blocks: Sequence[int] = (1, 1, 1, 1),
     ) -> None:
         super().__init__()
-        channels, shortest = image_shape(shape)
         if len(blocks) != len(widths):
             raise EncoderError(f"{len(widths)} widths and {len(blocks)} block counts: one of each a stage")
-        if shortest < 2 ** len(widths):
-            raise EncoderError(
-                f"{len(widths)} halvings need images of {2 ** len(widths)} pixels, not {shortest}"
-            )
+        channels = channels_of(shape, len(widths))
         self.stem = _normed(channels, widths[0], 3, 2)
         stages = [
             _stage(i, o, n, k)
@@ -66,3 +65,6 @@ def _stage(inputs: int, outputs: int, blocks: int, position: int) -> nn.Sequenti
 def _normed(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+
+
+TOWER = ResidualTower

@@ -89,7 +89,7 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert cli.main(["train", str(data), "--output", str(place), "--plot", str(page), *TRAIN]) == 0
     told = capsys.readouterr()
     first, best, last = told.out.splitlines()
-    assert first.startswith("my.encoder: 4 steps in ") and best.startswith("best by one-shot error, then EER")
+    assert first.startswith("my.encoder: 4 steps in ") and best.startswith("best by EER, then one-shot error")
     assert last == (
         "no threshold recommended: FMR 0.1% needs at least 3,000 non-mated comparisons of held-out subjects, "
         "there are 16; hold out more subjects"

@@ -120,3 +120,74 @@ def test_split_by_subject_holds_out_two_at_least() -> None:
     assert len(set(held.labels)) == 2 and len(set(train.labels)) == 8
     with pytest.raises(DatasetError, match="3 subjects cannot be split"):
         datasets.split(labelled(3, 3), 0.2, np.random.default_rng(0))
+
+
+def table(place: Path, text: str) -> Path:
+    (place / "t.csv").write_text(text, encoding="utf-8")
+    return place / "t.csv"
+
+
+def test_numbers_in_a_csv_with_and_without_a_header(tmp_path: Path) -> None:
+    bare = datasets.load(table(tmp_path, "1,2.5,a\n3,4,b\n5,6,a\n"))
+    assert bare.items.tolist() == [[1, 2.5], [3, 4], [5, 6]] and bare.labels.tolist() == [0, 1, 0]
+    named = datasets.load(table(tmp_path, "class;width;group;height\n7;1;x;2.5\n8;3;x;4\n7;5;y;6\n"))
+    assert named.items.tolist() == bare.items.tolist() and named.subjects == ("7", "8")
+    assert named.groups is not None and named.groups.tolist() == [0, 0, 1]
+    for label in ("a", "0"):
+        first = datasets.load(table(tmp_path, "a,b\n1,2\n1,3\n2,4\n"), label)
+        assert first.labels.tolist() == [0, 0, 1] and first.items.tolist() == [[2], [3], [4]]
+
+
+def test_texts_and_files_in_a_csv(tmp_path: Path) -> None:
+    found = datasets.load(table(tmp_path, 'text,person\n"Li, Ann",1\nA. Li,1\nBo Ek,2\n'))
+    assert found.items == ["Li, Ann", "A. Li", "Bo Ek"] and found.labels.tolist() == [0, 0, 1]
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"x")
+    found = datasets.load(table(tmp_path, "file\tlabel\na\t1\nb\t1\nc\t2\n"))
+    assert found.items == [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "words"),
+    [
+        ("", None, "is empty"),
+        ("a,b\n1\n", None, "row 2 has 1 columns, the first one 2"),
+        ("label\na\nb\n", None, "no column beside the subject's"),
+        ("a,b,label\nx,1,p\ny,2,p\n", None, "columns a hold words"),
+        ("a,b\n1,2\n3,2\n", "c", "has no column 'c'; it has a, b"),
+        ("a,b\n1,2\n3,2\n", "7", "has no column '7'"),
+        ("a,label\n1,2\n3,2\n", None, "1 subject"),
+    ],
+)
+def test_csv_files_that_are_refused(tmp_path: Path, text: str, label: str | None, words: str) -> None:
+    with pytest.raises(DatasetError, match=words):
+        datasets.load(table(tmp_path, text), label)
+    (tmp_path / "latin.csv").write_bytes(b"n\xe4me,1\n")
+    with pytest.raises(DatasetError, match="not UTF-8"):
+        datasets.load(tmp_path / "latin.csv")
+
+
+def test_sequences_recordings_and_texts_in_an_npz(tmp_path: Path) -> None:
+    place, labels = tmp_path / "s.npz", ["a", "a", "b"]
+    np.savez(place, sequences=np.arange(12).reshape(6, 2), lengths=[1, 3, 2], labels=labels)
+    found = datasets.load(place)
+    assert [s.shape for s in found.items] == [(1, 2), (3, 2), (2, 2)] and found.items[2][0].tolist() == [8, 9]
+    np.savez(place, recordings=np.arange(6), lengths=[1, 3, 2], labels=labels)
+    assert [r.tolist() for r in datasets.load(place).items] == [[0], [1, 2, 3], [4, 5]]
+    np.savez(place, texts=["x", "yy", "z"], labels=labels)
+    assert datasets.load(place).items == ["x", "yy", "z"]
+    for arrays, words in (
+        ({"sequences": np.zeros((6, 2))}, "need `lengths`"),
+        ({"sequences": np.zeros((6, 2)), "lengths": [1, 1, 1]}, "add up to 3, sequences to 6"),
+        ({"texts": ["x"], "vectors": [[1]]}, "needs arrays `images`"),
+    ):
+        np.savez(place, labels=labels, **arrays)
+        with pytest.raises(DatasetError, match=words):
+            datasets.load(place)
+
+
+def test_names_stay_with_their_items(tmp_path: Path) -> None:
+    data = datasets.load(folder(tmp_path))
+    data.items[0].write_bytes(b"")
+    kept = datasets.prepared(data, READ, skip=True).take(np.array([0, 5]))
+    assert kept.names == (str(data.items[1]), str(data.items[6]))

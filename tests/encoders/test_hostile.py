@@ -127,7 +127,7 @@ def test_train_on_mostly_single_items(tmp_path: Path) -> None:
 
 
 def test_vectors_from_a_folder_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("a/1", "a/2", "b/1", "b/2"):
+    for name in (f"{subject}/{item}" for subject in "abcd" for item in "12"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     assert cli.main(["train", str(tmp_path), "--output", str(tmp_path / "o"), *DENSE]) == 2
@@ -145,17 +145,18 @@ def _interrupted(vectors: Path, tmp_path: Path) -> tuple[list[str], Path]:
     """The command that resumes a run, and the state.json that it was stopped with."""
     from encoders.run import Run
 
+    train, held = datasets.split(datasets.load(vectors), 0.15, np.random.default_rng(0))
     chosen = Settings(
         tower="dense",
-        preprocess=preprocess.fitted({"kind": "vector"}, datasets.load(vectors).items),
+        preprocess=preprocess.fitted({"kind": "vector"}, train.items),
         dim=4,
         subjects=3,
         items=2,
         steps=5,
         augment="noise",
     )
-    data = datasets.prepared(datasets.load(vectors), preprocess.build(chosen.preprocess))
-    run = Run(data, chosen, tmp_path / "o.encoder", None, "cpu")
+    train, held = datasets.prepared_parts(train, held, preprocess.build(chosen.preprocess), skip=False)
+    run = Run(train, held, chosen, tmp_path / "o.encoder", None, "cpu")
     run.choose_steps(None, None, False)
     run.trainer.step()
     run.save_state()

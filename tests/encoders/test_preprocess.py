@@ -8,6 +8,7 @@ from PIL import Image
 
 from encoders import ink, preprocess
 from encoders.errors import EncoderError
+from tests.encoders.samples import MADE
 from tests.encoders.shapes import picture
 
 READ = preprocess.InkPreprocess()
@@ -117,15 +118,66 @@ def test_vectors() -> None:
         read([1, float("nan")])
 
 
-@pytest.mark.parametrize(
-    "made", [READ, preprocess.RgbPreprocess(size=32), preprocess.VectorPreprocess(3, (1.0,), (2.0,))]
-)
+@pytest.mark.parametrize("made", [READ, preprocess.VectorPreprocess(3, (1.0,), (2.0,)), *MADE.values()])
 def test_settings_round_trip(made: preprocess.Preprocess) -> None:
     assert preprocess.build(preprocess.settings_of(made)) == made
 
 
 def test_unknown_kinds_and_settings_are_refused() -> None:
-    with pytest.raises(EncoderError, match="ink, rgb, vector"):
+    with pytest.raises(EncoderError, match="audio, grey, ink, rgb, sequence, strokes, text, vector"):
         preprocess.build({"kind": "smell"})
     with pytest.raises(EncoderError, match="does not take"):
         preprocess.build({"kind": "ink", "wings": 2})
+
+
+def test_grey_pictures_are_standardised_one_by_one() -> None:
+    read = preprocess.GreyPreprocess(height=8, width=6)
+    picture_ = np.random.default_rng(0).integers(0, 100, size=(16, 12), dtype=np.uint8)
+    found = read(picture_)
+    assert found.shape == (1, 8, 6)
+    assert (found.mean(), found.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-5))
+    assert np.corrcoef(read(picture_ + 100).ravel(), found.ravel())[0, 1] > 0.99
+
+
+def test_strokes_fill_their_frame_and_keep_their_aspect() -> None:
+    read = preprocess.StrokesPreprocess(height=32, width=64)
+    page = np.full((200, 300), 255, dtype=np.uint8)
+    page[50:60, 40:240] = 0
+    page[60:90, 40:50] = 0  # an L on its side: 200 wide, 40 high
+    found = read(page)[0]
+    rows, columns = np.flatnonzero(found.max(1) > 0.5), np.flatnonzero(found.max(0) > 0.5)
+    assert found.shape == (32, 64) and (columns[0], columns[-1]) == (0, 63)
+    assert np.ptp(rows) + 1 == pytest.approx(64 * 40 / 200, abs=1)
+    assert abs(rows[0] - (31 - rows[-1])) <= 1
+    assert np.array_equal(read(page), read(255 - page))
+
+
+def test_sequences_are_padded_and_marked() -> None:
+    read = preprocess.SequencePreprocess(2, 4, mean=(1.0, 0.0), std=(2.0, 1.0))
+    assert read([[3, 4], [1, 0]]).tolist() == [[1, 4, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    assert preprocess.SequencePreprocess(1, 2)([5]).tolist() == [[5, 1], [0, 0]]
+
+
+def test_texts_are_folded_and_numbered() -> None:
+    read = preprocess.TextPreprocess("abe ", longest=8)
+    assert read(" Béa\tZ ").tolist() == [3, 4, 2, 5, 1, 0, 0, 0]
+    assert read.text(read(" Béa\tZ ")) == "bea ?"
+    kept = preprocess.TextPreprocess("abeé ", longest=8, strip_accents=False)
+    assert kept("Be\N{COMBINING ACUTE ACCENT}a").tolist() == [3, 5, 2, 0, 0, 0, 0, 0]
+
+
+def test_what_is_learnt_from_training_items() -> None:
+    rows = np.array([[1.0, 5.0], [3.0, 5.0]])
+    assert preprocess.fitted({"kind": "vector"}, rows) == {
+        "kind": "vector", "length": 2, "mean": [2.0, 5.0], "std": [1.0, 1.0]  # a constant is only centred
+    }  # fmt: skip
+    assert preprocess.fitted({"kind": "vector", "std": [9.0]}, rows)["std"] == [9.0]
+    found = preprocess.fitted({"kind": "sequence"}, [rows, rows[:1]])
+    assert (found["channels"], found["longest"]) == (2, 3)
+    assert found["mean"] == [pytest.approx(5 / 3), 5.0]
+    found = preprocess.fitted({"kind": "text"}, ["anna", "bàn"])
+    assert found == {"kind": "text", "alphabet": "anb"[:2], "longest": 16}
+    assert preprocess.fitted({"kind": "ink", "size": 9}, []) == {"kind": "ink", "size": 9}
+    for kind, items in (("vector", ["x"]), ("sequence", []), ("sequence", ["x"]), ("text", [3])):
+        with pytest.raises(EncoderError, match=f"{kind} needs|vectors are needed"):
+            preprocess.fitted({"kind": kind}, items)

@@ -1,0 +1,104 @@
+"""Recordings: every width of WAV, rates, trimming, and the spectrogram against known tones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import sound, towers
+from encoders.errors import EncoderError
+from encoders.sound import AudioPreprocess
+from encoders.towers.audio import mel_bands
+from tests.encoders.samples import tone, wav
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_every_width_reads_alike(width: int) -> None:
+    samples, rate = sound.samples_of(wav(tone(300), width=width), 16_000)
+    assert rate == 8000 and samples.dtype == np.float32
+    assert np.abs(samples - tone(300)).max() < 2.0 ** (3 - 8 * min(width, 3))
+
+
+def test_channels_are_averaged_and_a_path_is_read(tmp_path: Path) -> None:
+    both = np.stack([tone(300), np.zeros_like(tone(300))], axis=1)
+    (tmp_path / "a.wav").write_bytes(wav(both, channels=2))
+    samples, _ = sound.samples_of(tmp_path / "a.wav", 0)
+    assert np.abs(samples - tone(300) / 2).max() < 1e-3
+
+
+def test_arrays_are_scaled_by_their_range() -> None:
+    whole = np.round(tone(300) * 32767).astype(np.int16)
+    for item in (tone(300), whole, (whole, 8000), tone(300).astype(np.float64)):
+        samples, rate = sound.samples_of(item, 8000)
+        assert rate == 8000 and np.abs(samples - tone(300)).max() < 1e-4
+    assert sound.samples_of((whole, 44100), 8000)[1] == 44100
+
+
+def test_resampling_keeps_a_tone_where_it_is() -> None:
+    low = sound.resampled(tone(440, 0.5, 16_000), 16_000, 8000)
+    assert len(low) == 4000 and np.abs(low - tone(440, 0.5, 8000))[100:-100].max() < 0.02
+    assert sound.resampled(low, 8000, 8000) is low
+
+
+def test_silence_at_the_ends_is_cut() -> None:
+    padded = np.concatenate([np.zeros(800), tone(300), np.zeros(1600)]).astype(np.float32)
+    assert len(sound.trimmed(padded, 8000, 40.0)) == len(tone(300))
+    assert len(sound.trimmed(padded, 8000, 0.0)) == len(padded)
+    quiet = padded + np.float32(1e-3) * np.sin(np.arange(len(padded))).astype(np.float32)
+    assert len(sound.trimmed(quiet, 8000, 40.0)) == len(tone(300))
+    assert len(sound.trimmed(quiet, 8000, 80.0)) == len(padded)
+
+
+def test_loudness_and_place_do_not_matter() -> None:
+    read = AudioPreprocess(rate=8000, seconds=0.5)
+    expected = read(tone(300))
+    assert expected.shape == (4000,) and np.sqrt(np.mean(expected[:3200] ** 2)) == pytest.approx(
+        1.0, abs=1e-3
+    )
+    moved = np.concatenate([np.zeros(800), 0.1 * tone(300), np.zeros(800)])
+    assert np.abs(read(moved) - expected).max() < 1e-4
+    long = tone(300, 1.5)
+    assert np.allclose(read(long), long[4000:8000] / np.sqrt(np.mean(long**2)), atol=1e-3)
+
+
+def test_fitting_finds_rate_and_length() -> None:
+    items = [wav(tone(300, 0.2 + 0.02 * n)) for n in range(20)] + [b"broken"]
+    assert AudioPreprocess.fit({}, items) == {"rate": 8000, "seconds": pytest.approx(0.56, abs=0.011)}
+    assert AudioPreprocess.fit({"seconds": 2.0}, items)["seconds"] == 2.0
+    with pytest.raises(EncoderError, match="none could be read"):
+        AudioPreprocess.fit({}, [b"broken"])
+
+
+@pytest.mark.parametrize("settings", [{"rate": 10}, {"seconds": 0.0}, {"trim": -1.0}])
+def test_settings_that_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="rate lies within"):
+        AudioPreprocess(**settings)  # type: ignore[arg-type]
+
+
+def test_mel_bands_are_triangles_that_cover_the_range() -> None:
+    bands = mel_bands(8000, 256, 40)
+    assert bands.shape == (40, 129) and torch.allclose(bands.sum(1), torch.ones(40))
+    assert (bands[:, 3:128].sum(0) > 0).all()
+    peaks = bands.argmax(1).tolist()
+    assert peaks == sorted(peaks)
+
+
+def test_a_tone_stands_in_its_band_however_long_it_lasts() -> None:
+    tower = towers.build("audio", (8000,), rate=8000, mels=40, frames=32).eval()
+    read = AudioPreprocess(rate=8000, seconds=1.0)
+    peaks = {}
+    for hertz in (300, 1000, 2000):
+        maps = tower.spectrogram(
+            torch.from_numpy(np.stack([read(tone(hertz, s)[: int(8000 * s)]) for s in (0.3, 0.9)]))
+        )
+        assert maps.shape == (2, 40, 32)
+        assert torch.allclose(maps.mean((1, 2)), torch.zeros(2), atol=1e-4)
+        short, long = maps.mean(2).argmax(1).tolist()
+        assert short == long
+        peaks[hertz] = short
+    centres = mel_bands(8000, 256, 40).argmax(1) * 8000 / 256
+    for hertz, band in peaks.items():
+        assert float(centres[band]) == pytest.approx(hertz, abs=70)
