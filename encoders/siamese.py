@@ -16,7 +16,8 @@ from encoders import preprocess as preprocessing
 from encoders.comparator import log_odds
 from encoders.errors import EncodeError, EncoderError
 from encoders.network import SiameseNetwork, best_device
-from encoders.spec import Spec, fingerprint
+from encoders.packages import versions
+from encoders.spec import Spec, fingerprint, provenance
 
 Array = NDArray[np.float32]
 
@@ -29,7 +30,8 @@ class SiameseEncoder:
     """One shared tower and head, always in eval mode.
 
     `dim` (int), `metric` ("cosine" or "euclidean"), `fingerprint` (changes whenever the same item could embed
-    differently), `name`, `threshold` (recommended distance or None), `card` (Markdown).
+    differently), `provenance` (a hash of each part, library versions: what a mismatch is explained by),
+    `name`, `threshold` (recommended distance or None), `card` (Markdown).
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class SiameseEncoder:
         self.preprocess = preprocessing.build(spec.preprocess)
         weights = {k: v.detach().cpu().numpy() for k, v in network.state_dict().items()}
         self.fingerprint = fingerprint(spec, weights)
+        self.provenance = provenance(spec, weights) | versions("torch", "numpy", "pillow")
 
     def encode(self, items: Iterable[Any]) -> Array:
         """Embeddings (n, dim) float32 of n items, of unit length under cosine; (0, dim) for none.

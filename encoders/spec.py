@@ -18,6 +18,7 @@ from encoders.preprocess import REVISION
 FORMAT = 1
 METRICS = ("cosine", "euclidean")
 MOST_NUMBERS = 65_536
+SHORT = 16  # hexadecimal digits of a part's hash: enough to tell two apart, short enough for a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,22 @@ def from_json(record: Any) -> Spec:
 
 def fingerprint(spec: Spec, weights: Mapping[str, NDArray[np.generic]]) -> str:
     """sha256 (hex) over the weights, by name, and the part of the record that changes embeddings."""
-    digest = hashlib.sha256(json.dumps(spec.embedding_part(), sort_keys=True).encode())
-    for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name])
-        digest.update(f"\n{name} {array.dtype.str} {weights[name].shape}\n".encode())
-        digest.update(array.tobytes())
+    return hash_of(spec.embedding_part(), weights)
+
+
+def provenance(spec: Spec, weights: Mapping[str, NDArray[np.generic]]) -> dict[str, str]:
+    """A short hash of each part that the fingerprint covers, so that a mismatch can name the part."""
+    whole = spec.embedding_part()
+    tower = {name: whole[name] for name in ("tower", "tower_args", "dim", "metric")}
+    parts = {"weights": hash_of({}, weights), "tower": hash_of(tower)}
+    parts["preprocessing"] = hash_of(spec.preprocess)
+    return {name: digest[:SHORT] for name, digest in parts.items()}
+
+
+def hash_of(record: dict[str, Any], weights: Mapping[str, NDArray[np.generic]] | None = None) -> str:
+    """sha256 (hex) over a record, its keys in order, and over arrays, each with its name, type and shape."""
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name, array in sorted((weights or {}).items()):
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
