@@ -253,8 +253,9 @@ class Gallery(Calibrating, Searching, Migrating):
     def backup(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> int:
         """Makes a new folder with a gallery of the present revision, while others write: how many templates.
 
-        What was removed is in no byte of it, erased or not. progress(done, total) is called with bytes. Raises
-        GalleryExistsError when something is there already, CorruptGalleryError when this gallery is damaged.
+        What was removed is in no byte of it, erased or not. progress(done, total) is called with bytes.
+        Raises GalleryExistsError when something is there already, CorruptGalleryError when this gallery is
+        damaged, GalleryError for a folder in this one.
         """
         return self._engine.backup(self._outside(path), progress)
 
