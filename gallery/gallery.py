@@ -246,17 +246,27 @@ class Gallery(Calibrating, Searching, Migrating):
     def export(self, path: str | os.PathLike[str]) -> int:
         """Writes everything enrolled to a new, self-describing HDF5 file: how many templates.
 
-        Raises GalleryExistsError when the file is there already.
+        Raises GalleryExistsError when the file is there already, GalleryError for one in this folder.
         """
-        return hdf5.write(self._engine, path)
+        return hdf5.write(self._engine, self._outside(path))
 
     def backup(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> int:
         """Makes a new folder with a gallery of the present revision, while others write: how many templates.
 
-        What was removed is in no byte of it. progress(done, total) is called with bytes. Raises
-        GalleryExistsError when something is there already, CorruptGalleryError when this gallery is damaged.
+        What was removed is in no byte of it, erased or not. progress(done, total) is called with bytes.
+        Raises GalleryExistsError when something is there already, CorruptGalleryError when this gallery is
+        damaged, GalleryError for a folder in this one.
         """
-        return self._engine.backup(Path(os.fsdecode(path)), progress)
+        return self._engine.backup(self._outside(path), progress)
+
+    def _outside(self, path: str | os.PathLike[str]) -> Path:
+        target = Path(os.fsdecode(path))
+        if self.location.resolve() in target.absolute().parent.resolve().joinpath(target.name).parents:
+            raise GalleryError(
+                f"{target} is inside the gallery {self.location}, where no erasure would find it: choose "
+                "another place"
+            )
+        return target
 
     def import_file(self, path: str | os.PathLike[str]) -> BulkEnrollment:
         """Adds everything in an exported HDF5 file, in one commit; known ids get more templates.

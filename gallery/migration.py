@@ -88,7 +88,7 @@ class Migrating:
         check_encoder(new_encoder)
         skips(on_error)
         staged = _staged(self._engine, new_encoder, items, str(self.location))
-        staging = Staging(self._engine, new_encoder, staged, on_error, progress)
+        staging = Staging(self._engine, new_encoder, staged, self.location, on_error, progress)
         staging.take(items)
         refused = [one.template for one in staging.refused if one.template is not None]
         with self._binding:

@@ -137,6 +137,7 @@ def unpack(kind: str, content: bytes, folder: Path, name: str) -> Any:
         form, colon, suffix = kind.partition(":")
         if colon and form in ("file", "path") and (suffix == "" or _SUFFIX.fullmatch(suffix)):
             path = folder / f"{name}{suffix}"
+            path.touch(mode=0o600, exist_ok=False)
             path.write_bytes(content)
             return path if form == "path" else str(path)
         if kind == "text":

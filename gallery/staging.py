@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from gallery.bulk import Progress, skips
@@ -18,6 +17,7 @@ from gallery.errors import CorruptGalleryError, GalleryError, InvalidItemError, 
 from gallery.originals import KEEP_ITEMS, unpack
 from gallery.records import Refusal, Template, counted
 from gallery.stores.base import Header, canary_setting
+from gallery.unpacking import discard_unpacked, unpacking
 
 Waiting = tuple[Template, Any]
 """(template, its item)"""
@@ -31,11 +31,19 @@ class Staging:
     """Embeds the templates that a staged generation lacks, and notes what it makes of them."""
 
     def __init__(
-        self, engine: Engine, encoder: Encoder, staged: Header, on_error: str, progress: Progress | None
+        self,
+        engine: Engine,
+        encoder: Encoder,
+        staged: Header,
+        location: Path,
+        on_error: str,
+        progress: Progress | None,
     ) -> None:
+        """location: the gallery's folder, in which kept items are files again while they are embedded."""
         self._engine = engine
         self._encoder = encoder
         self._generation = staged.generation
+        self._location = location
         self._skip = skips(on_error)
         self._progress = progress
         self._canary_is_settled = engine.setting(canary_setting(staged.generation)) is not None
@@ -82,11 +90,12 @@ class Staging:
             self._embed([one for one in given if one[1] is not None])
 
     def _take_originals(self) -> None:
+        discard_unpacked(self._location)
         for page in self._pages():
             waiting = iter(page)
             while True:
-                with TemporaryDirectory(prefix="gallery-") as folder:
-                    batch, more = self._unpacked(waiting, Path(folder))
+                with unpacking(self._location) as folder:
+                    batch, more = self._unpacked(waiting, folder)
                     self._embed(batch)
                 if not more:
                     break

@@ -22,7 +22,7 @@ FLOORS = [
     ("the ground", ["errors", "records", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
     ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes"]),
-    ("the encoder protocol", ["encoder", "canary", "originals"]),
+    ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
     ("engines", ["engines", "engines.*"]),

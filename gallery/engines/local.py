@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from gallery.engines.base import Overlap, State
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
 from gallery.engines.recall import overlap
 from gallery.engines.searching import Searching
-from gallery.errors import EncoderMismatchError, GalleryError
+from gallery.errors import EncoderMismatchError, GalleryError, GalleryLockedError
 from gallery.filters import Where
 from gallery.indexes.base import VectorIndex
 from gallery.indexes.choice import AUTO
@@ -24,7 +25,11 @@ from gallery.processes import check_not_forked
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Store, Stored
 from gallery.stores.repair import discard_put_aside
+from gallery.unpacking import discard_unpacked
 from gallery.vectors import FloatRows
+
+PATIENCE = 30.0
+"""Seconds that an erasure waits for a migration to finish with the items that it has unpacked."""
 
 
 class LocalEngine:
@@ -96,16 +101,35 @@ class LocalEngine:
             return store.remove_templates(numbers)
 
     def erase(self) -> None:
-        with self._open() as store:
-            with store.commit("erase"):
-                store.forget_removed()
-                # Tells the engines of other processes to throw away what they hold as well.
-                store.set_setting(ERASED, str(store.revision() + 1))
-                store.set_setting(INDEX_FILE, None)
-            self._searching.forget()
-            index_files.drop(index_files.files(self._folder))
-            discard_put_aside(self._folder.parent)
-            store.erase()
+        with _not_yet_erased():
+            with self._open() as store:
+                with store.commit("erase"):
+                    store.forget_removed()
+                    # Tells the engines of other processes to throw away what they hold as well.
+                    store.set_setting(ERASED, str(store.revision() + 1))
+                    store.set_setting(INDEX_FILE, None)
+                self._searching.forget()
+                self._drop_index_files()
+                discard_put_aside(self._folder.parent)
+                store.erase()
+                # Once more: whoever read what was removed, to write it to an index file, has finished now.
+                self._drop_index_files()
+            # Without the lock, which a migration in another thread waits for.
+            self._discard_unpacked()
+
+    def _drop_index_files(self) -> None:
+        index_files.drop(index_files.files(self._folder))
+
+    def _discard_unpacked(self) -> None:
+        """Waits for those that embed items unpacked before the removal; what is unpacked now is of others."""
+        mine = discard_unpacked(self._folder.parent)
+        end = time.monotonic() + PATIENCE
+        while busy := [one for one in discard_unpacked(self._folder.parent) if one in mine]:
+            if time.monotonic() > end:
+                raise GalleryLockedError(
+                    f"items are unpacked in {busy[0]} for a migration that goes on: call compact() after it"
+                )
+            time.sleep(0.05)
 
     def set_setting(self, key: str, value: str | None, verb: str | None = None) -> None:
         with self._open() as store, store.commit(verb):
@@ -135,7 +159,7 @@ class LocalEngine:
                     store.set_setting(INDEX_FILE, None)
             if switches:
                 self._searching.forget()
-                index_files.drop(index_files.files(self._folder))
+                self._drop_index_files()
                 with store.snapshot():
                     # The store's header follows.
                     pass
@@ -160,7 +184,7 @@ class LocalEngine:
                 store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
                 store.set_setting(INDEX_FILE, None)
             self._searching.forget()
-            index_files.drop(index_files.files(self._folder))
+            self._drop_index_files()
             state = self.state()
             with suppress(GalleryError, OSError):
                 self._cache.save_if_worth_it(store)
@@ -285,6 +309,18 @@ class LocalEngine:
                 self._searching.forget()
                 self._store.close()
                 self._last_header, self._store = self._store.header, None
+
+
+@contextmanager
+def _not_yet_erased() -> Iterator[None]:
+    """An erasure that fails says what is done and what is not."""
+    try:
+        yield
+    except GalleryError as error:
+        raise type(error)(
+            "what was removed is gone from every search, but its bytes may still be in the files until "
+            f"compact() succeeds: {error}"
+        ) from error
 
 
 def _check_bound(store: Store, of: Header | None) -> None:

@@ -155,8 +155,8 @@ class SqliteStore:
             busy = 1
         if busy:
             raise GalleryLockedError(
-                f"what was removed is gone from every search, but another process is using "
-                f"{self.path.parent}, so old pages are still in it; call compact() once it has finished"
+                f"another process is using {self.path.parent}, so old pages are still in it: call compact() "
+                "once it has finished"
             )
 
     def set_setting(self, key: str, value: str | None) -> None:

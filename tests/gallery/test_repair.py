@@ -332,7 +332,12 @@ def test_a_backup_answers_as_the_gallery_did(place, tmp_path, read_only):
     with gallery.open(place, ENCODER, read_only=read_only) as people:
         progress = lambda done, total: seen_progress.append((done, total))  # noqa: E731
         assert people.backup(tmp_path / "copy", progress=progress) == people.template_count
-    assert told(tmp_path / "copy") == told(place) == before
+    copied = told(tmp_path / "copy")
+    assert told(place) == before
+    assert copied | {"log": before["log"]} == before
+    # The log too, but for the names of those who were removed.
+    assert [one.hash for one in copied["log"]] == [one.hash for one in before["log"]]
+    assert ["#" in one.subjects[0] for one in copied["log"]] == [False, False, True, False, True]
     assert all(0 <= done <= total for done, total in seen_progress)
     modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in (tmp_path / "copy").iterdir()}
     assert modes == {"catalog.sqlite": 0o600, "catalog.head": 0o600}

@@ -104,21 +104,20 @@ class Search:
     """Thousands of pieces at a time: a table of the hashes of their first 8 bytes says where to look."""
 
     def __init__(self, wanted: Iterable[bytes]) -> None:
-        self._wanted = set(wanted)
-        self._starts = {one[:8] for one in self._wanted}
-        assert all(len(one) >= 8 for one in self._wanted), "too short to be found by chance alone"
+        self._wanted: dict[bytes, list[bytes]] = {}
+        for one in wanted:
+            assert len(one) >= 8, "short enough to be there by chance"
+            self._wanted.setdefault(one[:8], []).append(one)
         self._table = np.zeros(2**20, np.bool_)
-        self._table[_hashes(b"".join(self._starts))[::8]] = True
+        self._table[_hashes(b"".join(self._wanted))[::8]] = True
 
     def finds(self, content: bytes) -> bool:
         """Whether any of them is in `content`."""
-        for at in np.flatnonzero(self._table[_hashes(content)]).tolist():
-            if content[at : at + 8] in self._starts:
-                if any(
-                    content.startswith(one, at) for one in self._wanted if one[:8] == content[at : at + 8]
-                ):
-                    return True
-        return False
+        return any(
+            content.startswith(one, at)
+            for at in np.flatnonzero(self._table[_hashes(content)]).tolist()
+            for one in self._wanted.get(content[at : at + 8], [])
+        )
 
 
 def _hashes(content: bytes) -> np.ndarray:
