@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from gallery.errors import GalleryError, MissingExtraError
-from gallery.indexes import faiss, library
+from gallery.indexes import bytes_pass, faiss, library
+from gallery.indexes.certified import Plan
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.faiss import FaissIndex
+from gallery.indexes.half_pass import HalfPass
 from gallery.vectors import prepare
 from tests.gallery.contracts.index import COUNT, DIM, VectorIndexContract, numbered
 from tests.gallery.doubles import METRICS, in_another_process, vectors
@@ -29,6 +31,33 @@ class TestExact(VectorIndexContract):
 
     def make(self, dim, metric):
         return ExactIndex(dim, metric)
+
+
+def forced(make, block=64):
+    """A plan that asks a first pass at every size, in many small blocks."""
+    return Plan(make, rows=1, dim=1, block=block, patient=False)
+
+
+PASSES = {
+    "bytes": bytes_pass.BytePass,
+    "half": lambda rows, metric, size: HalfPass(rows, metric, size, "cpu"),
+}
+
+
+class TestExactByBytes(VectorIndexContract):
+    certain = True
+
+    def make(self, dim, metric):
+        if not bytes_pass.available():
+            pytest.skip("FBGEMM does not run here")
+        return ExactIndex(dim, metric, forced(PASSES["bytes"]))
+
+
+class TestExactByHalves(VectorIndexContract):
+    certain = True
+
+    def make(self, dim, metric):
+        return ExactIndex(dim, metric, forced(PASSES["half"]))
 
 
 class TestFlat(VectorIndexContract):
