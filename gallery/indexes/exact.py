@@ -6,50 +6,19 @@ The vectors are the mapped file of an earlier session, and in memory what came s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gallery.indexes import library
+from gallery.indexes import certified, library
 from gallery.indexes.base import Neighbours, Selection, nothing
+from gallery.indexes.certified import AUTO, Plan
+from gallery.indexes.ranking import Ranking
+from gallery.indexes.segments import Segment, joined, mergeable
 from gallery.vectors import FloatRows, Numbers
 
 _BLOCK = 65536
-_MOST_PIECES = 32
-"""Each costs a search of its own."""
-
-
-@dataclass(slots=True)
-class _Segment:
-    """Rows with their numbers, ascending, and which of them were removed."""
-
-    numbers: Numbers
-    rows: FloatRows
-    dead: npt.NDArray[np.bool_]
-    keeper: Any = field(default=None, repr=False)
-    """What owns the memory of `rows`, when numpy does not."""
-
-    def hide(self, numbers: Numbers) -> None:
-        at = np.searchsorted(self.numbers, numbers)
-        at[at == len(self.numbers)] = 0
-        self.dead[at[self.numbers[at] == numbers]] = True
-
-    def living(self) -> int:
-        return len(self.dead) - int(self.dead.sum())
-
-    def pieces(self, among: Selection | None) -> list[_Segment]:
-        """What of it is selected: slices of it where few will do, else a copy of those rows."""
-        if among is None:
-            return [self]
-        chosen = among.holds(self.numbers)
-        bounds = [0, *(np.flatnonzero(np.diff(chosen)) + 1).tolist(), len(chosen)]
-        runs = [slice(start, end) for start, end in pairwise(bounds) if end > start and chosen[start]]
-        parts = runs if len(runs) <= _MOST_PIECES else [chosen & ~self.dead]
-        return [_Segment(self.numbers[at], self.rows[at], self.dead[at], self.keeper) for at in parts]
 
 
 class ExactIndex:
@@ -58,10 +27,12 @@ class ExactIndex:
     kind = "exact"
     keeps_removed = False
 
-    def __init__(self, dim: int, metric: str) -> None:
+    def __init__(self, dim: int, metric: str, plan: Plan = AUTO) -> None:
+        """plan: when and how large galleries get a first pass; the answers are the same with any."""
         self._dim = dim
         self._metric = metric
-        self._segments: list[_Segment] = []
+        self._plan = plan
+        self._segments: list[Segment] = []
         self._largest_norm = 1.0
 
     def __len__(self) -> int:
@@ -71,11 +42,11 @@ class ExactIndex:
         if len(numbers) == 0:
             return
         self._measure(rows)
-        new = _Segment(numbers.copy(), rows.copy(), np.zeros(len(numbers), np.bool_))
+        new = Segment(numbers.copy(), rows.copy(), np.zeros(len(numbers), np.bool_))
         # A segment is merged into the one before it while that is in memory and not much larger, so that n
         # single additions copy each row only log n times and leave few segments to search.
-        while self._segments and _mergeable(self._segments[-1], new):
-            new = _joined(self._segments.pop(), new)
+        while self._segments and mergeable(self._segments[-1], new):
+            new = joined(self._segments.pop(), new)
         self._segments.append(new)
 
     def remove(self, numbers: Numbers) -> None:
@@ -83,39 +54,38 @@ class ExactIndex:
             segment.hide(numbers)
 
     def search(self, queries: FloatRows, k: int, among: Selection | None = None) -> Neighbours:
-        parts = [
-            _living_nearest(piece, queries, k, self._metric)
-            for segment in self._segments
-            for piece in segment.pieces(among)
-            if piece.living()
-        ]
-        if not parts:
+        segments = self._segments
+        if among is not None:
+            segments = [segment.selected(among) for segment in segments]
+        alive = sum(segment.living() for segment in segments)
+        if alive == 0 or len(queries) == 0:
             return nothing(len(queries), k)
-        numbers = np.concatenate([part[0] for part in parts], axis=1)
-        distances = np.concatenate([part[1] for part in parts], axis=1)
-        reach = np.minimum.reduce([part[2] for part in parts])
-        order = np.lexsort((numbers, distances), axis=1)
-        numbers = np.take_along_axis(numbers, order, axis=1)
-        distances = np.take_along_axis(distances, order, axis=1)
-        if numbers.shape[1] > k:
-            reach = np.minimum(reach, distances[:, k])
-        floor = self._lower_bound(queries, reach)
-        numbers, distances = _padded(numbers[:, :k], distances[:, :k], k)
-        return Neighbours(numbers, distances, floor, np.isinf(reach))
+        # No more than there are can be found: what is past them stays empty.
+        ranking = Ranking(queries, min(k, alive), self._metric)
+        error = self._error(queries)
+        # The larger ones first: what is near in them bounds the search of the others.
+        for segment in sorted(segments, key=len, reverse=True):
+            certified.search(segment, ranking, error, self._plan)
+        numbers, distances = _padded(ranking.numbers, ranking.distances, k)
+        return Neighbours(numbers, distances, ranking.floor(), np.full(len(queries), alive <= k))
 
-    def _lower_bound(self, queries: FloatRows, reach: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The least that a distance computed as `reach` can truly be.
+    def first_passes(self) -> list[str]:
+        """What is in use beside the rows themselves, by segment; "" for none yet."""
+        return [segment.first.name if segment.first else "" for segment in self._segments]
+
+    def _error(self, queries: FloatRows) -> npt.NDArray[np.float64]:
+        """(m,) how far a cost that was computed in float32 may be off, whatever the row.
 
         A float32 sum of n products, in any order, is off by at most n u / (1 - n u) times the sum of their
         magnitudes, u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 3.1); rows of unit
-        length in float32 are off by a few u more.
+        length in float32, and distances rounded to it, are off by a few u more. A product below 2^-126 may
+        be taken for 0.
         """
-        error = 1.01 * (self._dim + 12) * 2.0**-24
+        error = 1.01 * (self._dim + 20) * 2.0**-24
         if self._metric == "cosine":
-            return reach - error
+            return np.full(len(queries), error)
         norms = np.sqrt(np.square(queries.astype(np.float64)).sum(axis=1)) + self._largest_norm
-        squared = np.square(reach) * (1 - 2.0**-22) - error * np.square(norms)
-        bound: npt.NDArray[np.float64] = np.sqrt(np.maximum(squared, 0))
+        bound: npt.NDArray[np.float64] = error * np.square(norms) + self._dim * 2.0**-124
         return bound
 
     def living(self) -> Iterator[tuple[Numbers, FloatRows]]:
@@ -141,7 +111,7 @@ class ExactIndex:
         index, numbers = library.read(path, self._dim, self._metric, mapped=True)
         rows = library.flat_rows(index)
         dead = np.zeros(len(numbers), np.bool_)
-        self._segments = [_Segment(numbers, rows, dead, index)] if len(numbers) else []
+        self._segments = [Segment(numbers, rows, dead, index)] if len(numbers) else []
         self._largest_norm = 1.0
         if self._metric == "euclidean":
             for start in range(0, len(rows), _BLOCK):
@@ -155,39 +125,6 @@ class ExactIndex:
         if self._metric == "euclidean":
             largest = float(np.square(rows.astype(np.float64)).sum(axis=1).max())
             self._largest_norm = max(self._largest_norm, largest**0.5)
-
-
-def _mergeable(old: _Segment, new: _Segment) -> bool:
-    return old.keeper is None and len(old.numbers) <= 2 * len(new.numbers)
-
-
-def _joined(old: _Segment, new: _Segment) -> _Segment:
-    return _Segment(
-        np.concatenate([old.numbers, new.numbers]),
-        np.concatenate([old.rows, new.rows]),
-        np.concatenate([old.dead, new.dead]),
-    )
-
-
-def _living_nearest(
-    segment: _Segment, queries: FloatRows, k: int, metric: str
-) -> tuple[Numbers, npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """(numbers, distances, reach) of a segment's k nearest living rows, dead ones as (-1, inf).
-
-    reach: how far the search went, +inf where it went through all rows.
-    """
-    total = len(segment.numbers)
-    wanted = min(k, segment.living())
-    ask = min(total, k + min(total - segment.living(), k))
-    while True:
-        distances, rows = library.nearest(queries, segment.rows, ask, metric)
-        dead = segment.dead[rows]
-        if ask == total or int((~dead).sum(axis=1).min()) >= wanted:
-            break
-        ask = min(total, 4 * ask)
-    all_found = (~dead).sum(axis=1) == segment.living()
-    reach = np.where(all_found, np.inf, distances[:, -1].astype(np.float64))
-    return np.where(dead, -1, segment.numbers[rows]), np.where(dead, np.float32(np.inf), distances), reach
 
 
 def _padded(

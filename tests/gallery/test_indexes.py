@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gallery.errors import GalleryError, MissingExtraError
-from gallery.indexes import kinds, library
+from gallery.indexes import bytes_pass, kinds, library
 from gallery.indexes.base import Selection
+from gallery.indexes.certified import Plan
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.faiss import FaissIndex
+from gallery.indexes.half_pass import HalfPass
 from gallery.indexes.positions import Positions, within
 from gallery.vectors import prepare
 from tests.gallery.contracts.index import COUNT, DIM, VectorIndexContract, numbered
@@ -35,6 +37,33 @@ class TestExact(VectorIndexContract):
 
     def make(self, dim, metric):
         return ExactIndex(dim, metric)
+
+
+def forced(make, block=64):
+    """A plan that asks a first pass at every size, in many small blocks."""
+    return Plan(make, rows=1, dim=1, block=block, patient=False)
+
+
+PASSES = {
+    "bytes": bytes_pass.BytePass,
+    "half": lambda rows, metric, size: HalfPass(rows, metric, size, "cpu"),
+}
+
+
+class TestExactByBytes(VectorIndexContract):
+    certain = True
+
+    def make(self, dim, metric):
+        if not bytes_pass.available():
+            pytest.skip("FBGEMM does not run here")
+        return ExactIndex(dim, metric, forced(PASSES["bytes"]))
+
+
+class TestExactByHalves(VectorIndexContract):
+    certain = True
+
+    def make(self, dim, metric):
+        return ExactIndex(dim, metric, forced(PASSES["half"]))
 
 
 class TestFlat(VectorIndexContract):

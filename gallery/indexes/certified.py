@@ -1,0 +1,199 @@
+"""The search of one segment: a first pass over it where there is one, float32 where that proves nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+
+from gallery.indexes import bytes_pass, half_pass, library, workers
+from gallery.indexes.first_pass import Asked, Block, FirstPass
+from gallery.indexes.ranking import Costs, Ranking
+from gallery.indexes.segments import Segment, plain
+from gallery.vectors import FloatRows, Numbers
+
+_BLOCK = 32704
+"""Not a power of two: rows of scores so far apart would fall into the same lines of the cache."""
+_SAMPLE = 4096
+_BEST = 2
+"""So many times k of a block's survivors are scored before the others."""
+_IN_VAIN = 3
+"""After so many blocks without an answer, and half of all, the first pass is given up for this search."""
+
+# Nanoseconds, measured on two cores (AMD EPYC, AVX2), to choose by; no answer depends on them.
+_PLAIN_PER_VALUE, _PLAIN_PER_PRODUCT = 0.28, 0.012
+_MAKING_PER_VALUE, _LOADING = 6.0, 1.5e9
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """When and how a first pass is made."""
+
+    make: Callable[[FloatRows, str, int], FirstPass | None] | None
+    """(rows, metric, rows in a block) -> a first pass, or None where none would help."""
+    rows: int = 30_000
+    """Segments with fewer are searched plainly."""
+    dim: int = 48
+    """So are shorter rows: what a first pass keeps beside the values would weigh too much."""
+    block: int = _BLOCK
+    patient: bool = True
+    """Makes it once plain searches have cost about as much as making it would."""
+
+
+def best_pass(rows: FloatRows, metric: str, size: int) -> FirstPass | None:
+    """What this machine is fastest with; None where that is FAISS alone."""
+    if half_pass.on_gpu():
+        return half_pass.HalfPass(rows, metric, 4 * size, "cuda")
+    if half_pass.fast_on_cpu():
+        return half_pass.HalfPass(rows, metric, size, "cpu")
+    if bytes_pass.available():
+        return bytes_pass.BytePass(rows, metric, size)
+    return None
+
+
+AUTO = Plan(best_pass)
+PLAIN = Plan(None)
+
+
+def search(segment: Segment, ranking: Ranking, error: Costs, plan: Plan) -> None:
+    """Offers to `ranking` all rows that may be among the nearest.
+
+    error: (queries,) how far a cost computed in float32 may be off.
+    """
+    every = np.arange(len(ranking.queries))
+    _prepare(segment, ranking, plan)
+    covered = _covered(segment)
+    if covered and _promise(segment, ranking):
+        for which, start, stop in _unanswered(segment, ranking):
+            plain(segment, start, stop, ranking, which, error)
+    else:
+        covered = 0
+    if covered < len(segment):
+        plain(segment, covered, len(segment), ranking, every, error)
+
+
+def _covered(segment: Segment) -> int:
+    return segment.first.blocks[-1].stop if segment.first and segment.first.blocks else 0
+
+
+def _prepare(segment: Segment, ranking: Ranking, plan: Plan) -> None:
+    """Makes as much of a first pass as plain searches, this one included, have cost.
+
+    So a process that asks once waits for nothing, and one that asks on waits twice as long at most.
+    """
+    dim = segment.rows.shape[1]
+    if plan.make is None or len(segment) < plan.rows or dim < plan.dim:
+        return
+    if segment.first is not None and segment.first.complete():
+        return
+    per_product = _PLAIN_PER_VALUE + _PLAIN_PER_PRODUCT * len(ranking.queries)
+    segment.credit += (len(segment) - _covered(segment)) * dim * per_product
+    per_block = _MAKING_PER_VALUE * min(plan.block, len(segment)) * dim
+    if segment.first is None:
+        loading = 0.0 if "torch" in sys.modules else _LOADING
+        if plan.patient and segment.credit < loading + per_block:
+            return
+        segment.first = plan.make(segment.rows, ranking.metric, plan.block)
+        if segment.first is None:
+            segment.credit = -np.inf
+            return
+        segment.credit -= loading
+    blocks = int(segment.credit // per_block) if plan.patient else len(segment)
+    if blocks > 0:
+        segment.first.grow(blocks)
+        segment.credit -= blocks * per_block
+
+
+def _promise(segment: Segment, ranking: Ranking) -> bool:
+    """Bounds the answer by that of a sample; False where that would be too weak to be worth a first pass."""
+    if segment.sample is None:
+        at = np.linspace(0, len(segment) - 1, min(_SAMPLE, len(segment) // 4)).astype(np.int64)
+        segment.sample = at, segment.rows[at]
+    at, rows = segment.sample
+    alive = ~segment.dead[at]
+    if not alive.all():
+        at, rows = at[alive], rows[alive]
+    if len(at) < 8 * ranking.k:
+        return False
+    _, found = library.nearest(ranking.queries, rows, ranking.k, ranking.metric)
+    which = np.repeat(np.arange(len(found)), ranking.k)
+    ranking.promise(which, rows, found.ravel())
+    return True
+
+
+def _unanswered(segment: Segment, ranking: Ranking) -> list[tuple[Numbers, int, int]]:
+    """Asks the first pass; (queries, start, stop) of the rows about which it could prove too little."""
+    first = segment.first
+    assert first is not None
+    portions = first.ask(ranking.queries)
+    tasks = [(asked, block) for block in first.blocks for asked in portions]
+    asking = _Asking(segment, first, ranking)
+    if first.side_by_side:
+        answered = workers.each(asking.answered, tasks)
+    else:
+        answered = [asking.answered(task) for task in tasks]
+    left: dict[tuple[int, int], list[Numbers]] = {}
+    for number, asked in enumerate(portions):
+        for run in _runs(first.blocks, answered[number :: len(portions)]):
+            left.setdefault(run, []).append(asked.which)
+    return [(np.sort(np.concatenate(which)), *run) for run, which in left.items()]
+
+
+class _Asking:
+    """One search by a first pass, block by block, until that turns out to be in vain."""
+
+    def __init__(self, segment: Segment, first: FirstPass, ranking: Ranking) -> None:
+        self._segment = segment
+        self._first = first
+        self._ranking = ranking
+        self._some_dead = bool(segment.dead.any())
+        self._asked = 0
+        self._in_vain = 0
+
+    def answered(self, task: tuple[Asked, Block]) -> bool:
+        """Offers what may be near; False where that is too much to be scored row by row."""
+        if self._in_vain >= _IN_VAIN and 2 * self._in_vain > self._asked:
+            return False
+        asked, block = task
+        # Scoring a row by itself costs about as much as 12 of the products of a whole block with all queries,
+        # and a block is read once in any case.
+        most = (block.stop - block.start) * (1 + len(asked.which) / 12) / 2
+        limits = self._ranking.limits(asked.which)
+        found = self._first.survivors(asked, block, limits, int(most))
+        self._asked += 1
+        if found is None or len(found[0]) > most:
+            self._in_vain += 1
+            return False
+        self._ranking.cut(asked.which)
+        self._offer(asked, *found)
+        return True
+
+    def _offer(self, asked: Asked, which: Numbers, rows: Numbers, least: Costs) -> None:
+        """Those first that look best: what they turn out to cost spares most of the others."""
+        if self._some_dead:
+            alive = ~self._segment.dead[rows]
+            which, rows, least = which[alive], rows[alive], least[alive]
+        order = np.lexsort((least, which))
+        which, rows, least = which[order], rows[order], least[order]
+        place = np.arange(len(which)) - np.searchsorted(which, which)
+        best = place < _BEST * self._ranking.k
+        self._score(asked, which[best], rows[best])
+        rest = ~best & (least <= self._ranking.limits(asked.which)[which])
+        self._score(asked, which[rest], rows[rest])
+
+    def _score(self, asked: Asked, which: Numbers, rows: Numbers) -> None:
+        order = np.argsort(rows)
+        which, rows = which[order], rows[order]
+        self._ranking.offer(asked.which[which], self._segment.rows, rows, self._segment.numbers[rows])
+
+
+def _runs(blocks: Sequence[Block], answered: list[bool]) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the rows of neighbouring blocks that were not answered."""
+    for good, run in groupby(zip(answered, blocks, strict=True), key=itemgetter(0)):
+        if not good:
+            rows = [block for _, block in run]
+            yield rows[0].start, rows[-1].stop
