@@ -174,7 +174,7 @@ def _images(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="only subjects with this in their metadata; VALUE is JSON, or else text; may be repeated",
+        help="only subjects with this metadata, as text or as JSON; twice the same KEY: either value",
     )
     _encoder(parser)
 

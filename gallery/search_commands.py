@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from gallery import opening
@@ -61,18 +62,24 @@ def _in_batches(images: list[str], ask: Callable[[list[str]], list[Any]]) -> lis
 
 
 def _filter(pairs: list[str]) -> dict[str, Any] | None:
-    """The filter that KEY=VALUE ... stand for; a key that comes twice is any of its values."""
+    """The filter that KEY=VALUE ... stand for; a key that comes twice is any of its values.
+
+    badge=7 is the number that Python enrolled and the text that `gallery enroll --metadata badge=7` did.
+    """
     where: dict[str, list[Any]] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign:
             raise InvalidItemError(f"--where {pair}: expected KEY=VALUE, such as site=north")
-        try:
-            wanted = json.loads(value)
-        except ValueError:
-            wanted = value
-        where.setdefault(key, []).append(wanted)
+        either = where.setdefault(key, [])
+        either.append(value)
+        with suppress(ValueError):
+            either.append(json.loads(value, parse_constant=_no_value))
     return where or None
+
+
+def _no_value(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _identified(path: str, answer: Identification) -> list[list[Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+import encoders
 import gallery
 from gallery.cli import main
 
@@ -191,6 +192,25 @@ def test_searching(shell: Shell, people: str) -> None:
     assert "recall@5 1.0000" in shell.said
     assert shell("reindex", "g") == 0
     assert shell.said.startswith("exact, chosen automatically")
+
+
+def test_a_filter_knows_text_from_json_by_itself(shell: Shell, people: str) -> None:
+    """The command line enrols texts, Python what it likes; KEY=VALUE means either."""
+    assert shell("enroll", "g", "--id", "text", "--metadata", "badge=7", "a.png") == 0
+    with gallery.open("g", encoders.load("glyph")) as opened:
+        opened.enroll("number", ["a.png"], {"badge": 7})
+        opened.enroll("list", ["a.png"], {"badge": [7, 8]})
+
+    def who(*where: str) -> list[str]:
+        arguments = [word for one in where for word in ("--where", one)]
+        (near,) = shell.json("within", "g", "a.png", "--radius", "2", *arguments)
+        return sorted(one["id"] for one in near["candidates"])
+
+    assert who("badge=7") == ["number", "text"]
+    assert who("badge=[7, 8]") == ["list"]
+    assert who("badge=7", "badge=[7,8]") == ["list", "number", "text"]
+    assert who("badge=7", "site=north") == []
+    assert who("badge=NaN") == []
 
 
 def test_calibrating(shell: Shell, people: str) -> None:
