@@ -2,13 +2,13 @@
 
 `python -m benchmarks.calibration`. Two kinds of evidence, many repetitions each:
 
-    simulated   distances with a known distribution, in which every subject moves all of its own comparisons;
-                the true rates at any threshold are computed, not measured
-    real        embeddings of Omniglot, AT&T and LFW3D; in each repetition the subjects are cut in two halves
-                at random, one is calibrated on and the other measured
+    simulated   people drawn from two models whose true rates are known
+    real        embeddings of Omniglot, AT&T and LFW3D; in each repetition some people are enrolled and
+                calibrated on, and all others, or as many as are said, are the truth
 
-Beside our intervals stands the usual binomial one over all pairs, on the same scores. A repetition whose data
-the calibration refuses is counted apart; one it does not call sure (fewer than ten errors' worth) as well.
+and how well the FPIR of galleries of 100 to 4,000 people is predicted. Beside our intervals stand, on the
+same scores, the usual binomial one over pairs and a bootstrap over subjects. Repetitions that the calibration
+refuses are counted apart, and so are those that it does not call sure (fewer than ten errors' worth).
 """
 
 from __future__ import annotations
@@ -20,298 +20,120 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
+from benchmarks import calibration_data, calibration_rounds, calibration_sizes, report
+from benchmarks.calibration_real import Embedded
+from benchmarks.calibration_simulated import Lively, Model, Points
 
-from benchmarks import calibration_data, report
-from gallery import calibration
-from gallery.calibration import Scores
-from gallery.errors import NotEnoughDataError
+PARTS = ("simulated", "real", "sizes")
 
-FMR = (1e-2, 1e-3, 1e-4)
-FPIR = (0.1, 0.01)
-WORLDS = {
-    # name: (subjects, probes each, how much a subject moves its distances)
-    "200 subjects, alike": (200, 2, 0.0),
-    "200 subjects": (200, 2, 0.3),
-    "400 subjects, very unlike": (400, 1, 0.7),
-    "1,000 subjects": (1000, 1, 0.4),
+MODELS: dict[str, Callable[[], Model]] = {
+    "lively, 200 people x 2, alike": lambda: Lively(200, 2, 0.0),
+    "lively, 200 people x 2": lambda: Lively(200, 2, 0.3),
+    "lively, 400 people x 1, very unlike": lambda: Lively(400, 1, 0.7),
+    "points, 40 people x 3": lambda: Points.of(40, 3, 8, 0.5),
+    "points, 100 people x 1": lambda: Points.of(100, 1, 10, 0.5),
+    "points, 150 people x 3": lambda: Points.of(150, 3, 10, 0.5),
+    "points, 400 people x 2": lambda: Points.of(400, 2, 20, 0.5),
+    "points, 1,200 people x 2": lambda: Points.of(1200, 2, 20, 0.5),
 }
-SIZES = (100, 200, 500, 1000, 2000, 4000)
-Truth = Callable[[float], tuple[float, float]]
-"""threshold -> (FMR, FPIR)"""
+DRAWN = {
+    # name: (enrolled, others at most, templates each at most)
+    "Omniglot": (300, 359, 4),
+    "AT&T": (20, 20, 10),
+    "LFW3D": (1000, 2000, 3),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; 1 when a floor is missed."""
-    parser = argparse.ArgumentParser("python -m benchmarks.calibration")
-    parser.add_argument("--rounds", type=int, default=200, help="repetitions (%(default)s)")
-    parser.add_argument("--output", default=str(report.RESULTS), help="folder for calibration.json")
-    parser.add_argument("--only", nargs="+", choices=("simulated", "real", "sizes"))
-    arguments = parser.parse_args(argv)
-    wanted = arguments.only or ("simulated", "real", "sizes")
+    arguments = _parser().parse_args(argv)
+    wanted = arguments.only or PARTS
     results: dict[str, Any] = {"rounds": arguments.rounds, "skipped": {}}
     begun = time.perf_counter()
-    if "simulated" in wanted:
-        results["simulated"] = {name: simulated(world, arguments.rounds) for name, world in WORLDS.items()}
-    for part, run in (("real", real), ("sizes", sizes)):
+    for part, run in (("simulated", _simulated), ("real", _real), ("sizes", _sizes)):
         if part in wanted:
             results[part] = run(arguments.rounds, results["skipped"])
     results["seconds"] = round(time.perf_counter() - begun)
-    results["floors"] = floors(results)
+    results["missed"] = [
+        miss for part in ("simulated", "real") for miss in calibration_rounds.misses(results.get(part, {}))
+    ]
     print(table(results))
-    report.write("calibration", results, Path(arguments.output))
-    return int(not all(floor["met"] for floor in results["floors"].values()))
+    if tuple(wanted) == PARTS or arguments.output:
+        print(report.write("calibration", results, Path(arguments.output or report.RESULTS)).name)
+    return int(bool(results["missed"]))
 
 
-# -- simulated
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks.calibration")
+    parser.add_argument("--rounds", type=int, default=200, help="repetitions (%(default)s)")
+    parser.add_argument("--output", help="folder for calibration.json; the whole benchmark's by default")
+    parser.add_argument("--only", nargs="+", choices=PARTS)
+    return parser
 
 
-def simulated(world: tuple[int, int, float], rounds: int) -> dict[str, Any]:
-    """What came of every target in one world."""
-    tally = Tally()
-    for seed in range(rounds):
-        scores, truth = drawn(*world, np.random.default_rng(seed))
-        tally.take(scores, truth)
-    return tally.summary()
+def _simulated(rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
+    return {name: _said(name, model(), rounds) for name, model in MODELS.items()}
 
 
-def drawn(subjects: int, each: int, spread: float, chance: np.random.Generator) -> tuple[Scores, Truth]:
-    """Normal distances around 5; a subject's own shift, of size `spread`, is in all of its distances."""
-    moved = chance.normal(0, spread, subjects)
-    owner = np.repeat(np.arange(subjects), each)
-    distances = 5 + moved[owner][:, None] + moved[None, :]
-    distances += chance.standard_normal(distances.shape)
-    distances[np.arange(len(owner)), owner] = np.inf
-    mated = 2.5 + moved[owner] + chance.standard_normal(len(owner))
-    at, weight = np.polynomial.hermite_e.hermegauss(41)
-
-    def truth(threshold: float) -> tuple[float, float]:
-        fmr = float(stats.norm.cdf((threshold - 5) / np.sqrt(1 + 2 * spread**2)))
-        # Of a stranger, whose shift is drawn, in this gallery, whose shifts are what they are.
-        kept = stats.norm.sf(threshold - 5 - spread * at[:, None] - moved[None, 1:])
-        return fmr, float(weight @ (1 - np.prod(kept, axis=1)) / weight.sum())
-
-    return scores_of(distances, mated, owner, subjects), truth
-
-
-def scores_of(distances: np.ndarray, mated: np.ndarray, owner: np.ndarray, subjects: int) -> Scores:
-    """(p, s) distances, +inf where nothing was compared, with the two nearest of each probe found in them."""
-    column = np.argpartition(distances, 1, axis=1)[:, :2]
-    two = np.take_along_axis(distances, column, axis=1)
-    order = np.argsort(two, axis=1)
-    two, column = np.take_along_axis(two, order, axis=1), np.take_along_axis(column, order, axis=1)
-    found = np.where(np.isfinite(two[:, 0]), column[:, 0], -1)
-    kept, own, nearest, second = (each.astype("f4") for each in (distances, mated, two[:, 0], two[:, 1]))
-    return Scores(kept, own, nearest, second, found, owner, subjects)
-
-
-class Tally:
-    """Counts, target by target, what repetitions came to."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, list[dict[str, float]]] = {}
-        self._refused: dict[str, int] = {}
-
-    def take(self, scores: Scores, truth: Truth) -> None:
-        """One repetition, of every target."""
-        for target, requested in [("fmr", one) for one in FMR] + [("fpir", one) for one in FPIR]:
-            name = f"{target.upper()} {requested:g}"
-            self._seen.setdefault(name, [])
-            self._refused.setdefault(name, 0)
-            worth = calibration.worth(scores, target, requested)
-            try:
-                calibration.check_supported(target.upper(), requested, worth)
-            except NotEnoughDataError:
-                self._refused[name] += 1
-                continue
-            choose = {"fmr": calibration.threshold_for_fmr, "fpir": calibration.threshold_for_fpir}[target]
-            threshold = choose(scores, requested)
-            rate = calibration.rates(scores, threshold)[target]
-            achieved = truth(threshold)[target == "fpir"]
-            low, high = calibration.exact_interval(rate.value * rate.trials, rate.trials)
-            self._seen[name].append(
-                {
-                    "ratio": achieved / requested,
-                    "covered": rate.low <= achieved <= rate.high,
-                    "naive": low <= achieved <= high,
-                    "sure": worth * requested >= calibration.SURE_ERRORS,
-                    "worth": worth,
-                    "trials": rate.trials,
-                }
-            )
-
-    def summary(self) -> dict[str, Any]:
-        """Figures of each target."""
-        return {
-            name: {"refused": self._refused[name], "all": _figures(seen)}
-            | {"sure": _figures([one for one in seen if one["sure"]])}
-            for name, seen in self._seen.items()
-        }
-
-
-def _figures(seen: list[dict[str, float]]) -> dict[str, Any] | None:
-    if not seen:
-        return None
-    ratio = np.array([one["ratio"] for one in seen])
-    return {
-        "repetitions": len(seen),
-        "median_ratio": round(float(np.median(ratio)), 3),
-        "within_factor_2": round(float(((ratio >= 0.5) & (ratio <= 2)).mean()), 3),
-        "covered": round(float(np.mean([one["covered"] for one in seen])), 3),
-        "covered_by_binomial_over_pairs": round(float(np.mean([one["naive"] for one in seen])), 3),
-        "independent": round(float(np.median([one["worth"] for one in seen]))),
-        "trials": round(float(np.median([one["trials"] for one in seen]))),
-    }
-
-
-# -- real
-
-
-def real(rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
-    """The same on embeddings; what was measured on the other half stands for the truth."""
-    results = {}
+def _real(rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
+    found = {}
     for name, load in calibration_data.SETS.items():
         try:
-            embeddings, owners = load()
+            rows, owners = load()
         except FileNotFoundError as error:
-            skipped[name] = f"{error.filename or error} is not there"
+            skipped[name] = f"{Path(error.filename or '').name} is not there"
             continue
-        tally = Tally()
-        for seed in range(rounds):
-            mine, theirs = halves(embeddings, owners, seed)
-            tally.take(mine, lambda threshold, other=theirs: measured(other, threshold))
-        results[name] = tally.summary()
-    return results
+        found[name] = _said(name, Embedded(rows, owners, *DRAWN[name]), rounds)
+    return found
 
 
-def halves(embeddings: np.ndarray, owners: np.ndarray, seed: int) -> tuple[Scores, Scores]:
-    """Two disjoint random halves of the subjects, at most 300 each, with at most 4 templates a subject."""
-    chance = np.random.default_rng(seed)
-    people = chance.permutation(np.unique(owners))
-    size = min(300, len(people) // 2)
-    parts = []
-    for some in (people[:size], people[size : 2 * size]):
-        at = np.concatenate([chance.permutation(np.flatnonzero(owners == one))[:4] for one in some])
-        parts.append(leave_one_out(embeddings[at], owners[at]))
-    return parts[0], parts[1]
-
-
-def leave_one_out(rows: np.ndarray, owners: np.ndarray) -> Scores:
-    """Every template against every subject's nearest, cosine; copies are left out."""
-    subjects, column = np.unique(owners, return_inverse=True)
-    away = 1 - rows @ rows.T
-    away[away < 1e-6] = np.inf
-    fused = np.stack([away[:, column == one].min(axis=1) for one in range(len(subjects))], axis=1)
-    own = fused[np.arange(len(rows)), column].copy()
-    fused[np.arange(len(rows)), column] = np.inf
-    own[np.isinf(own)] = np.nan
-    return scores_of(fused, own, column, len(subjects))
-
-
-def measured(scores: Scores, threshold: float) -> tuple[float, float]:
-    """(FMR, FPIR) of one half at a threshold."""
-    limit = np.float32(threshold)
-    compared = np.isfinite(scores.distances)
-    return float((scores.distances <= limit).sum() / compared.sum()), float((scores.nearest <= limit).mean())
-
-
-def sizes(rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
-    """The FPIR of LFW3D galleries of several sizes, predicted from 500 enrolled people, by strangers."""
+def _sizes(rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
     try:
-        embeddings, owners = calibration_data.SETS["LFW3D"]()
+        rows, owners = calibration_data.SETS["LFW3D"]()
     except FileNotFoundError as error:
-        skipped["sizes"] = f"{error.filename or error} is not there"
+        skipped["sizes"] = f"{Path(error.filename or '').name} is not there"
         return {}
-    predicted: dict[int, list[float]] = {size: [] for size in SIZES}
-    found: dict[int, list[float]] = {size: [] for size in SIZES}
-    for seed in range(min(rounds, 20)):
-        chance = np.random.default_rng(seed)
-        people = chance.permutation(np.unique(owners))
-        first = np.array([chance.choice(np.flatnonzero(owners == one)) for one in people])
-        strangers, enrolled = first[:1000], first[1000 : 1000 + max(SIZES)]
-        away = 1 - embeddings[strangers] @ embeddings[enrolled].T
-        away[away < 1e-6] = np.inf
-        # Measured on strangers that are not asked again.
-        part = scores_of(away[:500, :500], np.full(500, np.nan), np.arange(500, 1000), 500)
-        threshold = calibration.threshold_for_fpir(part, 0.05)
-        for size in SIZES:
-            predicted[size].append(calibration.predicted_fpir(part, threshold, size))
-            found[size].append(float((away[500:, :size].min(axis=1) <= threshold).mean()))
-    return {
-        str(size): {
-            "predicted": round(float(np.mean(predicted[size])), 4),
-            "measured": round(float(np.mean(found[size])), 4),
-            "predicted_over_measured": [
-                round(float(np.quantile(np.array(predicted[size]) / np.maximum(found[size], 1e-9), q)), 2)
-                for q in (0.1, 0.5, 0.9)
-            ],
-        }
-        for size in SIZES
-    }
+    return calibration_sizes.measured(rows, owners, rounds)
 
 
-# -- what is said
-
-
-def floors(results: dict[str, Any]) -> dict[str, Any]:
-    """The floors, judged over all worlds where the data suffices."""
-    sure = [
-        (f"{world}, {target}", figures["sure"])
-        for world, targets in results.get("simulated", {}).items()
-        for target, figures in targets.items()
-        if figures["sure"] and figures["sure"]["repetitions"] >= 100
-    ]
-    if not sure:
-        return {}
-    worst_ratio = min(sure, key=lambda one: one[1]["within_factor_2"])
-    least = min(sure, key=lambda one: one[1]["covered"])
-    most = max(sure, key=lambda one: one[1]["covered"])
-    naive = min(sure, key=lambda one: one[1]["covered_by_binomial_over_pairs"])
-    return {
-        "achieved within a factor of 2 in 95 %": {
-            "worst": worst_ratio[1]["within_factor_2"],
-            "where": worst_ratio[0],
-            "met": worst_ratio[1]["within_factor_2"] >= 0.95,
-        },
-        "95 % intervals cover 90 to 99 %": {
-            "least": least[1]["covered"],
-            "where": least[0],
-            "most": most[1]["covered"],
-            "where_most": most[0],
-            "met": least[1]["covered"] >= 0.90 and most[1]["covered"] <= 0.99,
-        },
-        "a binomial interval over pairs is too narrow": {
-            "covers": naive[1]["covered_by_binomial_over_pairs"],
-            "where": naive[0],
-            "met": naive[1]["covered_by_binomial_over_pairs"] < 0.9,
-        },
-    }
+def _said(name: str, model: Model, rounds: int) -> dict[str, Any]:
+    begun = time.perf_counter()
+    found = calibration_rounds.of(model, rounds, seed=2026)
+    print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    return found
 
 
 def table(results: dict[str, Any]) -> str:
     """For people."""
-    head = f"{'':44}{'n':>5}{'refused':>9}{'ratio':>8}{'in 2x':>8}{'covered':>9}{'binomial':>10}"
-    lines = [head]
+    head = ("of", "refused", "sure", "worth", "ratio", "in 2x", "ours", "pairs", "bootstrap")
+    lines = [f"{'':50}" + "".join(f"{name:>10}" for name in head)]
     for part in ("simulated", "real"):
-        for world, targets in results.get(part, {}).items():
-            for target, figures in targets.items():
-                one = figures["sure"] or figures["all"]
-                name = f"{world}, {target}" + ("" if figures["sure"] else " (few)")
-                if one is None:
-                    lines.append(f"{name:44}{0:>5}{figures['refused']:>9}")
-                    continue
-                lines.append(
-                    f"{name:44}{one['repetitions']:>5}{figures['refused']:>9}{one['median_ratio']:>8.2f}"
-                    f"{one['within_factor_2']:>8.2f}{one['covered']:>9.3f}"
-                    f"{one['covered_by_binomial_over_pairs']:>10.3f}"
-                )
-    for size, one in results.get("sizes", {}).items():
-        lines.append(
-            f"FPIR at {size:>5} people: predicted {one['predicted']:.3f}, {one['measured']:.3f} measured"
-        )
-    lines += [f"{name}: {floor}" for name, floor in results["floors"].items()]
+        for name, targets in results.get(part, {}).items():
+            lines += [f"{f'{name}, {target}':50}{_row(found)}" for target, found in targets.items()]
+    for some, sizes in results.get("sizes", {}).items():
+        for size, found in sizes.items():
+            low, middle, high = found["predicted_over_measured"]
+            lines.append(
+                f"FPIR at {size:>5} people, from {some:>5}: predicted {found['predicted']:.4f}, measured "
+                f"{found['measured']:.4f}; predicted / measured {middle:.2f} ({low:.2f} to {high:.2f}); "
+                f"if independent {found['if_comparisons_were_independent']:.4f}"
+            )
+    lines += [f"missed: {miss}" for miss in results["missed"]]
+    lines += [f"skipped: {name}: {why}" for name, why in results["skipped"].items()]
     return "\n".join(lines)
+
+
+def _row(found: dict[str, Any]) -> str:
+    cells = [str(found["rounds"]), str(found["refused"]), str(found["sure"])]
+    if "covered" in found:
+        within = found.get("within_a_factor_of_two")
+        cells += [
+            f"{found['worth_median']:,}",
+            f"{found['achieved_over_requested_median']:.2f}",
+            "" if within is None else f"{within:.3f}",
+            *(f"{share:.3f}" for share in found["covered"].values()),
+        ]
+    return "".join(f"{cell:>10}" for cell in cells)
 
 
 if __name__ == "__main__":

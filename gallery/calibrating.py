@@ -21,7 +21,6 @@ from gallery.errors import (
     NotEnoughDataError,
     StaleCalibrationWarning,
 )
-from gallery.extremes import fitted
 from gallery.records import Calibration
 from gallery.stores.base import Header
 from gallery.vectors import FloatRows
@@ -74,20 +73,20 @@ class Calibrating:
                 f"{self.location} has {state.subjects} subjects and there are {len(scores.mated)} probes: "
                 "without a probe and a subject that differ nothing can be compared"
             )
-        threshold, sure, extrapolated = _threshold(scores, target, requested, extrapolate)
+        chosen = pure.chosen_threshold(scores, target, requested, extrapolate)
         return Calibration(
-            threshold=threshold,
+            threshold=chosen.threshold,
             target=target,
             requested=requested,
-            **pure.rates(scores, threshold),
+            **pure.rates(scores, chosen.threshold),
             subjects=state.subjects,
             templates=state.templates,
             probes=len(scores.mated),
             fusion=FUSION,
             encoder=header.encoder,
             fingerprint=header.fingerprint,
-            extrapolated=extrapolated,
-            sure=sure,
+            extrapolated=chosen.extrapolated,
+            sure=chosen.sure,
             measured=datetime.now(UTC),
         )
 
@@ -149,21 +148,3 @@ def _embedded(encoder: Encoder, probes: Iterable[Any]) -> tuple[FloatRows, list[
     if not items:
         raise NotEnoughDataError("there are no probes; nothing can be measured")
     return np.concatenate(list(embed_probes(encoder, items))), ids, [source_of(item) for item in items]
-
-
-def _threshold(
-    scores: pure.Scores, target: str, requested: float, extrapolate: bool
-) -> tuple[float, bool, bool]:
-    """(threshold, whether enough errors are behind it, whether it is extrapolated)."""
-    of_data = pure.threshold_for_fmr if target == "fmr" else pure.threshold_for_fpir
-    worth = pure.worth(scores, target, requested)
-    if extrapolate and worth * requested < pure.SURE_ERRORS:
-        kept = scores.distances if target == "fmr" else scores.nearest
-        try:
-            tail = fitted(kept[np.isfinite(kept)].astype(np.float64))
-        except ValueError as error:
-            raise NotEnoughDataError(f"not even extrapolation can tell: {error}") from error
-        if requested < tail.share:
-            return max(0.0, tail.quantile(requested)), False, True
-    pure.check_supported(target.upper(), requested, worth)
-    return of_data(scores, requested), worth * requested >= pure.SURE_ERRORS, False

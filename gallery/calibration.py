@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.errors import NotEnoughDataError
+from gallery.extremes import fitted
 from gallery.records import Rate
 from gallery.vectors import Numbers
 
@@ -82,24 +83,32 @@ def _quantile(distances: Distances, target: float) -> float:
 
 def rates(scores: Scores, threshold: float) -> dict[str, Rate]:
     """{"fmr", "fnmr", "fpir", "fnir"} at a threshold, with 95 % intervals and what the data is worth."""
-    limit = np.float32(threshold)
-    compared, searched, mated = (
-        np.isfinite(each) for each in (scores.distances, scores.nearest, scores.mated)
-    )
-    missed = _of_probes(scores, mated & ~(scores.mated <= limit), mated)
+    missed = _missed(scores, threshold)
     return {
-        "fmr": _of_pairs(scores, scores.distances <= limit, compared),
+        "fmr": false_matches(scores, threshold),
         "fnmr": missed,
-        "fpir": _of_searches(scores, limit, searched),
+        "fpir": false_positives(scores, threshold),
         # A search of the whole gallery by a threshold misses somebody just when a comparison does.
         "fnir": missed,
     }
 
 
-def _of_searches(scores: Scores, limit: np.float32, tried: npt.NDArray[np.bool_]) -> Rate:
-    errors = tried & (scores.nearest <= limit)
+def false_matches(scores: Scores, threshold: float) -> Rate:
+    """The FMR at a threshold."""
+    return _of_pairs(scores, scores.distances <= np.float32(threshold), np.isfinite(scores.distances))
+
+
+def false_positives(scores: Scores, threshold: float) -> Rate:
+    """The FPIR at a threshold, of strangers in this very gallery."""
+    limit, searched = np.float32(threshold), np.isfinite(scores.nearest)
+    errors = searched & (scores.nearest <= limit)
     # Where several are found, the error stands without any one of them.
-    return _of_probes(scores, errors, tried, _found_both_ways(scores, errors & ~(scores.second <= limit)))
+    return _of_probes(scores, errors, searched, _found_both_ways(scores, errors & ~(scores.second <= limit)))
+
+
+def _missed(scores: Scores, threshold: float) -> Rate:
+    mated = np.isfinite(scores.mated)
+    return _of_probes(scores, mated & ~(scores.mated <= np.float32(threshold)), mated)
 
 
 def _found_both_ways(scores: Scores, sole: npt.NDArray[np.bool_]) -> float:
@@ -130,10 +139,10 @@ def _of_pairs(scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[
     total = float(tried.sum())
     value = float(errors.sum()) / total if total else float("nan")
     off = np.where(tried, errors - np.float32(value), np.float32(0))
-    owners, row = np.unique(scores.probe_subject, return_inverse=True)
+    order = np.argsort(scores.probe_subject, kind="stable")
+    owners, starts = np.unique(scores.probe_subject[order], return_index=True)
     # By pairs of subjects: rows are subjects of probes, columns subjects of templates.
-    by_pair = np.zeros((len(owners), off.shape[1]))
-    np.add.at(by_pair, row, off)
+    by_pair = np.add.reduceat(off[order], starts, axis=0).astype(np.float64)
     shares = np.zeros(max(off.shape[1], int(owners.max(initial=0)) + 1))
     shares[: off.shape[1]] += by_pair.sum(axis=0)
     shares[owners] += by_pair.sum(axis=1)
@@ -186,12 +195,12 @@ def worth(scores: Scores, target: str, requested: float) -> float:
     Measured where there are errors enough to tell, which for rarer ones is on the safe side: what comparisons
     of one subject have in common matters less there.
     """
-    tried, threshold_for = (
-        (scores.distances, threshold_for_fmr) if target == "fmr" else (scores.nearest, threshold_for_fpir)
-    )
-    total = int(np.isfinite(tried).sum())
+    of_fmr = target == "fmr"
+    total = int(np.isfinite(scores.distances if of_fmr else scores.nearest).sum())
     looked_at = min(0.5, max(requested, 30 / max(total, 1)))
-    return float(rates(scores, threshold_for(scores, looked_at))[target].independent)
+    if of_fmr:
+        return float(false_matches(scores, threshold_for_fmr(scores, looked_at)).independent)
+    return float(false_positives(scores, threshold_for_fpir(scores, looked_at)).independent)
 
 
 def check_supported(rate: str, target: float, worth: float) -> None:
@@ -203,6 +212,34 @@ def check_supported(rate: str, target: float, worth: float) -> None:
             f"a {rate} of {target:g} needs about {needed:,.0f} {what}, there are {worth:,.0f}: enrol or ask "
             f"about more subjects, or choose {FEWEST_ERRORS / max(worth, 1):.1g} or more"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A threshold for a rate. worth: of how many independent comparisons, or searches, the data is."""
+
+    threshold: float
+    worth: float
+    sure: bool
+    """Whether errors enough are behind it to be within a factor of two."""
+    extrapolated: bool = False
+
+
+def chosen_threshold(scores: Scores, target: str, requested: float, extrapolate: bool = False) -> Chosen:
+    """The threshold for an "fmr" or "fpir"; NotEnoughDataError where the data cannot show so small a rate."""
+    value = worth(scores, target, requested)
+    sure = value * requested >= SURE_ERRORS
+    if extrapolate and not sure:
+        kept = scores.distances if target == "fmr" else scores.nearest
+        try:
+            tail = fitted(kept[np.isfinite(kept)].astype(np.float64))
+        except ValueError as error:
+            raise NotEnoughDataError(f"not even extrapolation can tell: {error}") from error
+        if requested < tail.share:
+            return Chosen(max(0.0, tail.quantile(requested)), value, False, True)
+    check_supported(target.upper(), requested, value)
+    of_data = threshold_for_fmr if target == "fmr" else threshold_for_fpir
+    return Chosen(of_data(scores, requested), value, sure)
 
 
 def predicted_fpir(scores: Scores, threshold: float, subjects: int) -> float:
