@@ -21,7 +21,8 @@ class History:
     least one-shot error, of which the weights were kept; `stopped` the step at which a run without a lower
     EER was ended early. `threshold` was set for `threshold_fmr` on the validation
     non-mated comparisons, `evidence` says how many of them and of how many subjects; when they are too few
-    for that rate both are None and `note` says so.
+    for that rate both are None and `note` says so. `mistakes` are the validation pairs that the encoder gets
+    most wrong, `pictures` what it sees of them as pieces of HTML, which are kept out of files.
     """
 
     settings: dict[str, Any]
@@ -35,15 +36,18 @@ class History:
     output: str | None = None
     note: str = ""
     stopped: int | None = None
+    mistakes: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[tuple[str, str]] = field(default_factory=list, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "pictures"}
 
     def save_plot(self, path: str | os.PathLike[str]) -> Path:
-        """Writes one self-contained HTML page with the loss and the validation error rates over steps."""
+        """Writes one self-contained HTML page: loss and error rates over steps, the pairs it gets wrong."""
         place = Path(path)
-        place.write_text(page(str(self), self.losses, self.validations, self.settings), encoding="utf-8")
+        parts = self.losses, self.validations, self.settings, self.mistakes, self.pictures
+        place.write_text(page(str(self), *parts), encoding="utf-8")
         return place
 
     def __str__(self) -> str:

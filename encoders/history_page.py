@@ -1,24 +1,30 @@
-"""The page of a training run: two SVG charts, drawn by hand, and a table of its settings."""
+"""The page of a training run: its curves, the pairs that it gets wrong, and its settings."""
 
 from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from typing import Any
 
-Point = tuple[float, float]
-WIDTH, HEIGHT, EDGE = 640, 210, 46
-TOP, BOTTOM, RIGHT = 28, HEIGHT - 24, WIDTH - 20
-COLOURS = ("#1f6fb4", "#c4501b")
+from encoders.charts import Axis, chart
+
 STYLE = (
     "body{font:14px sans-serif;max-width:700px;margin:2em auto;color:#222}svg{display:block;margin:1em 0}"
     "table{border-collapse:collapse}th,td{text-align:left;padding:2px 18px 2px 0;font-weight:normal;"
-    "border-bottom:1px solid #ddd}th{color:#666}"
+    "border-bottom:1px solid #ddd}th{color:#666}.pair{display:inline-block;margin:0 14px 14px 0;"
+    "vertical-align:top;max-width:210px;font-size:11px;overflow-wrap:anywhere}"
+    ".pair img{margin-right:4px;border:1px solid #ddd}.text{font-size:15px;display:block}"
 )
 
 
 def page(
-    words: str, losses: list[dict[str, Any]], validations: list[dict[str, Any]], settings: dict[str, Any]
+    words: str,
+    losses: list[dict[str, Any]],
+    validations: list[dict[str, Any]],
+    settings: dict[str, Any],
+    mistakes: Sequence[dict[str, Any]] = (),
+    pictures: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The HTML page, as text, of the parts of a `History`; it refers to nothing outside itself."""
     loss = {"loss": [(r["step"], r["loss"]) for r in losses]}
@@ -27,11 +33,37 @@ def page(
         "one-shot error": [(r["step"], 100 * r["one_shot_error"]) for r in validations],
     }
     told = html.escape(words).replace("\n", "<br>")
-    charts = chart("training", loss) + chart("validation, %", rates)
+    charts = over_steps("training", "loss", loss) + over_steps("validation", "%", rates)
     return (
         f"<!doctype html><meta charset='utf-8'><title>Training history</title><style>{STYLE}</style>"
-        f"<h1>Training history</h1><p>{told}</p>{charts}{table(settings)}\n"
+        f"<h1>Training history</h1><p>{told}</p>{charts}{wrong(mistakes, pictures)}"
+        f"<h2>Settings</h2>{table(settings)}\n"
     )
+
+
+def over_steps(title: str, unit: str, series: dict[str, list[tuple[float, float]]]) -> str:
+    """A chart of what was recorded over the steps."""
+    points = [point for line in series.values() for point in line]
+    right, top = (max((p[k] for p in points), default=1.0) or 1.0 for k in (0, 1))
+    return chart(title, series, Axis("step", 0.0, right), Axis(unit, 0.0, top))
+
+
+def wrong(mistakes: Sequence[dict[str, Any]], pictures: Sequence[tuple[str, str]]) -> str:
+    """The pairs on the wrong side of the threshold, with what the encoder sees of both items."""
+    if not mistakes:
+        return ""
+    parts = ["<h2>Pairs it gets wrong, of held-out subjects</h2>"]
+    shown = list(pictures) or [("", "")] * len(mistakes)
+    for mated, title in ((True, "one subject, too far apart"), (False, "two subjects, too close")):
+        pairs = [_pair(one, seen) for one, seen in zip(mistakes, shown, strict=True) if one["mated"] == mated]
+        parts.append(f"<h3>{title}</h3>{''.join(pairs) or '<p>none</p>'}")
+    return "".join(parts)
+
+
+def _pair(one: dict[str, Any], seen: tuple[str, str]) -> str:
+    names = " / ".join(html.escape(one[side]["item"].rsplit("/", 1)[-1]) for side in ("left", "right"))
+    subjects = " / ".join(dict.fromkeys(html.escape(one[side]["subject"]) for side in ("left", "right")))
+    return f"<div class='pair'>{''.join(seen)}<br><b>{subjects}</b> at {one['distance']:.3f}<br>{names}</div>"
 
 
 def table(settings: dict[str, Any]) -> str:
@@ -46,48 +78,3 @@ def _plain(value: Any) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def chart(title: str, series: dict[str, list[Point]]) -> str:
-    """One SVG chart of lines with their points; an empty series is left out."""
-    series = {name: points for name, points in series.items() if points}
-    everything = [p for points in series.values() for p in points]
-    if not everything:
-        return f"<p>{html.escape(title)}: nothing recorded</p>"
-    right, top = max(p[0] for p in everything) or 1.0, max(p[1] for p in everything) or 1.0
-    lines = [_line(points, right, top, COLOURS[k % 2]) for k, points in enumerate(series.values())]
-    inside = _axes(right, top) + _text(EDGE, 14, title, "start") + _legend(list(series)) + "".join(lines)
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{inside}</svg>'
-
-
-def _axes(right: float, top: float) -> str:
-    """The two axes with a mark at their start, middle and end."""
-    frame = f'<path d="M{EDGE} {TOP}V{BOTTOM}H{RIGHT}" fill="none" stroke="#888"/>'
-    for share in (0.0, 0.5, 1.0):
-        x, y = EDGE + share * (RIGHT - EDGE), BOTTOM - share * (BOTTOM - TOP)
-        frame += f'<path d="M{EDGE - 4} {y:.1f}h4M{x:.1f} {BOTTOM}v4" stroke="#888"/>'
-        step = f"{share * right:,.6g}" if share < 1.0 else f"step {right:,.0f}"
-        frame += _text(EDGE - 7, y + 4, f"{share * top:.3g}", "end")
-        frame += _text(x, HEIGHT - 6, step, "end" if share == 1.0 else "middle")
-    return frame
-
-
-def _legend(names: list[str]) -> str:
-    """The names above the chart, at the right, each in the colour of its line."""
-    spans = (f'<tspan dx="12" fill="{COLOURS[k % 2]}">{html.escape(n)}</tspan>' for k, n in enumerate(names))
-    return f'<text x="{RIGHT}" y="14" font-size="11" text-anchor="end">{"".join(spans)}</text>'
-
-
-def _line(points: list[Point], right: float, top: float, colour: str) -> str:
-    wide, tall = RIGHT - EDGE, BOTTOM - TOP
-    places = [(EDGE + wide * x / right, BOTTOM - tall * y / top) for x, y in points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    # So many points that their dots would touch are a line already.
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in places if len(places) <= 60)
-    line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-    return f'{line}<g fill="{colour}">{dots}</g>'
-
-
-def _text(x: float, y: float, words: str, anchor: str) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" font-size="11" text-anchor="{anchor}" fill="#333"'
-    return f"<text {place}>{html.escape(words)}</text>"

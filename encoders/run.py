@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from encoders import checkpoint, evidence, preprocess, state, towers
+from encoders import checkpoint, evaluation, evidence, preprocess, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
+from encoders.mistakes import MOST_ITEMS, records, worst
 from encoders.network import SiameseNetwork
+from encoders.pictures import piece
 from encoders.progress import Progress, held_back
 from encoders.settings import Settings
 from encoders.siamese import SiameseEncoder
@@ -178,8 +181,11 @@ class Run:
         self.trainer.average.load_state_dict(self.best)
         spec = self.spec
         if self.held is not None:
-            found = measure(self._encoder(self.trainer.average), self.held, self.settings)
+            encoder = self._encoder(self.trainer.average)
+            embeddings = encoder.encode_prepared(self.held.items)
+            found = validate(embeddings, self.held, encoder.metric, self.settings.fmr)
             self._conclude(found)
+            self._show_mistakes(embeddings, encoder)
             threshold, fmr = self.history.threshold, self.history.threshold_fmr
             facts = _facts(found, with_threshold=threshold is not None)
             spec = replace(spec, threshold=threshold, threshold_fmr=fmr, facts=facts)
@@ -187,6 +193,19 @@ class Run:
         checkpoint.save(encoder, self.output, history=self.history.to_json())
         state.remove(self.folder)
         return self.history
+
+    def _show_mistakes(self, embeddings: NDArray[np.float32], encoder: SiameseEncoder) -> None:
+        """Keeps the pairs on the wrong side of the threshold (of the EER's, where none is recommended)."""
+        held = self.held
+        assert held is not None
+        pairs = evaluation.comparisons(embeddings[:MOST_ITEMS], held.labels[:MOST_ITEMS], encoder.metric)
+        at = self.history.threshold
+        if at is None:
+            at = evaluation.eer(*pairs)[1] if all(map(len, pairs)) else 0.0
+        found = worst(embeddings, held, encoder.metric, at)
+        self.history.mistakes = records(found, held)
+        see = [[piece(encoder.preprocess, held.items[k]) for k in (one.left, one.right)] for one in found]
+        self.history.pictures = [(left, right) for left, right in see]
 
     def _conclude(self, found: Validation) -> None:
         """Recommends a threshold where there are comparisons enough for its FMR; else a note says why not."""

@@ -1,0 +1,192 @@
+"""Every Siamese system, trained and measured here: `python -m benchmarks.accuracy [TASK...]`.
+
+For each task and each fold an encoder is trained by `encoders.train` with the settings that stand in the
+task's file, and asked what it never saw; raw features are asked the same. Prints one table and writes
+accuracy.json.
+`--export FOLDER` writes the training sets as .npz instead, with the `encoders train` command for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import encoders
+from benchmarks import report, tasks
+from benchmarks.tasks.base import Fold, rate
+from encoders.datasets import LabelledSet
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tasks named, or all; 1 when one fell below its floor."""
+    arguments = _parser().parse_args(argv)
+    names = arguments.tasks or list(tasks.NAMES)
+    if arguments.export:
+        for name in names:
+            export(name, Path(arguments.export))
+        return 0
+    torch.set_num_threads(arguments.threads)
+    results = _known(Path(arguments.results))
+    for name in names:
+        results[name] = measure(name, Path(arguments.encoders) if arguments.encoders else None)
+        report.write("accuracy", {"tasks": results}, Path(arguments.results))
+        print(table({name: results[name]}), flush=True)
+    print("\n" + table(results))
+    return int(
+        any(not found["floor_reached"] for name in names for found in results[name]["measures"].values())
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="default: all")
+    parser.add_argument("--encoders", metavar="FOLDER", help="keep the trained encoders, and use those there")
+    parser.add_argument("--export", metavar="FOLDER", help="write training sets and commands, train nothing")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--results", default=str(report.RESULTS), help="folder for accuracy.json")
+    return parser
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    """The tasks that were measured before, so that one can be measured alone."""
+    if not (folder / "accuracy.json").is_file():
+        return {}
+    known: dict[str, Any] = report.read("accuracy", folder)["tasks"]
+    return {name: known[name] for name in tasks.NAMES if name in known}
+
+
+def measure(name: str, keep: Path | None = None) -> dict[str, Any]:
+    """One task: the encoder of every fold, what it answers, and the raw features beside it."""
+    task, seconds, steps = tasks.task(name), 0.0, 0
+    ours: dict[str, list[Any]] = {}
+    raw: dict[str, list[Any]] = {}
+    others: dict[str, dict[str, list[Any]]] = {}
+    folds = task.folds()
+    for fold in folds:
+        check_disjoint(fold)
+        encoder, history = trained(task, name, fold, keep)
+        seconds, steps = seconds + history["seconds"], history["settings"]["steps"]
+        _collect(ours, task.score(encoder.encode, encoder.metric, fold))
+        _collect(raw, task.score(*task.baseline(fold), fold))
+        for words, more in getattr(task, "MORE", {}).items():
+            _collect(others.setdefault(words, {}), more(fold))
+    return {
+        "title": task.TITLE,
+        "protocol": task.PROTOCOL,
+        "disjoint": task.UNIT,
+        "folds": len(folds),
+        "settings": task.SETTINGS,
+        "steps": steps,
+        "training_seconds": round(seconds, 1),
+        "raw_features": _first_line(task.baseline.__doc__),
+        "measures": {key: _measured(task, key, ours, raw, others) for key in task.MEASURES},
+    }
+
+
+def _collect(into: dict[str, list[Any]], found: dict[str, Any]) -> None:
+    for key, trials in found.items():
+        into.setdefault(key, []).append(trials)
+
+
+def _measured(task: Any, key: str, ours: Any, raw: Any, others: Any) -> dict[str, Any]:
+    what, found = task.MEASURES[key], rate(ours[key])
+    return {
+        "words": what.words,
+        "higher_is_better": what.higher,
+        "ours": found,
+        "raw": rate(raw[key]),
+        "others": {words: rate(more[key]) for words, more in others.items()},
+        "published": what.published,
+        "floor": what.floor,
+        "floor_reached": what.reached(found["value"], what.floor),
+        "aim": what.aim,
+    }
+
+
+def check_disjoint(fold: Fold) -> None:
+    """ValueError when a unit is in both training and test of a fold."""
+    if both := fold.train_units & fold.test_units:
+        raise ValueError(f"fold {fold.name}: {len(both)} units are in training and test: {sorted(both)[:3]}")
+
+
+def trained(task: Any, name: str, fold: Fold, keep: Path | None) -> tuple[Any, dict[str, Any]]:
+    """The encoder of one fold and its history: trained now, or the one that was kept."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = (keep or Path(scratch)) / f"{name}-{fold.name.replace(' ', '-')}.encoder"
+        if not (place / "encoder.json").is_file():
+            encoders.train(fold.train, output=place, device="cpu", progress=False, **task.SETTINGS)
+        history: dict[str, Any] = json.loads((place / "history.json").read_text(encoding="utf-8"))
+        return encoders.load(place, device="cpu"), history
+
+
+def export(name: str, folder: Path) -> None:
+    """Writes the training set of every fold and prints the command that trains on it."""
+    task = tasks.task(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for fold in task.folds():
+        stem = f"{name}-{fold.name.replace(' ', '-')}"
+        np.savez_compressed(folder / f"{stem}.npz", **arrays(fold.train))
+        print(f"encoders train {stem}.npz --output {stem}.encoder {command(task.SETTINGS)}")
+
+
+def arrays(data: LabelledSet) -> dict[str, Any]:
+    """A set as the arrays that `encoders.datasets.from_npz` reads."""
+    found: dict[str, Any] = {"labels": np.array(data.subjects)[data.labels]}
+    if data.groups is not None:
+        found["groups"] = np.array(data.group_names)[data.groups]
+    first = data.items[0]
+    if isinstance(data.items, np.ndarray):
+        return found | {"vectors" if data.items.ndim == 2 else "images": data.items}
+    if isinstance(first, str):
+        return found | {"texts": np.array(data.items)}
+    items, kind = list(data.items), "sequences"
+    if isinstance(first, bytes):
+        from encoders.sound import samples_of
+
+        items, kind = [samples_of(item, 0)[0] for item in data.items], "recordings"
+    return found | {kind: np.concatenate(items), "lengths": np.array([len(item) for item in items])}
+
+
+def command(settings: dict[str, Any]) -> str:
+    """The options of `encoders train` for these settings."""
+    said = []
+    for key, value in settings.items():
+        told = f"'{json.dumps(value)}'" if isinstance(value, dict) else str(value)
+        said.append(f"--{key.replace('_', '-')} {told}")
+    return " ".join(said)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0]
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results for people."""
+    lines = [f"{'task':46} {'measure':34} {'ours':>24} {'raw features':>13} {'floor':>7}  published"]
+    for found in results.values():
+        for one in found["measures"].values():
+            others = {words: other["value"] for words, other in one["others"].items()}
+            beside = {**others, **one["published"]}
+            told = "; ".join(f"{who} {100 * value:.4g}" for who, value in beside.items())
+            floor = f"{100 * one['floor']:.4g}" if one["floor"] else "-"
+            lines.append(
+                f"{found['title']:46} {one['words']:34} {_told(one['ours']):>24} "
+                f"{100 * one['raw']['value']:13.1f} {floor:>7}  {told}"
+            )
+    return "\n".join(lines)
+
+
+def _told(found: dict[str, Any]) -> str:
+    return f"{100 * found['value']:.2f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The Free Spoken Digit Dataset: reading it, and plain features of its recordings."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+
+from benchmarks import data_sets
+from benchmarks.tasks.base import Floats
+from encoders.sound import AudioPreprocess
+from encoders.towers.audio import AudioTower
+
+RATE, SECONDS = 8000, 0.8
+NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$")
+
+
+@dataclass(frozen=True, slots=True)
+class Recordings:
+    """n WAV files as bytes, with the digit, the speaker and the number of each."""
+
+    wavs: list[bytes]
+    digits: np.ndarray
+    speakers: np.ndarray
+    numbers: np.ndarray
+
+
+@cache
+def load() -> Recordings:
+    """All 3,000 recordings, in the order of their names."""
+    with zipfile.ZipFile(data_sets.folder("fsdd") / "fsdd_wav.zip") as held:
+        names = sorted(name for name in held.namelist() if NAME.search(name))
+        wavs = [held.read(name) for name in names]
+    parts = [NAME.search(name).groups() for name in names]  # type: ignore[union-attr]
+    digits, speakers, numbers = zip(*parts, strict=True)
+    return Recordings(wavs, np.array(digits, np.int64), np.array(speakers), np.array(numbers, np.int64))
+
+
+def spectrograms(items: list[bytes], frames: int = 24) -> Floats:
+    """Raw features: the log-mel spectrogram, stretched to `frames` frames and flattened."""
+    read = AudioPreprocess(RATE, SECONDS)
+    tower = AudioTower(read.shape, rate=RATE, mels=40, frames=max(frames, 8)).eval()
+    with torch.inference_mode():
+        rows = [tower.spectrogram(torch.from_numpy(read(item))[None])[0].reshape(-1) for item in items]
+    return torch.stack(rows).numpy()
+
+
+def spectra(items: list[bytes]) -> Floats:
+    """Raw features of a voice: mean and deviation over time of each band of the log-mel spectrogram."""
+    maps = spectrograms(items, 24).reshape(len(items), 40, 24)
+    return np.concatenate([maps.mean(2), maps.std(2)], axis=1).astype(np.float32)
