@@ -135,7 +135,8 @@ def hostile_files(folder: Path) -> dict[str, Path]:
         "ids that are numbers": sound() | {"ids": numbers("ids", [1])},
         "ids that are a group": sound() | {"ids": group},
         "ids that are references": sound() | {"ids": reference},
-        "ids of fixed length": sound() | {"ids": lambda file: file.create_dataset("ids", data=[b"a"])},
+        "ids of fixed length": sound()
+        | {"ids": lambda file: file.create_dataset("ids", data=np.array([b"a"], "S1"))},
         "one id alone": sound() | {"ids": lambda file: file.create_dataset("ids", data="a", dtype=TEXT)},
         "no id": sound() | {"ids": texts("ids", "")},
         "embeddings that are texts": sound() | {"embeddings": texts("embeddings", "a", "b")},
