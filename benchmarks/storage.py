@@ -101,7 +101,7 @@ class Benchmark:
         self._found: dict[str, dict[str, Any]] = {c.name: about(c) for c in contenders}
         self._homes: dict[str, Path] = {}
         self._probe = folder / "probe.npy"
-        np.save(self._probe, probe_near(block(0, min(BLOCK, self._enrolled)).rows))
+        np.save(self._probe, probe_near(block(0, min(BLOCK, self._enrolled)).rows), allow_pickle=False)
         self._order = np.random.default_rng(0).permutation(self._enrolled)
         self._fresh: dict[int, Block] = {}
 

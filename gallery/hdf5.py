@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from gallery import columns
 from gallery.bulk import checked_id
 from gallery.encoder import differences
 from gallery.engines.base import Engine
@@ -31,16 +32,22 @@ from gallery.errors import (
     GalleryError,
     GalleryExistsError,
     GalleryNotFoundError,
+    InvalidItemError,
 )
 from gallery.records import Template
 from gallery.stores.base import Header, NewTemplates, Stored
 from gallery.vectors import FloatRows, as_rows, faults, prepare
 
 FORMAT = 1
-_BLOCK = 8192
 _YEAR_9999 = 253_370_764_800_000_000
 """In microseconds since 1970: the last year that Python's dates know."""
 _PER_TEMPLATE = ("embeddings", "template", "subject", "enrolled", "source")
+_TEXTS = ("source", "ids", "metadata")
+_SAID_OF_ENCODER = {"encoder": str, "dim": int, "metric": str, "fingerprint": str}
+
+
+class DamagedFileError(CorruptGalleryError):
+    """It is the file to be imported that is damaged, and not the gallery."""
 
 
 def write(engine: Engine, path: str | os.PathLike[str]) -> int:
@@ -83,8 +90,12 @@ class Exported:
 def encoder_of(path: str | os.PathLike[str]) -> Exported:
     """The encoder that an exported file names; GalleryNotFoundError, CorruptGalleryError."""
     with _opened(path) as (file, _):
-        said = dict(file.attrs)
-        return Exported(str(said["encoder"]), int(said["dim"]), str(said["metric"]), str(said["fingerprint"]))
+        return _encoder_of(file)
+
+
+def _encoder_of(file: Any) -> Exported:
+    said = {name: columns.attribute(file, name, kind) for name, kind in _SAID_OF_ENCODER.items()}
+    return Exported(said["encoder"], said["dim"], said["metric"], said["fingerprint"])
 
 
 def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]:
@@ -93,17 +104,17 @@ def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]
     GalleryNotFoundError, EncoderMismatchError when another encoder made the embeddings, CorruptGalleryError.
     """
     with _opened(path) as (file, source):
-        _check_origin(dict(file.attrs), header, source)
-        _check_inside(file)
-        ids, metadata = _strings(file["ids"]), _strings(file["metadata"])
-        if file.attrs["ids_encoding"] == "json":
-            ids = [json.loads(id) for id in ids]
-        subjects = _checked_columns(file, len(ids))
-        for subject, rows in _runs(subjects):
+        _check_origin(file, header, source)
+        columns.check(file, source, ("embeddings", "template", "subject", "enrolled"), _TEXTS)
+        _check_in_step(file, header.dim)
+        in_json = columns.attribute(file, "ids_encoding", str) == "json"
+        ids = [checked_id(json.loads(id) if in_json else id) for id in columns.texts(file["ids"])]
+        metadata = list(columns.texts(file["metadata"]))
+        for subject, rows in _runs(file["subject"]):
             yield NewTemplates(
-                checked_id(ids[subject]),
+                ids[subject],
                 _checked(file["embeddings"][rows], header, source),
-                [text or None for text in _strings(file["source"], rows)],
+                [text or None for text in columns.texts(file["source"], rows)],
                 dict(json.loads(metadata[subject], parse_constant=_no_number)),
                 [int(at) for at in file["enrolled"][rows]],
             )
@@ -118,32 +129,27 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Path]]:
 
     with _translated(source), h5py.File(source, "r") as file:
         if "format" not in file.attrs:
-            raise CorruptGalleryError(f"{source} is an HDF5 file, but no exported gallery")
+            raise DamagedFileError(f"{source} is an HDF5 file, but no exported gallery")
         yield file, source
 
 
-def _check_inside(file: Any) -> None:
-    """Refuses columns whose values lie in other files: an import reads the file that it was given."""
-    import h5py
-
-    for name in (*_PER_TEMPLATE, "ids", "metadata"):
-        link = file.get(name, getlink=True)
-        if link is not None and not isinstance(link, h5py.HardLink):
-            raise ValueError(f"/{name} is a link to somewhere else")
-        if isinstance(file[name], h5py.Dataset) and (file[name].is_virtual or file[name].external):
-            raise ValueError(f"/{name} keeps its values in other files")
-
-
-def _checked_columns(file: Any, subjects: int) -> Any:
-    """The column of subjects, after all columns were found to be in step and in range."""
+def _check_in_step(file: Any, dim: int) -> None:
+    """Refuses columns of different lengths, and numbers out of range."""
+    subjects = len(file["ids"])
     lengths = {name: len(file[name]) for name in _PER_TEMPLATE}
     if len(set(lengths.values())) > 1 or len(file["metadata"]) != subjects:
         raise ValueError(f"its columns have different lengths: {lengths}")
+    if file["embeddings"].shape[1:] != (dim,):
+        raise ValueError(f"/embeddings has rows of shape {file['embeddings'].shape[1:]}, not ({dim},)")
     for name, limit in (("subject", subjects), ("enrolled", _YEAR_9999)):
-        values = file[name][:]
-        if values.dtype.kind not in "iu" or (len(values) and not 0 <= values.min() <= values.max() < limit):
+        column = file[name]
+        if column.dtype.kind not in "iu" or column.ndim != 1 or not all(_within(column, limit)):
             raise ValueError(f"/{name} holds what is no whole number from 0 to {limit - 1}")
-    return file["subject"][:]
+
+
+def _within(column: Any, limit: int) -> Iterator[bool]:
+    for values in columns.blocks(column):
+        yield bool(0 <= values.min() <= values.max() < limit)
 
 
 def _no_number(name: str) -> None:
@@ -166,7 +172,7 @@ def _fill(engine: Engine, path: Path) -> int:
             ids.append(id)
             metadata.append(json.dumps(about, ensure_ascii=True))
             block.take(number, templates, stored)
-            if block.count >= _BLOCK:
+            if block.count >= columns.BLOCK:
                 block = block.written(file)
         block.written(file)
         encoding = "json" if any("\0" in id for id in ids) else "utf-8"
@@ -214,39 +220,38 @@ def _dataset(file: Any, name: str, dtype: Any, shape: tuple[int, ...] = ()) -> N
     file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(1024, *shape))
 
 
-def _strings(dataset: Any, rows: slice = slice(None)) -> list[str]:
-    return [value.decode() for value in dataset[rows]]
-
-
-def _runs(subjects: Any) -> Iterable[tuple[int, slice]]:
-    """(subject, its rows): an export keeps the templates of a subject together."""
-    starts = [0, *(np.flatnonzero(np.diff(subjects)) + 1).tolist(), len(subjects)]
-    for start, stop in pairwise(starts):
-        if stop > start:
-            yield int(subjects[start]), slice(start, stop)
+def _runs(subjects: Any) -> Iterator[tuple[int, slice]]:
+    """(subject, its rows), block by block: an export keeps the templates of a subject together."""
+    for at, values in enumerate(columns.blocks(subjects)):
+        starts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+        for start, stop in pairwise(starts):
+            first = at * columns.BLOCK
+            yield int(values[start]), slice(first + start, first + stop)
 
 
 def _checked(rows: Any, header: Header, source: Path) -> FloatRows:
     checked = as_rows(rows, header.dim)
     bad = faults(checked, header.metric)
     if bad:
-        raise CorruptGalleryError(f"{source}: {next(iter(bad.values()))}")
+        raise DamagedFileError(f"{source}: {next(iter(bad.values()))}")
     if header.metric == "cosine" and np.abs(np.square(checked).sum(axis=1) - 1).max() > 1e-5:
         return prepare(checked, header.metric)
     # Rows that are of unit length already stay as they are, bit for bit.
     return checked
 
 
-def _check_origin(attributes: dict[str, Any], header: Header, source: Path) -> None:
-    if attributes["format"] != FORMAT:
+def _check_origin(file: Any, header: Header, source: Path) -> None:
+    format = columns.attribute(file, "format", int)
+    if format != FORMAT:
         raise GalleryError(
-            f"{source} has export format {attributes['format']} and this version reads format {FORMAT}: "
+            f"{source} has export format {format} and this version reads format {FORMAT}: "
             "upgrade siamese-gallery to import it"
         )
-    different = differences(header, **{key: attributes[key] for key in ("dim", "metric", "fingerprint")})
+    there = _encoder_of(file)
+    different = differences(header, dim=there.dim, metric=there.metric, fingerprint=there.fingerprint)
     if different:
         raise EncoderMismatchError(
-            f"{source} holds embeddings of the encoder {attributes['encoder']!r}, the gallery is of "
+            f"{source} holds embeddings of the encoder {there.name!r}, the gallery is of "
             f"{header.encoder!r} ({different}); nothing was written"
         )
 
@@ -255,7 +260,18 @@ def _check_origin(attributes: dict[str, Any], header: Header, source: Path) -> N
 def _translated(source: Path) -> Iterator[None]:
     try:
         yield
+    except InvalidItemError as error:
+        raise DamagedFileError(f"{source} is damaged, or is no exported gallery: {error}") from error
     except GalleryError:
         raise
-    except (OSError, KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
-        raise CorruptGalleryError(f"{source} is damaged, or is no exported gallery: {error}") from error
+    except (
+        OSError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise DamagedFileError(f"{source} is damaged, or is no exported gallery: {error}") from error

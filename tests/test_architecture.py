@@ -32,6 +32,7 @@ FLOORS = [
             "gallery",
             "bulk",
             "info",
+            "columns",
             "hdf5",
             "opening",
             "migration",

@@ -41,7 +41,8 @@ class Used:
     ) -> None:
         if isinstance(error, sqlite3.Error | OSError) and not isinstance(error, GalleryError):
             raise catalog.translation(error, self._path) from error
-        if isinstance(error, CorruptGalleryError) and str(self._path.parent) not in str(error):
+        # Not of another kind: that says by itself where it is, as in a file that is being imported.
+        if type(error) is CorruptGalleryError and str(self._path.parent) not in str(error):
             raise CorruptGalleryError(
                 f"{self._path}: {error}; run `gallery check {self._path.parent}`"
             ) from error
