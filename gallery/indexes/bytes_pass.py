@@ -141,8 +141,7 @@ class BytePass:
 
 def _alike(lengths: Costs) -> list[Numbers]:
     """Which queries can share a scale: it must serve all of a product when rows have a bias of their own."""
-    with np.errstate(divide="ignore"):
-        size = np.floor(np.log2(lengths) / 2)
+    size = np.floor(np.log2(np.maximum(lengths, 1e-300)) / 2)
     order = np.argsort(size, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(size[order])) + 1)
 

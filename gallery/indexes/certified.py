@@ -10,10 +10,10 @@ from operator import itemgetter
 
 import numpy as np
 
-from gallery.indexes import bytes_pass, half_pass, library, workers
+from gallery.indexes import bytes_pass, half_pass, library, plain, workers
 from gallery.indexes.first_pass import Asked, Block, FirstPass
 from gallery.indexes.ranking import Costs, Ranking
-from gallery.indexes.segments import Segment, plain
+from gallery.indexes.segments import Segment
 from gallery.vectors import FloatRows, Numbers
 
 _BLOCK = 32704
@@ -69,11 +69,11 @@ def search(segment: Segment, ranking: Ranking, error: Costs, plan: Plan) -> None
     covered = _covered(segment)
     if covered and _promise(segment, ranking):
         for which, start, stop in _unanswered(segment, ranking):
-            plain(segment, start, stop, ranking, which, error)
+            plain.search(segment, start, stop, ranking, which, error)
     else:
         covered = 0
     if covered < len(segment):
-        plain(segment, covered, len(segment), ranking, every, error)
+        plain.search(segment, covered, len(segment), ranking, every, error)
 
 
 def _covered(segment: Segment) -> int:

@@ -1,4 +1,4 @@
-"""Rows with their numbers, and FAISS's plain float32 search of them."""
+"""Rows with their numbers, and what was prepared for searching them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gallery.indexes import library
 from gallery.indexes.base import Selection
 from gallery.indexes.first_pass import FirstPass
-from gallery.indexes.ranking import Ranking
 from gallery.vectors import FloatRows, Numbers
-
-_SPARE = 8
-"""So many more than k are scored exactly: what float32 puts in the wrong order is among them."""
-
 
 _FEW = 8
 """Of less than one row in so many, copies are searched."""
@@ -71,41 +65,3 @@ def joined(old: Segment, new: Segment) -> Segment:
         np.concatenate([old.rows, new.rows]),
         np.concatenate([old.dead, new.dead]),
     )
-
-
-def plain(
-    segment: Segment, start: int, stop: int, ranking: Ranking, which: Numbers, error: npt.NDArray[np.float64]
-) -> None:
-    """Offers the nearest living rows from start to stop to the queries `which`, by float32 products.
-
-    error: (all queries,) how far a cost computed in float32 may be off.
-    """
-    dead = segment.dead[start:stop]
-    total, gone = stop - start, int(dead.sum())
-    wanted = min(ranking.k, total - gone)
-    if wanted == 0:
-        return
-    queries = ranking.queries[which]
-    ask = min(total, ranking.k + _SPARE + min(gone, ranking.k))
-    while True:
-        distances, rows = library.nearest(queries, segment.rows[start:stop], ask, ranking.metric)
-        alive = ~dead[rows]
-        if ask == total or int(alive.sum(axis=1).min()) >= wanted:
-            break
-        ask = min(total, 4 * ask)
-    query, place = np.nonzero(alive)
-    at = rows[query, place] + start
-    ranking.offer(which[query], segment.rows, at, segment.numbers[at])
-    if ask < total:
-        ranking.pass_over(which, _at_least(distances[:, -1], error[which], ranking.metric))
-
-
-def _at_least(
-    distances: npt.NDArray[np.float32], error: npt.NDArray[np.float64], metric: str
-) -> npt.NDArray[np.float64]:
-    """The least that distances computed in float32 can truly be."""
-    wide = distances.astype(np.float64)
-    if metric == "cosine":
-        return wide - error
-    least: npt.NDArray[np.float64] = np.sqrt(np.maximum(np.square(wide) - error, 0))
-    return least
