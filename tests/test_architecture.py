@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("the ground", ["errors", "records", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
-    ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes"]),
+    ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes", "curves"]),
     ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
