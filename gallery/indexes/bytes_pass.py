@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.indexes import workers
+from gallery.indexes.axes import Axes, Seen
 from gallery.indexes.first_pass import (
     GROUP,
     Asked,
     Block,
     Survivors,
-    centre_of,
-    centred,
     error_of,
     least_costs,
     least_scores,
@@ -58,7 +57,7 @@ class BytePass:
         self._rows = rows
         self._metric = metric
         self._spans = spans(len(rows), size)
-        self._centre = centre_of(rows)
+        self._axes = Axes(rows)
 
     def grow(self, blocks: int) -> None:
         first = len(self.blocks)
@@ -73,43 +72,45 @@ class BytePass:
         start, stop = span
         count = stop - start
         padded = count + -count % GROUP
-        values = torch.zeros((padded, self._rows.shape[1]), dtype=torch.int8)
+        axes = self._rows.shape[1] if self._axes.basis is None else self._axes.basis.shape[1]
+        values = torch.zeros((padded, axes), dtype=torch.int8)
         scales = torch.ones(padded, dtype=torch.float64)
         bias = torch.zeros(padded)
-        lost = kept = offset = 0.0
+        lost = rest = kept = offset = 0.0
         for at in range(0, count, _QUANTISED_AT_A_TIME):
             piece = slice(at, min(count, at + _QUANTISED_AT_A_TIME))
-            rows = torch.from_numpy(self._rows[start:stop][piece] - self._centre)
-            scale, whole = _quantised(rows)
+            seen = self._axes.of_rows(self._rows[start:stop][piece])
+            scale, whole = _quantised(seen.along)
             back = whole * scale[:, None]
-            lengths = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-            residuals = torch.linalg.vector_norm(back - rows, dim=1, dtype=torch.float64)
-            # What float32 lost in the subtraction of the centre and in the scaling.
-            residuals += 2.0**-21 * lengths
+            lengths = seen.lengths
+            residuals = torch.linalg.vector_norm(back - seen.along, dim=1, dtype=torch.float64)
+            # And what float32 lost in the two lines before.
+            residuals += seen.blurs + 2.0**-22 * lengths
             values[piece], scales[piece] = whole.to(torch.int8), scale.double()
-            lost = max(lost, float(residuals.max()))
+            lost, rest = max(lost, float(residuals.max())), max(rest, float(seen.rests.max()))
             kept = max(kept, float((lengths + residuals).max()))
             if self._metric == "euclidean":
                 bias[piece] = (lengths.square() / -2).float()
                 offset = max(offset, float(lengths.max()) ** 2 / 2)
-        return Block(start, stop, lost, kept, offset, _pack(values, scales, bias))
+        return Block(start, stop, lost, rest, kept, offset, _pack(values, scales, bias))
 
     def ask(self, queries: FloatRows) -> list[Asked]:
-        p, lengths, shifts = centred(queries, self._centre, self._metric)
+        seen, shifts = self._axes.of_queries(queries, self._metric)
         own = self._metric == "cosine"
-        portions = [np.arange(len(p))] if own else _alike(lengths)
+        portions = [np.arange(len(queries))] if own else _alike(seen.lengths)
         asked = []
         for portion in portions:
             for at in np.array_split(portion, -(-len(portion) // _TOGETHER)):
-                tops = np.abs(p[at]).max(axis=1, initial=0).astype(np.float64)
+                these = Seen(seen.along[at], seen.lengths[at], seen.blurs[at], seen.rests[at])
+                tops = np.abs(these.along).max(axis=1).astype(np.float64)
                 scales = _scales(tops) if own else _scales(tops.max(keepdims=True)).repeat(len(at))
-                whole = np.rint(p[at] / scales[:, None]).clip(-_TOP_QUERY, _TOP_QUERY)
-                residuals = residuals_of(p[at], lengths[at], whole * scales[:, None])
+                whole = np.rint(these.along / scales[:, None]).clip(-_TOP_QUERY, _TOP_QUERY)
+                residuals = residuals_of(these, whole * scales[:, None])
                 values = (whole + _ZERO).astype(np.uint8)
                 # What the product multiplies by, and what is left to multiply it by.
                 wide = scales.astype(np.float64)
                 held = values, *((1.0, wide) if own else (float(wide[0]), np.ones(len(at))))
-                asked.append(Asked(at, lengths[at], residuals, shifts[at], held))
+                asked.append(Asked(at, these.lengths, residuals, these.rests, shifts[at], held))
         return asked
 
     def survivors(self, asked: Asked, block: Block, limits: Costs, most: int) -> Survivors | None:

@@ -3,10 +3,11 @@
 A first pass holds a rounded copy of the rows, with fewer bytes each or faster to multiply, and tells which
 rows of a block may still be among the nearest of a query. It may name too many, never too few.
 
-The certificate. A row x' = x - c (c: a centre, so that what all rows have in common costs no digits) is kept
-as x^ with a residual of known length, |x' - x^| <= residual; a query p likewise as p^. By Cauchy and Schwarz
+The certificate. A row x' = x - c (c: a centre, so that what all rows have in common costs no digits) is split
+in two: u along some axes, and the rest r across them (see `gallery.indexes.axes`). Of u a rounded u^ is kept
+with its residual, |u - u^| <= residual, of r the length; a query p = v + s likewise. By Cauchy and Schwarz
 
-    |<p, x'> - <p^, x^>| = |<p - p^, x^> + <p, x' - x^>| <= |p - p^| |x^| + |p| |x' - x^|
+    |<p, x'> - <v^, u^>| = |<v - v^, u^> + <v, u - u^> + <s, r>| <= |v - v^| |u^| + |v| |u - u^| + |s| |r|
 
 and `error_of` adds what float32 arithmetic may lose on top. With p = q under cosine, p = q - c under
 euclidean, a cost at most `limit` means
@@ -25,6 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gallery.indexes.axes import Seen
 from gallery.indexes.ranking import Costs
 from gallery.vectors import FloatRows, Numbers
 
@@ -42,7 +44,9 @@ class Block:
     start: int
     stop: int
     residual: float
-    """No row is further from what is kept of it."""
+    """No row is further, along the axes, from what is kept of it."""
+    rest: float
+    """No row has more that is off the axes."""
     length: float
     """Nothing kept is longer."""
     offset: float
@@ -60,7 +64,9 @@ class Asked:
     lengths: npt.NDArray[np.float64]
     """(m,) |p|."""
     residuals: npt.NDArray[np.float64]
-    """(m,) at least |p - p^|."""
+    """(m,) at least |v - v^|."""
+    rests: npt.NDArray[np.float64]
+    """(m,) at least |s|."""
     shifts: npt.NDArray[np.float64]
     """(m,) <q, c> under cosine, |p|^2 under euclidean."""
     held: Any
@@ -96,13 +102,6 @@ class FirstPass(Protocol):
         ...
 
 
-def centre_of(rows: FloatRows) -> FloatRows:
-    """(dim,) about the mean of the rows; any vector would be right, a good one makes residuals short."""
-    some = rows[:: max(1, len(rows) // 4096)]
-    mean: FloatRows = some.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean
-
-
 def spans(count: int, size: int) -> list[tuple[int, int]]:
     """Rows 0 to `count` in blocks of about equal size, of at most `size` and a multiple of GROUP."""
     parts = -(-count // size)
@@ -111,20 +110,11 @@ def spans(count: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(count, start + step)) for start in range(0, count, step)]
 
 
-def centred(queries: FloatRows, centre: FloatRows, metric: str) -> tuple[FloatRows, Costs, Costs]:
-    """(p in float32, |p|, shifts) of queries (m, dim)."""
-    exact = queries.astype(np.float64)
-    if metric == "cosine":
-        return queries, _lengths(exact), exact @ centre.astype(np.float64)
-    exact -= centre
-    lengths = _lengths(exact)
-    return exact.astype(np.float32), lengths, np.square(lengths)
-
-
-def residuals_of(p: FloatRows, lengths: Costs, kept: npt.NDArray[np.float32]) -> Costs:
-    """(m,) at least |p - p^|, where `p` is rounded to float32 already and `kept` is p^."""
-    lost: Costs = _lengths(p.astype(np.float64) - kept) + 2.0**-23 * lengths
-    return lost
+def residuals_of(seen: Seen, kept: FloatRows) -> Costs:
+    """(m,) at least |v - v^| of queries, where `kept` is v^."""
+    lost = seen.along.astype(np.float64) - kept
+    residuals: Costs = np.sqrt(np.einsum("ij,ij->i", lost, lost)) + seen.blurs
+    return residuals
 
 
 def error_of(asked: Asked, block: Block, arithmetic: float) -> Costs:
@@ -134,6 +124,7 @@ def error_of(asked: Asked, block: Block, arithmetic: float) -> Costs:
     """
     magnitudes = (asked.lengths + asked.residuals) * (block.length + block.residual)
     error: Costs = asked.residuals * block.length + asked.lengths * block.residual
+    error += asked.rests * block.rest
     error += arithmetic * magnitudes + 2.0**-19 * (magnitudes + block.offset)
     return error
 
@@ -154,8 +145,3 @@ def least_costs(asked: Asked, which: Numbers, scores: Costs, error: Costs, metri
         return 1 - most - asked.shifts[which] - 2.0**-20
     costs: Costs = asked.shifts[which] * (1 - 2.0**-48) - 2 * most
     return costs
-
-
-def _lengths(rows: npt.NDArray[np.float64]) -> Costs:
-    lengths: Costs = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return lengths

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from gallery.indexes.axes import Axes
 from gallery.indexes.first_pass import (
     GROUP,
     Asked,
     Block,
     Survivors,
-    centre_of,
-    centred,
     error_of,
     least_costs,
     least_scores,
@@ -46,7 +45,7 @@ class HalfPass:
         self._rows = rows
         self._metric = metric
         self._spans = spans(len(rows), size)
-        self._centre = centre_of(rows)
+        self._axes = Axes(rows)
 
     def grow(self, blocks: int) -> None:
         first = len(self.blocks)
@@ -58,11 +57,11 @@ class HalfPass:
 
     def _rounded(self, start: int, stop: int) -> Block:
         torch = _torch()
-        rows = torch.from_numpy(self._rows[start:stop] - self._centre)
-        kept = rows.bfloat16()
-        lengths = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        residuals = torch.linalg.vector_norm(kept.float() - rows, dim=1, dtype=torch.float64)
-        residuals += 2.0**-21 * lengths
+        seen = self._axes.of_rows(self._rows[start:stop])
+        kept = seen.along.bfloat16()
+        lengths = seen.lengths
+        residuals = torch.linalg.vector_norm(kept.float() - seen.along, dim=1, dtype=torch.float64)
+        residuals += seen.blurs + 2.0**-23 * lengths
         halves = lengths.square() / 2 if self._metric == "euclidean" else torch.zeros_like(lengths)
         padded = torch.zeros((len(kept) + -len(kept) % GROUP, kept.shape[1]), dtype=torch.bfloat16)
         padded[: len(kept)] = kept
@@ -72,6 +71,7 @@ class HalfPass:
             start,
             stop,
             float(residuals.max()),
+            float(seen.rests.max()),
             float((lengths + residuals).max()),
             float(halves.max()),
             (self._settled(padded), self._settled(offsets)),
@@ -88,17 +88,18 @@ class HalfPass:
 
     def ask(self, queries: FloatRows) -> list[Asked]:
         torch = _torch()
-        p, lengths, shifts = centred(queries, self._centre, self._metric)
-        kept = torch.from_numpy(p).bfloat16()
-        residuals = residuals_of(p, lengths, kept.float().numpy())
+        seen, shifts = self._axes.of_queries(queries, self._metric)
+        kept = torch.from_numpy(seen.along).bfloat16()
+        residuals = residuals_of(seen, kept.float().numpy())
         asked = []
-        for start in range(0, len(p), _TOGETHER):
+        for start in range(0, len(queries), _TOGETHER):
             part = slice(start, start + _TOGETHER)
             asked.append(
                 Asked(
-                    np.arange(len(p))[part],
-                    lengths[part],
+                    np.arange(len(queries))[part],
+                    seen.lengths[part],
                     residuals[part],
+                    seen.rests[part],
                     shifts[part],
                     kept[part].to(self._device),
                 )

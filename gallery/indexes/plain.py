@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.indexes import library
-from gallery.indexes.first_pass import centre_of
+from gallery.indexes.axes import centre_of
 from gallery.indexes.ranking import Costs, Ranking
 from gallery.indexes.segments import Segment
 from gallery.vectors import FloatRows, Numbers
