@@ -9,6 +9,7 @@ less and claims nothing false.
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def head_path(catalog: Path) -> Path:
 def read_head(catalog: Path) -> Head | None:
     """The head; None when there is none. ValueError when it is not as it was written."""
     try:
-        content = head_path(catalog).read_bytes()
+        content = _content(head_path(catalog))
     except FileNotFoundError:
         return None
     if not content.strip(b"\0"):
@@ -55,12 +56,22 @@ def read_head(catalog: Path) -> Head | None:
     raise ValueError(f"{head_path(catalog).name} is not as it was written")
 
 
+def _content(path: Path) -> bytes:
+    """What is in the file, and a little of what is behind that; OSError for a link, a pipe or a folder."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(handle, 2 * _LENGTH)
+    finally:
+        os.close(handle)
+
+
 def is_another_file(catalog: Path) -> bool:
     """Whether something else lies in the place of the head: no crash makes it longer than it is written."""
     try:
-        return head_path(catalog).stat().st_size > _LENGTH
+        found = head_path(catalog).lstat()
     except OSError:
         return False
+    return not stat.S_ISREG(found.st_mode) or found.st_size > _LENGTH
 
 
 class HeadWriter:
