@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from gallery.engines.register import members
 from gallery.indexes.base import Neighbours, Searchable, Selection, VectorIndex
 from gallery.indexes.exact import ExactIndex
 from gallery.vectors import FloatRows, Numbers
@@ -22,7 +19,7 @@ _ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Among:
-    """An approximate index, told among which templates to search."""
+    """An index, told among which templates to search."""
 
     index: VectorIndex
     among: Selection
@@ -32,32 +29,6 @@ class Among:
 
     def search(self, queries: FloatRows, k: int) -> Neighbours:
         return self.index.search(queries, k, self.among)
-
-
-@dataclass(frozen=True, slots=True)
-class OverAsking:
-    """The exact index, asked for so many more that about enough of the right ones are there.
-
-    What it says of how far it went holds for some of its templates as it does for all.
-    """
-
-    index: VectorIndex
-    numbers: Numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def search(self, queries: FloatRows, k: int) -> Neighbours:
-        total = len(self.index)
-        ask = min(total, 8 + 5 * k * total // (4 * len(self.numbers)))
-        found = self.index.search(queries, ask)
-        right = members(found.numbers, self.numbers)
-        return Neighbours(
-            np.where(right, found.numbers, -1),
-            np.where(right, found.distances, np.float32(np.inf)),
-            found.floor,
-            found.exhausted,
-        )
 
 
 class Views:
@@ -87,8 +58,6 @@ class Views:
         if len(numbers) <= max(_FEW, len(index) // _SHARE):
             copy = self._copy(where, numbers, at, rows_of, shape)
             return copy, copy
-        if isinstance(index, ExactIndex):
-            return OverAsking(index, numbers), None
         return Among(index, Selection(numbers)), None
 
     def _copy(

@@ -6,11 +6,13 @@ An index knows templates by their numbers alone; a search by subject, or among s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gallery.errors import CorruptGalleryError
 from gallery.filters import Where, text_of, texts_of
 from gallery.metadata import as_json
 from gallery.stores.base import Store
@@ -30,6 +32,17 @@ def members(numbers: Numbers, among: Numbers) -> npt.NDArray[np.bool_]:
     return found
 
 
+class OutOfStep(CorruptGalleryError):
+    """An index proposes templates that the store cannot give."""
+
+
+def lost(number: int, place: Path) -> OutOfStep:
+    """What is said of a template of the gallery at `place` that an index proposes and nothing else knows."""
+    return OutOfStep(
+        f"template {number} of {place} is enrolled, but cannot be found; run `gallery check {place}`"
+    )
+
+
 @dataclass(slots=True)
 class _Column:
     """One key of the metadata: the code of each subject's value, -1 where it lacks the key."""
@@ -46,7 +59,9 @@ class _Column:
 class Register:
     """See the module. Whoever holds it keeps other threads away; all is of the revision of `bring_up`."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Path) -> None:
+        """place: of the gallery, for what is said of damage."""
+        self._place = place
         self.forget()
 
     def forget(self) -> None:
@@ -126,10 +141,10 @@ class Register:
         return self._subjects
 
     def of(self, numbers: Numbers) -> Numbers:
-        """Whose templates these are; KeyError with the first that is not enrolled."""
+        """Whose templates these are; OutOfStep when one of them is not enrolled."""
         known = members(numbers, self.numbers)
         if not known.all():
-            raise KeyError(int(numbers[~known][0]))
+            raise lost(numbers[~known][0], self._place)
         found: Numbers = self.owners[np.searchsorted(self.numbers, numbers)]
         return found
 

@@ -14,10 +14,9 @@ import numpy as np
 
 from gallery.engines.filtering import Views
 from gallery.engines.index_cache import IndexCache
-from gallery.engines.register import Register
+from gallery.engines.register import OutOfStep, Register, lost
 from gallery.engines.seeking import Finalists, Seeker, as_finalists
 from gallery.engines.sweep import Blocks, Sweep
-from gallery.errors import CorruptGalleryError
 from gallery.filters import Where
 from gallery.indexes.base import HoldsRows, Searchable, Selection, VectorIndex, keeps_rows
 from gallery.indexes.exact import ExactIndex
@@ -31,21 +30,18 @@ _REGISTER_COSTS = 16
 _KNOWN_AT_MOST = 2**17
 
 
-class OutOfStep(CorruptGalleryError):
-    """The index proposes templates that the store cannot give."""
-
-
 class Searching:
     """Whoever holds it keeps other threads away."""
 
     def __init__(self, folder: Path, makes: bool) -> None:
         """makes: index files, for later openings too; see `IndexCache`."""
         self.cache = IndexCache(folder, makes)
-        self._register = Register()
+        self._register = Register(folder.parent)
         self._views = Views()
         self._read = 0
         """How many embeddings were read from the store since the register was last forgotten."""
-        self._known: dict[int, tuple[str, dict[str, Any]]] = {}
+        self._known: dict[int, tuple[str, dict[str, Any], bool]] = {}
+        """(id, metadata, whether anything lies inside a value of it) by subject number."""
         self._known_at = (0, 0)
 
     def forget(self) -> None:
@@ -109,6 +105,7 @@ class Searching:
             metric=store.header.metric,
             fetched=lambda wanted: self._stored(store, index, wanted),
             register=lambda: self._loaded(store),
+            at_hand=self._loaded(store) if self._register.is_loaded(store) else None,
             sweep=lambda: None if blocks is None else self._sweep(store, index, blocks, numbers),
             subjects=store.counts()[0],
         )
@@ -158,47 +155,37 @@ class Searching:
         if self._register_pays(store, len(numbers)) and isinstance(index, HoldsRows):
             rows = index.rows_of(numbers)
             if rows is not None and len(rows) == len(numbers):
-                try:
-                    return Stored(numbers, self._loaded(store).of(numbers), rows)
-                except KeyError as error:
-                    raise self._lost(int(error.args[0])) from error
+                return Stored(numbers, self._loaded(store).of(numbers), rows)
         self._read += len(numbers)
         stored = store.fetch(numbers.tolist())
         if len(stored.numbers) < len(numbers):
-            raise self._lost(int(np.setdiff1d(numbers, stored.numbers)[0]))
+            raise lost(np.setdiff1d(numbers, stored.numbers)[0], self.cache.folder.parent)
         return stored
 
     def _register_pays(self, store: Store, more: int) -> bool:
         return self._register.is_loaded(store) or (self._read + more) * _REGISTER_COSTS > store.counts()[1]
 
-    def _lost(self, number: int) -> OutOfStep:
-        place = self.cache.folder.parent
-        return OutOfStep(
-            f"template {number} of {place} is enrolled, but cannot be found; run `gallery check {place}`"
-        )
-
     def _candidates(self, store: Store, found: list[Finalists]) -> list[list[Candidate]]:
         known = self._descriptions(store, {subject for finalists in found for subject, _, _ in finalists})
-        return [
-            [
-                Candidate(known[subject][0], distance, template, _fresh(known[subject][1]))
-                for subject, template, distance in finalists
-            ]
-            for finalists in found
-        ]
+        answers: list[list[Candidate]] = []
+        for finalists in found:
+            answers.append(ranked := [])
+            for subject, template, distance in finalists:
+                id, metadata, is_deep = known[subject]
+                # A copy of its own for each answer, which somebody may change.
+                fresh = deepcopy(metadata) if is_deep else metadata.copy()
+                ranked.append(Candidate(id, distance, template, fresh))
+        return answers
 
-    def _descriptions(self, store: Store, subjects: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+    def _descriptions(
+        self, store: Store, subjects: Iterable[int]
+    ) -> dict[int, tuple[str, dict[str, Any], bool]]:
         at = store.header.generation, store.revision()
         if at != self._known_at or len(self._known) > _KNOWN_AT_MOST:
             self._known, self._known_at = {}, at
         new = [subject for subject in subjects if subject not in self._known]
         if new:
-            self._known |= store.describe(new)
+            for subject, (id, metadata) in store.describe(new).items():
+                is_deep = any(isinstance(value, (dict, list)) for value in metadata.values())
+                self._known[subject] = id, metadata, is_deep
         return self._known
-
-
-def _fresh(metadata: dict[str, Any]) -> dict[str, Any]:
-    """A copy of its own for each answer, which somebody may change."""
-    if any(isinstance(value, (dict, list)) for value in metadata.values()):
-        return deepcopy(metadata)
-    return dict(metadata)

@@ -22,6 +22,8 @@ Finalists = list[tuple[int, int, float]]
 
 _WIDEST = 1024
 """More templates a probe cost more than going through all rows once."""
+_CROWDED = 64
+"""So many templates more than k are asked for at first at most, however many each subject has."""
 _ROWS_AT_A_TIME = 2**16
 
 
@@ -33,6 +35,7 @@ class Seeker:
     certain    the index says how far it went (`Neighbours.floor`)
     fetched    the embeddings of templates with whose they are, all of them
     register   whose each template is, loaded when it is first asked for
+    at_hand    the same where it costs nothing, else None
     sweep      goes through all rows that `index` may find
     subjects   at most how many there can be
     """
@@ -44,6 +47,7 @@ class Seeker:
     metric: str
     fetched: Callable[[Numbers], Stored]
     register: Callable[[], Register]
+    at_hand: Register | None
     sweep: Callable[[], Sweep | None]
     subjects: int
 
@@ -74,9 +78,10 @@ class Seeker:
         return list(dict.fromkeys(min(ask, total) for ask in asks))
 
     def _first_ask(self, k: int, total: int) -> int:
-        """A probe's own subject has many templates among the nearest, the others one each."""
         each = -(-total // max(1, self.subjects))
-        return k + 2 * each if self.certain else max(16, 4 * k, k + 2 * each)
+        # The templates of one subject lie together, so that the others come several at a time too.
+        enough = min(k * each, k + _CROWDED) + 2
+        return enough if self.certain else max(16, 4 * k, enough)
 
     def _asked(
         self,
@@ -103,7 +108,10 @@ class Seeker:
         found: Neighbours,
         answers: list[Finalists],
     ) -> Numbers:
-        probe, subject, template, distance = self._ranked(probes, which, found.numbers)
+        if found.exact and self.at_hand is not None:
+            probe, subject, template, distance = _as_found(found, self.at_hand)
+        else:
+            probe, subject, template, distance = self._ranked(probes, which, found.numbers)
         ends = np.searchsorted(probe, np.arange(len(which) + 1))
         there = np.diff(ends)
         # The k-th distance of each, where it has so many.
@@ -149,6 +157,15 @@ class Seeker:
             found += zip(subjects.tolist(), templates.tolist(), scores.tolist(), strict=True)
             left = left.minus(register.templates_of(np.sort(subjects)))
         return sorted(found, key=lambda one: (one[2], one[1]))[:k]
+
+
+def _as_found(found: Neighbours, register: Register) -> Ranked:
+    """The templates found, one of each subject for each probe, by the distances that came with them."""
+    probe, column = np.nonzero(found.numbers >= 0)
+    numbers, scores = found.numbers[probe, column], found.distances[probe, column]
+    owners = register.of(numbers)
+    order = nearest_for_each_probe(probe, scores, numbers, owners)
+    return probe[order], owners[order], numbers[order], scores[order]
 
 
 def as_finalists(ranked: Ranked, probes: int) -> list[Finalists]:

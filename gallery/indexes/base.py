@@ -4,7 +4,7 @@ Conventions
 - Templates are known by their numbers. They are added in ascending order, each once.
 - Rows come as `vectors.prepare` left them; queries too.
 - Distances are the public ones (cosine: 1 - cos, euclidean: not squared), but only near the truth: whoever
-  decides by them scores the finalists again with `vectors.distances`.
+  decides by them scores the finalists again with `vectors.distances`, unless they are said to be `exact`.
 - A missing neighbour is number -1 at distance +inf, always after those that are there.
 - A removed template is never returned, and the k places are filled with others as long as there are others.
 """
@@ -30,12 +30,14 @@ class Neighbours:
     distances  (q, k) float32
     floor      (q,) float64: no template left out is nearer than this; +inf where an index cannot say
     exhausted  (q,) bool: asking for more would bring nothing more
+    exact      `distances` are those of `vectors.distances`, bit for bit
     """
 
     numbers: Numbers
     distances: npt.NDArray[np.float32]
     floor: npt.NDArray[np.float64]
     exhausted: npt.NDArray[np.bool_]
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

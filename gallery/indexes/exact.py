@@ -67,7 +67,8 @@ class ExactIndex:
         for segment in sorted(segments, key=len, reverse=True):
             certified.search(segment, ranking, error, self._plan)
         numbers, distances = _padded(ranking.numbers, ranking.distances, k)
-        return Neighbours(numbers, distances, ranking.floor(), np.full(len(queries), alive <= k))
+        exhausted = np.full(len(queries), alive <= k)
+        return Neighbours(numbers, distances, ranking.floor(), exhausted, exact=True)
 
     def first_passes(self) -> list[str]:
         """What is in use beside the rows themselves, by segment; "" for none yet."""
@@ -96,6 +97,17 @@ class ExactIndex:
                 alive = ~segment.dead[block]
                 if alive.any():
                     yield segment.numbers[block][alive], segment.rows[block][alive]
+
+    def rows_of(self, numbers: Numbers) -> FloatRows:
+        """The rows of those of `numbers` that were added, (m, dim), bit for bit, in their order."""
+        rows = np.empty((len(numbers), self._dim), np.float32)
+        known = np.zeros(len(numbers), np.bool_)
+        for segment in self._segments:
+            at = np.searchsorted(segment.numbers, numbers)
+            at[at == len(segment.numbers)] = 0
+            there = np.flatnonzero(segment.numbers[at] == numbers)
+            rows[there], known[there] = segment.rows[at[there]], True
+        return rows if known.all() else rows[known]
 
     def saveable(self) -> bool:
         return True

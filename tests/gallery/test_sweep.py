@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gallery.engines import sweep as sweeping
-from gallery.engines.register import Register
+from gallery.engines.register import OutOfStep, Register
 from gallery.engines.seeking import as_finalists
 from gallery.engines.sweep import Sweep
 from gallery.stores.base import NewTemplates
@@ -37,7 +39,7 @@ class Owners:
 
 
 def swept(owners: list[int], rows: np.ndarray, metric: str, among=None, block: int = 7) -> Sweep:
-    register = Register()
+    register = Register(Path("place"))
     register.bring_up(Owners(owners))
     numbers = np.arange(1, len(rows) + 1)
 
@@ -99,7 +101,7 @@ def test_what_float32_cannot_tell_is_settled(metric, scale):
     rows = prepare((scale * (base + 1e-5 * rng.standard_normal((400, 64)))).astype(np.float32), metric)
     owners = (rng.integers(0, 60, 400) + 1).tolist()
     probes = rows[:5]
-    register = Register()
+    register = Register(Path("place"))
     register.bring_up(Owners(owners))
     sweep = Sweep(register, metric, lambda: [(np.arange(1, 401), rows)], lambda wanted: rows[wanted - 1])
     found = as_finalists(sweep.nearest(probes, 6), len(probes))
@@ -130,7 +132,7 @@ def store(tmp_path):
 def test_a_register_follows_its_store(store):
     """Through additions to old and new subjects and removals of both, also of what came in between."""
     rng = np.random.default_rng(0)
-    register = Register()
+    register = Register(Path("place"))
     for step in range(60):
         with store.commit():
             for _ in range(rng.integers(0, 3)):
@@ -163,10 +165,10 @@ def test_a_template_that_is_not_enrolled_is_named(store):
     with store.commit():
         store.add([new("a", 3)])
         store.remove_templates([2])
-    register = Register()
+    register = Register(Path("place"))
     with store.snapshot():
         register.bring_up(store)
     assert register.of(np.array([3, 1])).tolist() == [1, 1]
     for missing in (2, 4, 0):
-        with pytest.raises(KeyError, match=str(missing)):
+        with pytest.raises(OutOfStep, match=f"template {missing} of place is enrolled, but cannot be found"):
             register.of(np.array([1, missing]))

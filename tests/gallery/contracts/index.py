@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gallery.errors import GalleryError
-from gallery.indexes.base import Neighbours, Selection, VectorIndex
-from gallery.vectors import prepare
+from gallery.indexes.base import HoldsRows, Neighbours, Selection, VectorIndex, keeps_rows
+from gallery.vectors import distances, prepare
 from tests.gallery.doubles import METRICS, true_distances, vectors
 
 DIM = 8
@@ -63,6 +63,9 @@ class VectorIndexContract:
             pairs = list(zip(found.distances[row][there].tolist(), got[there].tolist(), strict=True))
             assert pairs == sorted(pairs), "nearest first, ties by template number"
             self.check_floor(found, row, truth, numbers, got)
+            if found.exact:
+                its = rows[np.searchsorted(numbers, got[there])]
+                assert found.distances[row][there].tobytes() == distances(query, its, metric).tobytes()
             nearest = numbers[np.lexsort((numbers, truth))][:k]
             hits += len(set(nearest.tolist()) & set(got.tolist()))
             wanted += len(nearest)
@@ -157,6 +160,27 @@ class VectorIndexContract:
         given[:], numbers[:] = 0, 0
         found = index.search(queries, 10)
         assert self.check_neighbours(found, queries, rows, numbered(rows), metric, 10) >= self.recall
+
+    # -- rows
+
+    def test_the_rows_of_some_templates(self, metric, rows):
+        index = self.filled(rows[:600], metric)
+        index.add(numbered(rows[600:], 601), rows[600:])
+        index.remove(np.array([7, 300], np.int64))
+        living = list(index.living())
+        kept = np.setdiff1d(numbered(rows), [7, 300])
+        assert sorted(np.concatenate([numbers for numbers, _ in living]).tolist()) == kept.tolist()
+        if keeps_rows(index):
+            for numbers, some in living:
+                assert some.tobytes() == rows[numbers - 1].tobytes()
+        if not isinstance(index, HoldsRows) or (held := index.rows_of(kept)) is None:
+            pytest.skip(f"{index.kind} does not give single rows")
+        assert held.tobytes() == rows[kept - 1].tobytes()
+        assert (
+            index.rows_of(np.array([500, 9, 699, 1], np.int64)).tobytes() == rows[[499, 8, 698, 0]].tobytes()
+        )
+        assert len(index.rows_of(np.array([500, 10**9], np.int64))) == 1, "no row of another template instead"
+        assert index.rows_of(np.empty(0, np.int64)).shape == (0, DIM)
 
     # -- removing
 
