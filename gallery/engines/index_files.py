@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import stat
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +25,7 @@ from gallery.indexes.base import Trained, VectorIndex
 from gallery.stores.catalog import sync_folder
 
 _BYTES_AT_A_TIME = 2**20
+_NAME = re.compile(r"[0-9]+-[0-9a-f]+\.faiss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,10 @@ def stamp_of(text: str | None) -> Stamp | None:
     """The stamp that the store keeps; None when there is none, or none that can be understood."""
     with suppress(ValueError, TypeError, RecursionError):
         stamp = Stamp(**json.loads(text or "null"))
-        if Path(stamp.file).name == stamp.file:
+        whole = (stamp.generation, stamp.revision, stamp.last_template, stamp.templates)
+        if _NAME.fullmatch(stamp.file) and all(
+            type(number) is int and 0 <= number < 2**63 for number in whole
+        ):
             return stamp
     return None
 
@@ -93,16 +100,21 @@ def load(folder: Path, index: VectorIndex, stamp: Stamp) -> MappedFile | None:
 
 
 def is_sound(folder: Path, stamp: Stamp) -> bool:
-    """Whether the file of `stamp` is there as it was written. Reads all of it."""
+    """Whether the file of `stamp` is there, and no link, as it was written. Reads all of it."""
     path = folder / stamp.file
     try:
+        if folder.is_symlink() or not stat.S_ISREG(path.lstat().st_mode):
+            return False
         return path.stat().st_size == stamp.size and checksum(path) == stamp.content
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
 def save(folder: Path, index: VectorIndex, generation: int, revision: int, last_template: int) -> Stamp:
     """Writes a new file, on the disk when it returns. It is in use once the store has the stamp."""
+    if folder.is_symlink():
+        # It would lead out of the gallery.
+        folder.unlink()
     if not folder.is_dir():
         folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(folder.parent)
@@ -128,14 +140,17 @@ def save(folder: Path, index: VectorIndex, generation: int, revision: int, last_
 
 
 def files(folder: Path) -> list[Path]:
-    """Every file of the cache."""
-    return list(folder.iterdir()) if folder.is_dir() else []
+    """Everything in the cache; nothing of what a link in its place leads to."""
+    return list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
 
 
 def drop(paths: list[Path]) -> None:
     """Deletes files of the cache; somebody who has one mapped keeps it until they let go."""
     for path in paths:
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     for folder in {path.parent for path in paths}:
         # What was erased must not come back with a name that a power cut brings back.
         sync_folder(folder)

@@ -282,6 +282,9 @@ class LocalEngine:
             return [*store.check(), *self._check_index_file(store)]
 
     def _check_index_file(self, store: Store) -> list[Problem]:
+        if self._folder.is_symlink():
+            what = "it is a link, through which nothing is read or written; the next index file replaces it"
+            return [Problem(f"{self._folder.name}/", what)]
         with suppress(GalleryError):
             stamp = index_files.stamp_of(store.setting(INDEX_FILE))
             missing = stamp is not None and not (self._folder / stamp.file).exists()
@@ -316,8 +319,9 @@ def _not_yet_erased() -> Iterator[None]:
     """An erasure that fails says what is done and what is not."""
     try:
         yield
-    except GalleryError as error:
-        raise type(error)(
+    except (GalleryError, OSError) as error:
+        kind = type(error) if isinstance(error, GalleryError) else GalleryError
+        raise kind(
             "what was removed is gone from every search, but its bytes may still be in the files until "
             f"compact() succeeds: {error}"
         ) from error

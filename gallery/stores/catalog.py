@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -95,6 +96,7 @@ def create(
 ) -> None:
     """Makes the catalog at `path` in one commit; GalleryExistsError when there is one already."""
     with translated(path):
+        check_own(path)
         # SQLite gives its WAL and shared memory the mode of the catalog, which is private from the start.
         path.touch(mode=0o600)
         db = open_new(path, page_size(header.dim), lock_timeout)
@@ -118,6 +120,21 @@ def create(
         with suppress(PermissionError):
             # Somebody else's folder; it was there before.
             sync_folder(path.parent.parent)
+
+
+def check_own(path: Path) -> None:
+    """CorruptGalleryError when the catalog or a file that SQLite keeps beside it is a link, or no file.
+
+    SQLite follows links, and would read and write wherever one leads.
+    """
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with suppress(FileNotFoundError):
+            # Not `lstat` of a Path: four times at every opening, and twice as fast.
+            if not stat.S_ISREG(os.lstat(f"{path}{suffix}").st_mode):
+                raise CorruptGalleryError(
+                    f"{path}{suffix} is a link, or no file, and a gallery reads and writes only the files of "
+                    "its own folder: put the file itself there"
+                )
 
 
 def open_existing(path: Path, lock_timeout: float) -> sqlite3.Connection:
@@ -295,6 +312,7 @@ def translation(error: sqlite3.Error | OSError, path: Path) -> GalleryError:
 
 
 def _open(path: Path, mode: str, lock_timeout: float) -> sqlite3.Connection:
+    check_own(path)
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
     db = sqlite3.connect(
         address, uri=True, timeout=lock_timeout, isolation_level=None, check_same_thread=False

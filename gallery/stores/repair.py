@@ -40,6 +40,7 @@ def repair(path: Path, *, without: Iterable[str], actor: str, lock_timeout: floa
     nothing can be saved, GalleryError for another format or a folder that cannot be written; then all stays
     as it was.
     """
+    catalog.check_own(path)
     folder = path.parent
     aside = folder / datetime.now(UTC).strftime("damaged-%Y%m%dT%H%M%S.%fZ")
     try:
@@ -113,7 +114,7 @@ def _swap(path: Path, aside: Path) -> None:
     """The one moment at which the new catalog takes the place of the old one."""
     head = head_path(path)
     if head.is_file():
-        shutil.copy2(head, aside / head.name)
+        shutil.copy2(head, aside / head.name, follow_symlinks=False)
     if path.exists():
         (aside / path.name).hardlink_to(path)
     catalog.sync_folder(aside)
@@ -129,12 +130,14 @@ def put_aside(folder: Path) -> list[Path]:
     """The folders with damaged files that repairs have left in a gallery's folder."""
     if not folder.is_dir():
         return []
-    return [one for one in sorted(folder.iterdir()) if _DAMAGED.fullmatch(one.name) and one.is_dir()]
+    return [
+        one
+        for one in sorted(folder.iterdir())
+        if _DAMAGED.fullmatch(one.name) and one.is_dir() and not one.is_symlink()
+    ]
 
 
 def discard_put_aside(folder: Path) -> None:
     """Deletes them: they hold what was removed since, and before."""
     for one in put_aside(folder):
-        for file in one.iterdir():
-            file.unlink()
-        one.rmdir()
+        shutil.rmtree(one)

@@ -65,6 +65,7 @@ class Session:
         self._seen: tuple[int] | None = None
         """The version of the data that `state` is of."""
         self._process = os.getpid()
+        catalog.check_own(path)
         # Before the catalog, so that a commit between the two makes it older and not younger than it.
         head = self._head_there()
         self._file = _taken_up(path)

@@ -9,6 +9,7 @@ less and claims nothing false.
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def head_path(catalog: Path) -> Path:
 def read_head(catalog: Path) -> Head | None:
     """The head; None when there is none. ValueError when it is not as it was written."""
     try:
-        content = head_path(catalog).read_bytes()
+        content = _content(head_path(catalog))
     except FileNotFoundError:
         return None
     if not content.strip(b"\0"):
@@ -55,12 +56,24 @@ def read_head(catalog: Path) -> Head | None:
     raise ValueError(f"{head_path(catalog).name} is not as it was written")
 
 
+def _content(path: Path) -> bytes:
+    """What is in the file, and a little of what is behind that; OSError for a link, a pipe or a folder."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(f"{path.name} is no file")
+        return os.read(handle, 2 * _LENGTH)
+    finally:
+        os.close(handle)
+
+
 def is_another_file(catalog: Path) -> bool:
     """Whether something else lies in the place of the head: no crash makes it longer than it is written."""
     try:
-        return head_path(catalog).stat().st_size > _LENGTH
+        found = head_path(catalog).lstat()
     except OSError:
         return False
+    return not stat.S_ISREG(found.st_mode) or found.st_size > _LENGTH
 
 
 class HeadWriter:
@@ -75,9 +88,9 @@ class HeadWriter:
         """Says that `revision` is committed."""
         with suppress(OSError):
             if self._file is None:
-                self._file = os.open(
-                    self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-                )
+                # A pipe in its place would wait for a reader without O_NONBLOCK.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                self._file = os.open(self._path, flags, 0o600)
                 os.ftruncate(self._file, _LENGTH)
             os.pwrite(self._file, Head(self._identity, revision).to_bytes(), 0)
 
