@@ -275,6 +275,15 @@ _quiet_depth = 0
 _quiet_filter: Any = None
 
 
+def _forget_other_threads() -> None:
+    """In a forked process: the threads that are inside are not there, and one may have had the lock."""
+    global _quiet_lock, _quiet_depth
+    _quiet_lock, _quiet_depth = threading.Lock(), 0
+
+
+os.register_at_fork(after_in_child=_forget_other_threads)
+
+
 @contextmanager
 def _pillow_warnings_off() -> Iterator[None]:
     """Pillow's warnings ignored while any thread is inside.

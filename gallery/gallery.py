@@ -333,6 +333,8 @@ def _summary(added: list[Added], revision: int, refused: tuple[Refusal, ...]) ->
 
 def _number(template: Any) -> int:
     try:
+        if isinstance(template, bool):
+            raise TypeError
         return operator.index(template)
     except TypeError as error:
         raise InvalidItemError(

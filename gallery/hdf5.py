@@ -56,6 +56,8 @@ def write(engine: Engine, path: str | os.PathLike[str]) -> int:
     GalleryExistsError when the file is there already.
     """
     target = Path(os.fsdecode(path))
+    if not target.name:
+        raise GalleryError(f"{target} is no name of a file to export to")
     temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as raw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +11,28 @@ from gallery.errors import InvalidItemError
 
 # Made once: `json.dumps` makes one for every call that asks for more than its defaults.
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
+_DEEPEST = 64
+"""Levels; what is read and copied recursively must fit on any stack, below whatever calls us."""
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 
 
 def as_json(metadata: Mapping[str, Any]) -> str:
-    """Metadata as it is stored."""
-    return _JSON.encode(metadata if type(metadata) is dict else dict(metadata)) if metadata else "{}"
+    """Metadata as it is stored; ValueError when it is nested more than 64 levels deep."""
+    if not metadata:
+        return "{}"
+    text = _JSON.encode(metadata if type(metadata) is dict else dict(metadata))
+    if text.count("[") + text.count("{") > _DEEPEST and _depth(text) > _DEEPEST:
+        raise ValueError(f"it is nested {_depth(text)} levels deep, and {_DEEPEST} are allowed")
+    return text
+
+
+def _depth(text: str) -> int:
+    """Levels of lists and objects in JSON."""
+    level = deepest = 0
+    for found in _BRACKETS.finditer(text):
+        level += bool(found[1]) - bool(found[2])
+        deepest = max(deepest, level)
+    return deepest
 
 
 def checked_json(id: Any, metadata: Any) -> str:

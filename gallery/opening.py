@@ -21,6 +21,7 @@ from gallery.stores.witness import head_path
 
 CATALOG = "catalog.sqlite"
 INDEX = "index"
+_LONGEST_WAIT = 1_000_000
 
 
 def create(
@@ -46,6 +47,7 @@ def create(
     folder = Path(os.fsdecode(location))
     check_encoder(encoder)
     check_kind(index, encoder.dim, encoder.metric)
+    _check_manner(lock_timeout, actor)
     _make_folder(folder)
     header = new_header(
         encoder.dim, encoder.metric, encoder_name(encoder), encoder.fingerprint, provenance_of(encoder)
@@ -80,12 +82,11 @@ def open(
     """
     folder = Path(os.fsdecode(location))
     path = folder / CATALOG
+    _check_manner(lock_timeout, actor)
     if not catalog.has_gallery(path):
         _check_not_lost(path)
         if encoder is None or read_only:
-            raise GalleryNotFoundError(
-                f"there is no gallery at {folder}; opened with an encoder, one is made"
-            )
+            raise GalleryNotFoundError(f"no gallery is at {folder}; opened with an encoder, one is made")
         try:
             return create(
                 folder,
@@ -122,17 +123,19 @@ def recorded_encoder(location: str | os.PathLike[str]) -> str | None:
 
 
 def discard_unused(location: str | os.PathLike[str]) -> None:
-    """Takes away a gallery that nothing was ever enrolled in; any other stays as it is."""
-    folder = Path(os.fsdecode(location))
-    store = SqliteStore(folder / CATALOG)
-    used = store.revision() > 0
-    store.close()
-    if not used:
-        head_path(folder / CATALOG).unlink(missing_ok=True)
-        for suffix in ("", "-wal", "-shm"):
-            (folder / (CATALOG + suffix)).unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
+    """Takes away a gallery that nothing was ever enrolled in and nobody has open; any other stays."""
+    path = Path(os.fsdecode(location)) / CATALOG
+    catalog.discard_unused(path)
+    # Only when it is empty.
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
+def _check_manner(lock_timeout: float, actor: str | None) -> None:
+    if not isinstance(lock_timeout, (int, float)) or not 0 <= lock_timeout <= _LONGEST_WAIT:
+        raise ValueError(f"lock_timeout must be 0 to {_LONGEST_WAIT:,} seconds, not {lock_timeout!r}")
+    if actor is not None and not (isinstance(actor, str) and actor.isprintable()):
+        raise ValueError(f"actor must be printable text, for the log, not {actor!r}")
 
 
 def _check_not_lost(path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+from types import TracebackType
 
 from gallery.errors import GalleryError
 
@@ -17,3 +19,25 @@ def check_not_forked(process: int, location: Path) -> None:
         raise GalleryError(
             f"{location} was opened before this process was forked: open it again in the worker"
         )
+
+
+class ModuleLock:
+    """A lock that lives as long as its module, and is free in a process that was forked.
+
+    The thread that held it at that moment is not there, and would never let go.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()

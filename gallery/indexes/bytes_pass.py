@@ -7,7 +7,6 @@ kernel adds pairs of products in 16 bits, so the queries take 7 bits only: 2 x 1
 
 from __future__ import annotations
 
-import threading
 import warnings
 from functools import cache
 from typing import Any
@@ -30,6 +29,7 @@ from gallery.indexes.first_pass import (
     spans,
 )
 from gallery.indexes.ranking import Costs
+from gallery.processes import ModuleLock
 from gallery.vectors import FloatRows, Numbers
 
 _ZERO = 64
@@ -38,7 +38,7 @@ _TOP_QUERY, _TOP_ROW = 63, 127
 _TOGETHER = 128
 """Queries that are answered in one product; more do not make it faster."""
 _QUANTISED_AT_A_TIME = 2048
-_PACKING = threading.Lock()
+_PACKING = ModuleLock()
 _SCALES = 1e-15, 1e30
 _STEPS = 1e-24, 1e35
 """float32 neither overflows nor underflows with these, whatever is multiplied or divided."""

@@ -78,6 +78,8 @@ def new_index(kind: str, dim: int, metric: str) -> VectorIndex:
 
 def check_kind(kind: str, dim: int, metric: str) -> None:
     """ValueError for what is no kind of index, or none that can grow with a gallery."""
+    if not isinstance(kind, str):
+        raise ValueError(f"a kind of index is a text such as 'exact' or 'HNSW32', not {kind!r}")
     if kind not in (AUTO, EXACT):
         from gallery.indexes.kinds import rehearse
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ _SAMPLE_PER_CELL = 64
 _EF_SEARCH = 128
 _EF_CONSTRUCTION = 100
 _BLOCK = 65536
+_NO_LINKS = re.compile(r"HNSW0*[01](?!\d)|HNSW[1-9]\d{4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,9 @@ class Effort:
 
 def made(kind: str, dim: int, metric: str) -> Any:
     """An empty index of FAISS; ValueError when FAISS cannot make it."""
+    if _NO_LINKS.search(kind):
+        # FAISS makes it, and ends the process with an assertion at the first vector.
+        raise ValueError(f"FAISS cannot make an index {kind!r}: a graph takes 2 to 9,999 links a vector")
     try:
         index = library.faiss().index_factory(dim, kind, library.faiss_metric(metric))
     except RuntimeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,11 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.errors import GalleryError, MissingExtraError
+from gallery.processes import ModuleLock
 from gallery.vectors import FloatRows, Numbers
 
-_TUNING = threading.Lock()
+_TUNING = ModuleLock()
 _WORTH_SHARING = 2**21
 """Values in rows; with fewer, waking threads takes as long as the search."""
+
+
+def _one_thread_after_a_fork() -> None:
+    """In a forked process: OpenMP would wait for threads that the parent keeps for its next task.
+
+    That is so for the thread that forked; those that are started later have threads of their own.
+    """
+    for name, setter in (("faiss", "omp_set_num_threads"), ("torch", "set_num_threads")):
+        limit = getattr(sys.modules.get(name), setter, None)
+        if limit is not None:
+            limit(1)
+
+
+os.register_at_fork(after_in_child=_one_thread_after_a_fork)
 
 
 def faiss() -> Any:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from gallery.processes import ModuleLock
+
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-_LOCK = threading.Lock()
+_LOCK = ModuleLock()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 """By process, since threads do not survive a fork, and by size."""
 

@@ -20,7 +20,8 @@ from gallery.errors import (
 )
 from gallery.stores.base import Header
 from gallery.stores.headers import insert_generation
-from gallery.stores.state import COLUMNS, CatalogState, insert_state
+from gallery.stores.state import COLUMNS, CatalogState, insert_state, read_state
+from gallery.stores.witness import head_path
 
 FORMAT = 2
 OLDEST_FORMAT = 1
@@ -120,6 +121,26 @@ def create(
         with suppress(PermissionError):
             # Somebody else's folder; it was there before.
             sync_folder(path.parent.parent)
+
+
+def discard_unused(path: Path, lock_timeout: float = 1.0) -> None:
+    """Takes away the catalog at `path` in which nothing was ever done, unless somebody else has it open."""
+    with suppress(sqlite3.Error, FileNotFoundError):
+        db = _open(path, "rw", lock_timeout)
+        try:
+            # Fails where another connection, of any process, is open.
+            db.execute("PRAGMA journal_mode = DELETE")
+            # No file with a name that somebody who makes a new gallery here could take for theirs.
+            db.execute("PRAGMA journal_mode = MEMORY")
+            db.execute("BEGIN EXCLUSIVE")
+            if read_state(db).revision == 0:
+                # Whoever waits to read it finds no gallery in it, and writes to no file without a name.
+                db.execute("DROP TABLE header")
+                head_path(path).unlink(missing_ok=True)
+                path.unlink()
+                db.execute("COMMIT")
+        finally:
+            db.close()
 
 
 def check_own(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sqlite3
-import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.processes import check_not_forked
+from gallery.processes import ModuleLock, check_not_forked
 from gallery.stores import audit, catalog, headers
 from gallery.stores.audit import Acts
 from gallery.stores.base import Header
@@ -305,7 +304,7 @@ os.register_at_fork(after_in_child=_keep_from_closing)
 
 _IN_USE: Counter[tuple[int, int] | None] = Counter()
 """Catalogs that sessions of this process have open, how often."""
-_IN_USE_LOCK = threading.Lock()
+_IN_USE_LOCK = ModuleLock()
 
 
 def _taken_up(path: Path) -> tuple[int, int] | None:

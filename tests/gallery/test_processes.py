@@ -539,6 +539,46 @@ def test_a_fork_while_another_thread_holds_the_lock_does_not_hang(people: galler
     assert people.ids() == ["c0", "c1", "c2", "c3"]
 
 
+def _search_again(location: str, answers: Any) -> None:
+    with gallery.open(location, Precomputed(16), read_only=True) as people:
+        found = people.identify_batch(np.eye(16))
+    answers.put([one.nearest.id for one in found])
+
+
+@pytest.mark.parametrize("searching", [False, True])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_worker_that_opens_again_searches_whatever_the_parent_did(
+    tmp_path: Path, searching: bool
+) -> None:
+    """OpenMP's threads of the parent are not there, nor is whoever held a lock of a module at the fork."""
+    stop = threading.Event()
+    with gallery.open(tmp_path / "g", Precomputed(16)) as people:
+        rows = np.random.default_rng(0).normal(size=(3000, 16))
+        people.enroll_many((str(at), [row]) for at, row in enumerate(rows))
+        people.enroll_many((f"e{at}", [row]) for at, row in enumerate(np.eye(16)))
+        people.identify_batch(np.eye(16))
+
+        def search() -> None:
+            while not stop.is_set():
+                people.identify_batch(np.eye(16))
+
+        thread = threading.Thread(target=search if searching else stop.wait)
+        thread.start()
+        try:
+            for _ in range(5):
+                answers = FORK.SimpleQueue()
+                process = FORK.Process(target=_search_again, args=(str(people.location), answers))
+                process.start()
+                process.join(20)
+                if process.exitcode is None:
+                    process.kill()
+                assert process.exitcode == 0
+                assert answers.get() == [f"e{at}" for at in range(16)]
+        finally:
+            stop.set()
+            thread.join()
+
+
 def _drop(people: list[gallery.Gallery], ready: Any, go: Any) -> None:
     ready.set()
     go.wait(PATIENCE)

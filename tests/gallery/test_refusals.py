@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -211,7 +213,20 @@ def test_metadata_without_end(people):
         people.enroll("a", CORNERS, metadata={"x": deep})
 
 
-@pytest.mark.parametrize("numbers", ["4", [3.7], [None], ["1"]])
+def _nested(levels: int):
+    return {"x": json.loads("[" * (levels - 1) + '"[{]"' + "]" * (levels - 1))}
+
+
+def test_metadata_may_be_64_levels_deep(people, tmp_path):
+    with pytest.raises(InvalidItemError, match="nested 65 levels deep, and 64 are allowed; nothing"):
+        people.enroll("a", CORNERS, metadata=_nested(65))
+    with gallery.open(tmp_path / "deep", Precomputed(4)) as deep:
+        deep.enroll("b", CORNERS, metadata=_nested(64))
+        assert deep.identify(CORNERS[0]).nearest.metadata == _nested(64)
+        deep.enroll("c", CORNERS, metadata={"x": "[" * 99 + '\\"' + "{" * 99, "y": [[]] * 99})
+
+
+@pytest.mark.parametrize("numbers", ["4", [3.7], [None], ["1"], [True]])
 def test_what_is_no_template_number(people, numbers):
     with pytest.raises(InvalidItemError, match=r"expected template numbers, got the .*nothing was removed"):
         people.remove_templates(numbers)
@@ -244,3 +259,19 @@ def test_bad_thresholds(people, threshold):
 def test_bad_on_error(people):
     with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', not 'ignore'"):
         people.enroll("b", CORNERS, on_error="ignore")
+
+
+@pytest.mark.parametrize("make", [gallery.open, gallery.create])
+@pytest.mark.parametrize(
+    "manner",
+    [
+        *({"lock_timeout": value} for value in ("x", NAN, -1, INF)),
+        *({"actor": value} for value in ("\ud800", "two\nlines", 5)),
+    ],
+    ids=repr,
+)
+def test_bad_ways_of_opening(make, manner, tmp_path):
+    (name,) = manner
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        make(tmp_path / "new", Precomputed(4), **manner)
+    assert not (tmp_path / "new").exists()

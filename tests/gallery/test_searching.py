@@ -74,7 +74,7 @@ def test_every_kind_answers_the_same_and_stays(place, kind):
         assert people.identify(probes[0]).candidates[0].id == "new"
 
 
-@pytest.mark.parametrize("kind", ["IVF", "nonsense", "", "IVF0,Flat"])
+@pytest.mark.parametrize("kind", ["IVF", "nonsense", "", "IVF0,Flat", 5, None])
 def test_what_faiss_cannot_make_is_refused_and_changes_nothing(place, kind):
     with gallery.open(place, ENCODER) as people:
         before = people.info()

@@ -17,6 +17,7 @@ from gallery import (
     GalleryLockedError,
     Precomputed,
     UnknownSubjectError,
+    opening,
 )
 from tests.gallery.doubles import METRICS, contents, in_another_process, seen, vectors
 
@@ -253,3 +254,21 @@ def test_an_index_that_cannot_grow_is_refused_at_once(tmp_path, kind):
     with pytest.raises(ValueError, match="index"):
         gallery.create(tmp_path / "g", gallery.Precomputed(4), index=kind)
     assert not (tmp_path / "g").exists()
+
+
+def test_an_unused_gallery_is_taken_away_unless_somebody_has_it_open(tmp_path):
+    place = tmp_path / "g"
+    with gallery.open(place, Precomputed(4)) as people:
+        opening.discard_unused(place)
+        people.enroll("a", CORNERS[:1])
+    opening.discard_unused(place)
+    with gallery.open(place) as people:
+        assert people.ids() == ["a"] and people.check() == []
+    gallery.open(tmp_path / "empty", Precomputed(4)).close()
+    opening.discard_unused(tmp_path / "empty")
+    opening.discard_unused(tmp_path / "nowhere")
+    assert not (tmp_path / "empty").exists()
+    gallery.open(tmp_path / "more", Precomputed(4)).close()
+    (tmp_path / "more" / "letter.txt").write_text("mine")
+    opening.discard_unused(tmp_path / "more")
+    assert [one.name for one in (tmp_path / "more").iterdir()] == ["letter.txt"]
