@@ -1,8 +1,9 @@
 """A SQLite file read without SQLite, page by page: what is left of one that SQLite will not read.
 
 Every leaf is looked at, whether a way leads to it or not, and the write-ahead log is laid over the file as
-far as its checksums hold. The layout is that of https://www.sqlite.org/fileformat2.html. Nothing here is
-believed by its place: whoever reads a record holds it against the record's own checksum.
+far as its checksums hold, or, where that is asked for, with what is whole behind the damage. The layout is
+that of https://www.sqlite.org/fileformat2.html. Nothing here is believed by its place: whoever reads a record
+holds it against the record's own checksum.
 """
 
 from __future__ import annotations
@@ -30,32 +31,62 @@ class Cell:
     values: tuple[Any, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """What a write-ahead log holds, of the last commit that was found in it."""
+
+    size: int
+    """Of a page."""
+    frames: dict[int, int]
+    """{page: where it begins in the log}"""
+    count: int
+    """Pages of the catalog."""
+    bad: int
+
+
+_NOTHING = _Log(0, {}, 0, 0)
+
+
 class Pages:
     """The pages of a catalog, counted from 1, of the newest commit that can be read."""
 
-    def __init__(self, path: Path, size: int = 0) -> None:
+    def __init__(self, path: Path, size: int = 0, log: Path | None = None) -> None:
         """Opens the file at `path` and its log, either of which may be missing or hold anything.
 
-        size: of a page; 0 is to be found out. With a size the log is left alone.
+        size: of a page; 0 is to be found out. With a size the log is left alone. log: where it is, when it is
+        not beside the file.
         They stay open until `close`: closing a file drops the locks that this process has on it.
         """
         self._file = path.open("rb") if path.is_file() else None
         self._content: Any = b""
         if self._file is not None and path.stat().st_size:
             self._content = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        wal = path.with_name(path.name + "-wal")
+        wal = log or path.with_name(path.name + "-wal")
         self._wal = wal.read_bytes() if wal.is_file() and not size else b""
-        self._frames: dict[int, int] = {}
+        self._laid = _NOTHING
         self.count = 0
-        log_size, frames, count = _frames(self._wal)
         if size and size not in SIZES:
             self.close()
             raise ValueError(f"a page of {size} bytes")
-        if frames or size:
-            self.size, self._frames = size or log_size, frames
+        sound = _read_log(self._wal)
+        if sound.frames or size:
+            self.size = size or sound.size
         else:
             self.size = max(SIZES, key=self._decodable)
-        self.count = max(count, self._pages_of_file())
+        self._lay(sound)
+        self.bad_frames = sound.bad
+        """Pages of the log's last round that do not agree with their checksums."""
+
+    def lay(self, *, all_of_the_log: bool) -> None:
+        """Lays the log over the file: as far as it is sound, or with all that is whole behind the damage too.
+
+        What follows damage may be older than what precedes it: a power cut leaves unfinished commits.
+        """
+        self._lay(_read_log(self._wal, beyond=all_of_the_log))
+
+    def _lay(self, log: _Log) -> None:
+        self._laid = log if log.size == self.size else _NOTHING
+        self.count = max(self._laid.count, self._pages_of_file())
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -75,7 +106,7 @@ class Pages:
 
     def page(self, number: int) -> bytes:
         """One page; shorter, or empty, where the file ends."""
-        start = self._frames.get(number)
+        start = self._laid.frames.get(number)
         if start is not None:
             return self._wal[start : start + self.size]
         page: bytes = self._content[(number - 1) * self.size : number * self.size]
@@ -187,30 +218,39 @@ def _decoded(payload: bytes) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _frames(wal: bytes) -> tuple[int, dict[int, int], int]:
-    """(page size, {page: where it begins in the log}, pages of the catalog) as of the last whole commit."""
+def _read_log(wal: bytes, beyond: bool = False) -> _Log:
+    """As far as its checksums hold, as SQLite reads it, or `beyond`.
+
+    Each frame's checksum goes on from that of the frame before, which is written there: so what is whole
+    behind a damaged frame can be told.
+    """
     if len(wal) < 32:
-        return 0, {}, 0
+        return _NOTHING
     magic, _, size, _, *salt, first, second = struct.unpack(">8I", wal[:32])
     if magic & ~1 != 0x377F0682 or size not in SIZES:
-        return 0, {}, 0
+        return _NOTHING
     order = ">" if magic & 1 else "<"
     sums = _sums(wal[:24], (0, 0), order)
     if sums != (first, second):
-        return 0, {}, 0
+        return _NOTHING
     committed: dict[int, int] = {}
     pending: dict[int, int] = {}
-    count = 0
+    count = bad = 0
+    ended = False
     for at in range(32, len(wal) - size - 23, 24 + size):
         page, pages, *mine, first, second = struct.unpack(">6I", wal[at : at + 24])
-        sums = _sums(wal[at + 24 : at + 24 + size], _sums(wal[at : at + 8], sums, order), order)
-        if mine != salt or sums != (first, second):
-            break
-        pending[page] = at + 24
-        if pages:
-            committed |= pending
-            pending, count = {}, pages
-    return size, committed, count
+        expected = _sums(wal[at + 24 : at + 24 + size], _sums(wal[at : at + 8], sums, order), order)
+        sums = first, second
+        if mine != salt or sums != expected:
+            # With another salt it may be of a round before this one, which this one has not reached.
+            bad += mine == salt
+            ended = not beyond
+        elif not ended:
+            pending[page] = at + 24
+            if pages:
+                committed |= pending
+                pending, count = {}, pages
+    return _Log(size, committed, count, bad)
 
 
 def _sums(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:

@@ -34,7 +34,7 @@ class Rebuilding:
         self.templates_lost = 0
         self._pages, self._path, self._head = pages, path, head
         self._without = {*without}
-        self._found = salvage.read(pages, [] if head is None else [head.identity])
+        self._found = salvage.newest(pages, [] if head is None else [head.identity])
         self.identity, self._generations = self._found.generations()
         self._old = self._found.state
         self._state = CatalogState() if self._old is None else CatalogState(generation=self._old.generation)
@@ -271,6 +271,9 @@ class Rebuilding:
         if old is not None and reached > stood:
             what = f"revisions {stood + 1} to {reached} are not in it: what they changed is lost"
             self.lost.append(Problem(self._path.name, what))
+        elif not reached and self._pages.bad_frames:
+            what = "pages in it do not match their checksums: what they changed, if it was finished, is lost"
+            self.lost.append(Problem(f"{self._path.name}-wal", what))
         elif is_another_file(self._path):
             what = f"it is another file, so whether revision {stood} was the last cannot be told"
             self.lost.append(Problem(head_path(self._path).name, what))

@@ -60,10 +60,13 @@ def repair(path: Path, *, without: Iterable[str], actor: str, lock_timeout: floa
 
 def _repaired(path: Path, aside: Path, without: Iterable[str], actor: str, lock_timeout: float) -> Outcome:
     log = path.with_name(path.name + "-wal")
+    kept = None
     if log.exists():
-        (aside / log.name).hardlink_to(log)
+        kept = aside / log.name
+        kept.hardlink_to(log)
     with _alone(path, lock_timeout):
-        pages = Pages(path)
+        # SQLite has taken the log in as far as it is sound, and deleted it.
+        pages = Pages(path, log=kept)
         try:
             building = Rebuilding(pages, path, _head(path), without)
             state = building.run(aside / _NEW, actor)

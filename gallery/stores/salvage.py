@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -76,6 +76,20 @@ class Salvage:
             if len(found) > len(best[1]):
                 best = identity, found
         return best
+
+
+def newest(pages: Pages, identities: Sequence[str]) -> Salvage:
+    """What there is, with what is whole behind damage in the log where that is of a later revision."""
+    found = read(pages, identities)
+    if pages.bad_frames:
+        pages.lay(all_of_the_log=True)
+        more = read(pages, identities)
+        before, after = found.state, more.state
+        same = more.generations()[0] == found.generations()[0]
+        if same and after is not None and (before is None or after.revision > before.revision):
+            return more
+        pages.lay(all_of_the_log=False)
+    return found
 
 
 def read(pages: Pages, identities: Iterable[str]) -> Salvage:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from gallery.errors import (
     GalleryNotFoundError,
 )
 from gallery.stores.pages import Pages
+from gallery.vectors import prepare
 from tests.gallery.doubles import contents, seen, vectors
 
 DIM = 8
@@ -292,6 +294,67 @@ def test_the_pages_of_every_size_are_read_without_sqlite(tmp_path):
         found = [(cell.rowid, *cell.values[1:]) for cell in pages.cells(13) if len(cell.values) == 4]
         pages.close()
         assert sorted(found) == wanted
+
+
+# -- the write-ahead log of a killed process
+
+
+def killed(at: Path, place: Path, *verbs: Callable[[gallery.Gallery], object]) -> Path:
+    """A copy of `place` in which somebody did that and was killed."""
+    shutil.copytree(place, at / "working")
+    with gallery.open(at / "working", ENCODER) as people:
+        for verb in verbs:
+            verb(people)
+        shutil.copytree(at / "working", at / "killed")
+    shutil.rmtree(at / "working")
+    return (at / "killed").rename(at / f"killed-{len(list(at.iterdir()))}")
+
+
+def enrol(id: str, first: int, count: int = 1) -> Callable[[gallery.Gallery], object]:
+    return lambda people: people.enroll(id, ROWS[first : first + count])
+
+
+def test_what_is_whole_behind_damage_in_the_log_is_saved(place, tmp_path):
+    verbs = [enrol(f"t{at}", 200 + at) for at in range(40)]
+    verbs.insert(20, lambda people: people.remove("s3"))
+    left = killed(tmp_path, place, *verbs)
+    wanted = told(shutil.copytree(left, tmp_path / "whole"))
+    log = left / "catalog.sqlite-wal"
+    content = bytearray(log.read_bytes())
+    content[len(content) // 4] ^= 4
+    log.write_bytes(content)
+    with pytest.raises(CorruptGalleryError, match="commits"):
+        gallery.open(left, ENCODER, read_only=True)
+    done = gallery.repair(left)
+    assert done.lost == ()
+    saved = told(left)
+    for part in ("listing", "templates", "answers", "threshold", "next"):
+        assert saved[part] == wanted[part]
+    with gallery.open(left, ENCODER) as people:
+        assert "s3" not in people and "t39" in people
+    assert gallery.check(left) == []
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_what_the_log_holds_of_an_unfinished_commit_does_not_replace_a_later_one(place, tmp_path, head):
+    """A power cut left most of a commit, and the next one was written over the beginning of that."""
+    base = killed(tmp_path, place, enrol("first", 200))
+    unfinished = killed(tmp_path, base, enrol("never", 210, 60))
+    later = killed(tmp_path, base, enrol("last", 220))
+    log, other = (one / "catalog.sqlite-wal" for one in (later, unfinished))
+    sound = log.read_bytes()
+    assert other.read_bytes()[:32] == sound[:32], "of one round"
+    log.write_bytes(sound + other.read_bytes()[len(sound) :])
+    if not head:
+        (later / "catalog.head").unlink()
+    catalog = (later / "catalog.sqlite").read_bytes()
+    put(later, catalog.index(prepare(ROWS[50:51], "cosine").tobytes()), b"damage")
+    done = gallery.repair(later)
+    lost = [one.where for one in done.lost]
+    assert sum(one.startswith("template ") for one in lost) == 1
+    assert ("catalog.sqlite-wal" in lost) == (not head)
+    with gallery.open(later, ENCODER) as people:
+        assert "last" in people and "first" in people and "never" not in people
 
 
 # -- the command line
