@@ -149,12 +149,14 @@ class Ranking:
         """(which pairs, their queries, their rows), some at a time, in the same two buffers."""
         shape = min(_AT_A_TIME, len(which)), rows.shape[1]
         left, right = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        # As bytes: FAISS's files have the rows at odd addresses, and of such floats `take` copies all first.
+        values, into = rows.view(np.uint8), right.view(np.uint8)
         for start in range(0, len(which), _AT_A_TIME):
             part = slice(start, min(len(which), start + _AT_A_TIME))
             count = part.stop - start
             # "clip" is the mode that writes into the buffer itself; no index is out of range.
             np.take(self.queries, which[part], axis=0, out=left[:count], mode="clip")
-            np.take(rows, at[part], axis=0, out=right[:count], mode="clip")
+            np.take(values, at[part], axis=0, out=into[:count], mode="clip")
             yield part, left[:count], right[:count]
 
 

@@ -5,6 +5,8 @@ The oracle is brute force in float64.
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -388,6 +390,8 @@ def test_one_question_to_a_large_gallery_does_not_wait_for_torch():
     printed = in_another_process(
         """
 import sys
+import tracemalloc
+
 import numpy as np
 from gallery.indexes.exact import ExactIndex
 rows = np.random.default_rng(0).standard_normal((40_000, 64)).astype(np.float32)
@@ -443,3 +447,22 @@ def test_workers_keep_the_order_and_torch_s_setting():
 def test_what_a_worker_raises_is_raised():
     with pytest.raises(ZeroDivisionError):
         workers.each(lambda number: 1 // number, [2, 1, 0])
+
+
+def test_a_mapped_file_is_not_copied_to_score_a_few_of_its_rows(make, tmp_path):
+    """FAISS's files have the rows at an odd address, where numpy's `take` would make a copy of them all."""
+    rows = prepare(vectors(20_000, 64), "cosine")
+    written = ExactIndex(64, "cosine")
+    written.add(np.arange(len(rows)), rows)
+    written.save(tmp_path / "rows.faiss")
+    index = ExactIndex(64, "cosine", eager(make, 4096))
+    index.load(tmp_path / "rows.faiss")
+    assert not index._segments[0].rows.flags.aligned
+    index.search(rows[:4], 3)
+    tracemalloc.start()
+    try:
+        found = index.search(rows[:4], 3)
+        assert tracemalloc.get_traced_memory()[1] < rows.nbytes / 2
+    finally:
+        tracemalloc.stop()
+    assert found.numbers[:, 0].tolist() == [0, 1, 2, 3]
