@@ -12,9 +12,23 @@ from gallery.errors import InvalidItemError
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
+_DEEPEST = 64
+"""Lists and mappings in one another: what is read back has to be copied, which costs a stack."""
+
+
 def as_json(metadata: Mapping[str, Any]) -> str:
     """Metadata as it is stored."""
-    return _JSON.encode(metadata if type(metadata) is dict else dict(metadata)) if metadata else "{}"
+    if not metadata:
+        return "{}"
+    text = _JSON.encode(metadata if type(metadata) is dict else dict(metadata))
+    # After it was encoded, which finds out what holds itself.
+    inside = [*metadata.values()]
+    for _ in range(_DEEPEST + 1):
+        nested = [one for one in inside if isinstance(one, dict | list | tuple)]
+        if not nested:
+            return text
+        inside = [one for each in nested for one in (each.values() if isinstance(each, dict) else each)]
+    raise ValueError(f"it is nested more than {_DEEPEST} deep")
 
 
 def checked_json(id: Any, metadata: Any) -> str:

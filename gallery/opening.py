@@ -16,7 +16,9 @@ from gallery.migration import bound_encoder
 from gallery.originals import KEEP_ITEMS
 from gallery.stores import catalog
 from gallery.stores.base import canary_setting
+from gallery.stores.repair import alone
 from gallery.stores.sqlite import SqliteStore, new_header
+from gallery.stores.state import read_state
 from gallery.stores.witness import head_path
 
 CATALOG = "catalog.sqlite"
@@ -124,15 +126,15 @@ def recorded_encoder(location: str | os.PathLike[str]) -> str | None:
 def discard_unused(location: str | os.PathLike[str]) -> None:
     """Takes away a gallery that nothing was ever enrolled in; any other stays as it is."""
     folder = Path(os.fsdecode(location))
-    store = SqliteStore(folder / CATALOG)
-    used = store.revision() > 0
-    store.close()
-    if not used:
-        head_path(folder / CATALOG).unlink(missing_ok=True)
+    path = folder / CATALOG
+    # Whoever has it open may enrol; whoever waits to open it finds none, or refuses to write to one deleted.
+    with suppress(GalleryError, OSError), alone(path, 0.0) as db:
+        if db is None or read_state(db).revision > 0:
+            return
         for suffix in ("", "-wal", "-shm"):
             (folder / (CATALOG + suffix)).unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
+        head_path(path).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _check_not_lost(path: Path) -> None:

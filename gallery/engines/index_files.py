@@ -103,6 +103,8 @@ def is_sound(folder: Path, stamp: Stamp) -> bool:
 
 def save(folder: Path, index: VectorIndex, generation: int, revision: int, last_template: int) -> Stamp:
     """Writes a new file, on the disk when it returns. It is in use once the store has the stamp."""
+    if folder.is_symlink():
+        raise GalleryError(f"{folder} is a link, and no index is written to where it leads")
     if not folder.is_dir():
         folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(folder.parent)
@@ -128,8 +130,10 @@ def save(folder: Path, index: VectorIndex, generation: int, revision: int, last_
 
 
 def files(folder: Path) -> list[Path]:
-    """Every file of the cache."""
-    return list(folder.iterdir()) if folder.is_dir() else []
+    """Every file of the cache; none of what a link leads to, which is somebody's, nor of a folder in it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return [one for one in folder.iterdir() if one.is_symlink() or not one.is_dir()]
 
 
 def drop(paths: list[Path]) -> None:

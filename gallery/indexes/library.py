@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,19 @@ from gallery.vectors import FloatRows, Numbers
 _TUNING = threading.Lock()
 _WORTH_SHARING = 2**21
 """Values in rows; with fewer, waking threads takes as long as the search."""
+
+
+def _start_anew() -> None:
+    """In a forked process: no lock that another thread held, and no waiting for threads that are gone."""
+    global _TUNING
+    _TUNING = threading.Lock()
+    module = sys.modules.get("faiss")
+    if module is not None and hasattr(module, "omp_set_num_threads"):
+        # It holds for the thread that forked; others get threads of their own.
+        module.omp_set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_start_anew)
 
 
 def faiss() -> Any:

@@ -61,7 +61,7 @@ def _repaired(path: Path, aside: Path, without: Iterable[str], actor: str, lock_
     log = path.with_name(path.name + "-wal")
     if log.exists():
         (aside / log.name).hardlink_to(log)
-    with _alone(path, lock_timeout):
+    with alone(path, lock_timeout):
         pages = Pages(path)
         try:
             building = Rebuilding(pages, path, _head(path), without)
@@ -84,7 +84,7 @@ def _head(path: Path) -> Head | None:
 
 
 @contextmanager
-def _alone(path: Path, lock_timeout: float) -> Iterator[None]:
+def alone(path: Path, lock_timeout: float) -> Iterator[sqlite3.Connection | None]:
     """Keeps everybody else out, and has SQLite take the log into the catalog, as far as it can read them."""
     db = None
     # SQLite throws the log of an empty catalog away, and it may hold everything.
@@ -94,7 +94,7 @@ def _alone(path: Path, lock_timeout: float) -> Iterator[None]:
             # Fails where another connection, of any process, is open.
             db.execute("PRAGMA journal_mode = DELETE")
             db.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if "locked" in str(error) or "busy" in str(error):
                 if db is not None:
                     db.close()
@@ -102,7 +102,7 @@ def _alone(path: Path, lock_timeout: float) -> Iterator[None]:
                     f"{path.parent} is in use, here or by another process: close it there, then repair it"
                 ) from error
     try:
-        yield
+        yield db
     finally:
         if db is not None:
             with suppress(sqlite3.Error):
@@ -129,12 +129,15 @@ def put_aside(folder: Path) -> list[Path]:
     """The folders with damaged files that repairs have left in a gallery's folder."""
     if not folder.is_dir():
         return []
-    return [one for one in sorted(folder.iterdir()) if _DAMAGED.fullmatch(one.name) and one.is_dir()]
+    named = [one for one in sorted(folder.iterdir()) if _DAMAGED.fullmatch(one.name)]
+    # What a link leads to is somebody's.
+    return [one for one in named if one.is_dir() and not one.is_symlink()]
 
 
 def discard_put_aside(folder: Path) -> None:
     """Deletes them: they hold what was removed since, and before."""
     for one in put_aside(folder):
-        for file in one.iterdir():
-            file.unlink()
-        one.rmdir()
+        try:
+            shutil.rmtree(one)
+        except OSError as error:
+            raise GalleryError(f"{one} cannot be deleted: {error.strerror or error}") from error

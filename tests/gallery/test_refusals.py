@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -197,6 +199,25 @@ def test_a_string_is_no_list_of_ids(people):
 def test_bad_metadata(people, metadata):
     with pytest.raises(InvalidItemError, match=r"'a': metadata must be .*nothing was written"):
         people.enroll("a", CORNERS, metadata=metadata)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_metadata_too_deep_to_be_copied_for_an_answer(tmp_path, many):
+    def enrol(depth):
+        metadata = {"x": json.loads("[" * depth + "]" * depth)}
+        if many:
+            people.enroll_many([("deep", CORNERS[:1], metadata)])
+        else:
+            people.enroll("deep", list(CORNERS[:1]), metadata)
+        return metadata
+
+    with gallery.open(tmp_path / "g", Precomputed(4)) as people:
+        for depth in (65, 900):
+            with pytest.raises(InvalidItemError, match="nested more than 64 deep"):
+                enrol(depth)
+        assert people.ids() == []
+        metadata = enrol(64)
+        assert people.identify(CORNERS[0], threshold=2).best.metadata == metadata
 
 
 def test_metadata_without_end(people):
