@@ -227,8 +227,8 @@ def _resident() -> int:
 def table(case: dict[str, Any]) -> str:
     """One case for people."""
     lines = [
-        f"  {case['first_pass']}, made in {case['made_in_seconds']} s; memory {case['memory_of_raw']} x the raw"
-        f" rows (at most {MEMORY}); opened and answered in {case['cold_open_seconds']} s;"
+        f"  {case['first_pass']}, made in {case['made_in_seconds']} s; memory {case['memory_of_raw']} x the"
+        f" raw rows (at most {MEMORY}); opened and answered in {case['cold_open_seconds']} s;"
         f" load {case['load_before']}"
     ]
     for size, found in case["sizes"].items():

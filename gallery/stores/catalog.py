@@ -296,6 +296,10 @@ def setting_checksum(key: object, value: object) -> int:
     return zlib.crc32(repr((key, value)).encode("utf-8", "backslashreplace"))
 
 
+RAW = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What SQLite and the disk raise; the last one in place of a message that quotes a damaged name."""
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turns SQLite's errors into the gallery's."""
@@ -303,11 +307,11 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except GalleryError:
         raise
-    except (sqlite3.Error, OSError) as error:
+    except RAW as error:
         raise translation(error, path) from error
 
 
-def translation(error: sqlite3.Error | OSError, path: Path) -> GalleryError:
+def translation(error: Exception, path: Path) -> GalleryError:
     """The gallery's error for one of SQLite's or of the disk."""
     if isinstance(error, OSError):
         return GalleryError(f"{path} cannot be written or read here: {error.strerror or error}")

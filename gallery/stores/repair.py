@@ -98,7 +98,7 @@ def _alone(path: Path, lock_timeout: float) -> Iterator[None]:
             # Fails where another connection, of any process, is open.
             db.execute("PRAGMA journal_mode = DELETE")
             db.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if "locked" in str(error) or "busy" in str(error):
                 if db is not None:
                     db.close()
@@ -133,14 +133,15 @@ def put_aside(folder: Path) -> list[Path]:
     """The folders with damaged files that repairs have left in a gallery's folder."""
     if not folder.is_dir():
         return []
-    return [
-        one
-        for one in sorted(folder.iterdir())
-        if _DAMAGED.fullmatch(one.name) and one.is_dir() and not one.is_symlink()
-    ]
+    named = [one for one in sorted(folder.iterdir()) if _DAMAGED.fullmatch(one.name)]
+    # What a link leads to is somebody's.
+    return [one for one in named if one.is_dir() and not one.is_symlink()]
 
 
 def discard_put_aside(folder: Path) -> None:
     """Deletes them: they hold what was removed since, and before."""
     for one in put_aside(folder):
-        shutil.rmtree(one)
+        try:
+            shutil.rmtree(one)
+        except OSError as error:
+            raise GalleryError(f"{one} cannot be deleted: {error.strerror or error}") from error

@@ -38,7 +38,7 @@ class Used:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, sqlite3.Error | OSError) and not isinstance(error, GalleryError):
+        if isinstance(error, catalog.RAW) and not isinstance(error, GalleryError):
             raise catalog.translation(error, self._path) from error
         # Not of another kind: that says by itself where it is, as in a file that is being imported.
         if type(error) is CorruptGalleryError and str(self._path.parent) not in str(error):
@@ -84,10 +84,8 @@ class Session:
                 settings = catalog.read_settings(self._db, state.setting_sum)
                 self.audit_key = bytes.fromhex(settings[audit.KEY_SETTING])
         except BaseException:
-            self._db.close()
+            _close_refused(self._db, path)
             _let_go(self._file)
-            if read_only:
-                catalog.tidy(path)
             raise
         _OPEN.add(self)
         self._head = HeadWriter(path, self.header.identity)
@@ -285,6 +283,21 @@ def _check_not_older(path: Path, header: Header, state: CatalogState, head: tupl
             f"the newer files back, or run `gallery check --repair {path.parent}` to go on from revision "
             f"{state.revision}"
         )
+
+
+def _close_refused(db: sqlite3.Connection, path: Path) -> None:
+    """Closes a connection to a damaged catalog, and leaves the log to a repair.
+
+    The last connection that may write would take the log in as far as it is sound, and delete it with the
+    rest: one that only reads outlives it.
+    """
+    reader = None
+    with suppress(GalleryError, sqlite3.Error):
+        reader = catalog.connect(path, read_only=True, lock_timeout=0.0)
+    db.close()
+    if reader is not None:
+        reader.close()
+    catalog.tidy(path)
 
 
 _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()

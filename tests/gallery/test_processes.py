@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,13 @@ import numpy as np
 import pytest
 
 import gallery
-from gallery import EncoderMismatchError, GalleryError, GalleryLockedError, Precomputed, UnknownSubjectError
+from gallery import (
+    EncoderMismatchError,
+    GalleryError,
+    GalleryLockedError,
+    Precomputed,
+    UnknownSubjectError,
+)
 from gallery.engines.base import Engine
 from tests.gallery.doubles import in_another_process, seen, vectors
 from tests.gallery.history import DIM, History, Moment, encoder, take
@@ -475,6 +481,31 @@ def test_a_dataloader_that_spawns_is_told_to_open_in_the_worker(people: gallery.
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_a_dataloader_whose_workers_open_it_themselves(people: gallery.Gallery, context: str) -> None:
     assert _loaded(Opened(str(people.location)), context) == ["c0", "c1", "c2", "c3"]
+
+
+def _ask_anew(location: str, answers: Any) -> None:
+    with gallery.open(location, read_only=True) as people:
+        answers.put([one.best.id for one in people.identify_batch(CORNERS, k=1)])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("searching", [False, True], ids=["after searches", "during a search"])
+def test_a_forked_worker_that_opens_it_again_can_search(people: gallery.Gallery, searching: bool) -> None:
+    """FAISS's threads are not there in the fork, nor is whoever held its lock."""
+    from gallery.indexes import library
+
+    rows = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32) + 9
+    people.enroll_many((f"far{at}", [row]) for at, row in enumerate(rows))
+    people.identify_batch(CORNERS)
+    answers = FORK.SimpleQueue()
+    process = FORK.Process(target=_ask_anew, args=(str(people.location), answers))
+    with library.tuned(4) if searching else nullcontext():
+        process.start()
+    process.join(20)
+    if process.exitcode is None:
+        process.kill()
+        pytest.fail("the forked process hangs")
+    assert answers.get() == ["c0", "c1", "c2", "c3"]
 
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])

@@ -203,6 +203,36 @@ def test_the_write_ahead_log_is_read_where_sqlite_does_not(place, tmp_path):
         assert people.check() == []
 
 
+def test_an_opening_that_is_refused_leaves_the_log_to_a_repair(place, tmp_path):
+    """Closing what was opened for writing would take in what is sound of the log, and delete the rest."""
+    killed = tmp_path / "killed"
+    with gallery.open(place, ENCODER) as people:
+        for at in range(20):
+            people.enroll(f"late{at}", ROWS[at : at + 1])
+        shutil.copytree(place, killed)
+    log = killed / "catalog.sqlite-wal"
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 4
+    log.write_bytes(content)
+    with pytest.raises(CorruptGalleryError, match="its write-ahead log was lost"):
+        gallery.open(killed, ENCODER)
+    assert log.read_bytes() == content
+    gallery.repair(killed)
+    (aside,) = killed.glob("damaged-*")
+    assert (aside / log.name).read_bytes() == content
+
+
+def test_a_damaged_name_that_sqlite_quotes_is_damage_like_any_other(place):
+    name = b"removed_by_revisionremoved"
+    put(place, (place / "catalog.sqlite").read_bytes().index(name), b"\xde" * len(name))
+    with pytest.raises(CorruptGalleryError, match="is damaged"):
+        gallery.open(place, ENCODER)
+    assert "is damaged" in str(gallery.check(place)[0])
+    assert gallery.repair(place).subjects == 98
+    with gallery.open(place, ENCODER) as people:
+        assert people.check() == []
+
+
 def test_nothing_left_is_said(place):
     (place / "catalog.sqlite").unlink()
     assert "missing or empty" in str(gallery.check(place)[0])

@@ -198,6 +198,10 @@ class StoreContract:
         assert store.ids() == ["a\0", id, "é" + "e\u0301"]
         assert store.embeddings(id).rows.tolist() == [[2, 0, 0]]
         with store.commit():
+            store.add([new(id, [4, 0, 0]), new("a\0", [5, 0, 0])])
+        assert store.ids() == ["a\0", id, "é" + "e\u0301"]
+        assert store.embeddings(id).rows.tolist() == [[2, 0, 0], [4, 0, 0]]
+        with store.commit():
             store.remove_subject(id)
         assert store.ids() == ["a\0", "é" + "e\u0301"]
 
