@@ -21,6 +21,7 @@ _HOMES = {
     "SiameseEncoder": "encoders.siamese",
     "TrainingError": "encoders.errors",
     "UnknownEncoderError": "encoders.errors",
+    "from_module": "encoders.adapters.module",
     "save": "encoders.checkpoint",
     "train": "encoders.training",
 }
@@ -35,6 +36,7 @@ __all__ = [
     "SiameseEncoder",
     "TrainingError",
     "UnknownEncoderError",
+    "from_module",
     "list",
     "load",
     "save",
@@ -42,12 +44,25 @@ __all__ = [
 ]
 
 
-def load(name_or_path: Any, device: str | None = None) -> Any:
-    """The SiameseEncoder that ships under this name, or the one in this checkpoint folder.
+def load(name_or_path: Any, device: str | None = None, **settings: Any) -> Any:
+    """An encoder by its name or path; `device` is "cpu", "cuda", "mps", or None for the best there is.
 
-    `device` is "cpu", "cuda", "mps", or None for the best there is.
-    Raises UnknownEncoderError, CheckpointError.
+    "glyph", "photo", a folder  a SiameseEncoder that ships, or the one in a checkpoint
+    "faces"                     pictures of one person each; extra [faces]
+    "voices"                    recordings of one person each; extra [voices]
+    "sentences", "st:PATH"      texts: MiniLM, or any model of sentence-transformers; extra [sentences]
+    "hf:PATH"                   vision models of transformers; extra [hf]
+    "model.onnx"                any ONNX model; extra [onnx]
+
+    `settings` are those of the adapter, see docs/adapters.md. Raises UnknownEncoderError, CheckpointError,
+    MissingExtraError with the pip line, TypeError for a setting that the encoder does not have.
     """
+    from encoders import adapters
+
+    if (module := adapters.home(name_or_path)) is not None:
+        return adapters.adapt(module, name_or_path, device, settings)
+    if settings:
+        raise TypeError(f"{name_or_path} is no adapter and takes no settings, not {', '.join(settings)}")
     from encoders import checkpoint, shipped
 
     return checkpoint.load(shipped.find(name_or_path), device=device)

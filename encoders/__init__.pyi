@@ -1,7 +1,10 @@
 # What type checkers see of the lazy face in __init__.py; a test holds the two together.
 import builtins
 import os
+from typing import Any
 
+from encoders.adapters.base import Adapter
+from encoders.adapters.module import from_module as from_module
 from encoders.checkpoint import save as save
 from encoders.errors import CheckpointError as CheckpointError
 from encoders.errors import DatasetError as DatasetError
@@ -16,5 +19,7 @@ from encoders.training import train as train
 
 __all__: builtins.list[str]
 
-def load(name_or_path: str | os.PathLike[str], device: str | None = None) -> SiameseEncoder: ...
+def load(
+    name_or_path: str | os.PathLike[str], device: str | None = None, **settings: Any
+) -> SiameseEncoder | Adapter: ...
 def list() -> builtins.list[str]: ...
