@@ -59,8 +59,8 @@ def load(name_or_path: Any, device: str | None = None, **settings: Any) -> Any:
     """
     from encoders import adapters
 
-    if (module := adapters.home(name_or_path)) is not None:
-        return adapters.adapt(module, name_or_path, device, settings)
+    if (home := adapters.home(name_or_path)) is not None:
+        return adapters.adapt(home, name_or_path, device, settings)
     if settings:
         raise TypeError(f"{name_or_path} is no adapter and takes no settings, not {', '.join(settings)}")
     from encoders import checkpoint, shipped

@@ -22,6 +22,11 @@ def _version(name: str) -> str | None:
         return None
 
 
+def are_there(*modules: str) -> bool:
+    """Whether these modules are installed, as far as can be told without running them."""
+    return all(find_spec(module) is not None for module in modules)
+
+
 def needed(module: str, extra: str) -> Any:
     """The module of an optional package; MissingExtraError with the pip line where it is not there."""
     try:

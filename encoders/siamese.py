@@ -25,7 +25,8 @@ class SiameseEncoder:
 
     `dim` (int), `metric` ("cosine" or "euclidean"), `fingerprint` (changes whenever the same item could embed
     differently), `provenance` (a hash of each part, library versions: what a mismatch is explained by),
-    `name`, `threshold` (recommended distance or None), `card` (Markdown).
+    `name`, `threshold` (recommended distance or None), `card` (Markdown), `suffixes` (of files that hold
+    its items, None: pictures).
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class SiameseEncoder:
         self.network = network.eval().to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.preprocess = preprocessing.build(spec.preprocess)
+        self.suffixes: frozenset[str] | None = getattr(self.preprocess, "suffixes", None)
         weights = {k: v.detach().cpu().numpy() for k, v in network.state_dict().items()}
         self.fingerprint = fingerprint(spec, weights)
         self.provenance = provenance(spec, weights) | versions("torch", "numpy", "pillow")

@@ -27,6 +27,7 @@ class Adapter(ABC):
     """
 
     of_images: ClassVar[bool] = False
+    suffixes: ClassVar[frozenset[str] | None] = None  # of files that hold its items; None: pictures
     chunk: int = batches.CHUNK
 
     def __init__(self, name: str, *, dim: int, metric: str, threshold: float | None = None) -> None:

@@ -7,6 +7,7 @@ library does depends on whether torchvision is there, and a fingerprint must not
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,27 @@ _KNOWN = {"image_processor_type", "feature_extractor_type", "processor_class", "
 _KNOWN |= {"do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_rescale"}
 _KNOWN |= {"rescale_factor", "do_normalize", "do_convert_rgb", "data_format", "input_data_format"}
 _KNOWN |= {"return_tensors", "device", "default_to_square", "_processor_class", "auto_map"}
+_TYPE = re.compile("(.*?)(ImageProcessor|FeatureExtractor)(Fast|Pil)?$")
+_HALF, _IMAGENET = ([0.5] * 3, [0.5] * 3), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+_CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+
+
+def _defaults(
+    resample: int, scale: tuple[list[float], list[float]], edge: int = 0, crop: bool = False, **more: Any
+) -> dict[str, Any]:
+    size = {"shortest_edge": edge} if edge else {"height": 224, "width": 224}
+    named = {"resample": resample, "image_mean": scale[0], "image_std": scale[1], "size": size}
+    return named | {"do_center_crop": crop, "crop_size": {"height": 224, "width": 224}} | more
+
+
+# What each processor of transformers does where its file says nothing; those of older models say little.
+PROCESSORS = {
+    "ViT": _defaults(2, _HALF), "DeiT": _defaults(3, _HALF, crop=True, size={"height": 256, "width": 256}),
+    "CLIP": _defaults(3, _CLIP, 224, True), "Bit": _defaults(3, _CLIP, 224, True),
+    "Siglip": _defaults(3, _HALF), "Beit": _defaults(3, _HALF), "Pvt": _defaults(3, _IMAGENET),
+    "ConvNext": _defaults(3, _HALF, 384, crop_pct=0.875, crop_size=None),
+    "MobileNetV2": _defaults(2, _HALF, 256, True),
+}  # fmt: skip
 
 
 class Pooled(nn.Module):
@@ -72,20 +94,21 @@ class Pictures:
                 f"{CONFIG} asks for {', '.join(sorted(unknown))}, which is not known here: load the model "
                 "yourself and use encoders.from_module with its own processor"
             )
-        self.mean = np.array(config.get("image_mean") or [0.5] * 3, np.float32)
-        self.std = np.array(config.get("image_std") or [0.5] * 3, np.float32)
+        config = _whole(config)
+        self.mean = np.array(config["image_mean"], np.float32)
+        self.std = np.array(config["image_std"], np.float32)
         self.normalise = config.get("do_normalize", True)
         scaled = config.get("do_rescale", True)
         self.factor = np.float32(config.get("rescale_factor", 1 / 255) if scaled else 1)
-        self.resample = Image.Resampling(config.get("resample", Image.Resampling.BILINEAR))
-        size, crop_pct = config.get("size"), config.get("crop_pct")
+        self.resample = Image.Resampling(config["resample"])
+        size, crop_pct = config["size"], config.get("crop_pct")
         self.size = _size(size, crop_pct) if config.get("do_resize", True) else None
         middle = self.size is not None and "shortest_edge" in self.size and crop_pct is not None
         crops = config.get("do_center_crop", False) or middle
         self.crop = _square(_size(config.get("crop_size") or size)) if crops else None
         exact = self.crop or self.size
         if exact is None or "height" not in exact:
-            raise EncoderError(f"{CONFIG} gives pictures of no fixed size ({config.get('size')})")
+            raise EncoderError(f"{CONFIG} gives pictures of no fixed size ({size})")
         self.shape = (3, exact["height"], exact["width"])
 
     def __call__(self, item: Any) -> NDArray[np.float32]:
@@ -130,6 +153,22 @@ def _opened(library: Any, source: str) -> tuple[nn.Module, dict[str, Any]]:
         said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
         raise EncoderError(f"{source} is no vision model that transformers opens: {said}") from exc
     return model, config
+
+
+def _whole(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings with what the processor of this type does where they say nothing."""
+    name = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
+    found = _TYPE.match(name)
+    if found is None or found.group(1) not in PROCESSORS:
+        raise EncoderError(
+            f"{CONFIG} is of type {name}; known here are {', '.join(sorted(PROCESSORS))}: load the model "
+            "yourself and use encoders.from_module with its own processor"
+        )
+    defaults = PROCESSORS[found.group(1)]
+    whole = defaults | {key: value for key, value in config.items() if value is not None}
+    if isinstance(whole["size"], int) and "shortest_edge" in defaults["size"]:
+        whole["size"] = {"shortest_edge": whole["size"]}
+    return whole
 
 
 def _size(size: Any, crop_pct: float | None = None) -> dict[str, int] | None:

@@ -21,7 +21,11 @@ REVISION = "module/1"
 
 
 class TorchEncoder(Adapter):
-    """Items -> transform -> module -> (n, dim); always in eval mode. See `from_module`."""
+    """Items -> transform -> module -> (n, dim); always in eval mode. See `from_module`.
+
+    Every forward pass has one shape, so that an item embeds to the same bits in any company; only matrices
+    with fewer than eight columns can differ in the last one, where a BLAS treats rows of a batch differently.
+    """
 
     def __init__(
         self, module: nn.Module, transform: Prepared, *, name: str, metric: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from encoders.spec import Spec, from_json, hash_of
 
 REVISION = "onnx/1"
 RECORD_KEY = "siamese-gallery"  # the metadata under which `encoders export` puts the encoder's record
+_LOCATION = re.compile(rb"\n\x08location\x12([\x01-\x7f])", re.DOTALL)
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
@@ -81,12 +83,17 @@ def adapt(
 
     A file of `encoders export` knows the rest itself. For any other, `preprocess` is needed: settings or a
     callable, with `shape`, `of_images` and `revision` as in `encoders.from_module`. `output` is the name of
-    the output with the embeddings (default: the first), `metric` "cosine" unless said otherwise.
+    the output with the embeddings (default: the first), `metric` "cosine" unless said otherwise. A file
+    model.onnx.json beside the model may hold preprocess (settings), output, metric and threshold instead.
     """
     runtime = needed("onnxruntime", "onnx")
     path = Path(name)
     session = _session(runtime, path, device)
     spec = _record(session, path)
+    said = _beside(path)
+    preprocess, output = preprocess or said.get("preprocess"), output or said.get("output")
+    metric = metric or said.get("metric")
+    threshold = said.get("threshold") if threshold is None else threshold
     if output is not None and output not in _outputs(session):
         raise EncoderError(f"{path} has no output {output!r}; it has {', '.join(_outputs(session))}")
     chosen = output or _outputs(session)[0]
@@ -99,7 +106,7 @@ def adapt(
         raise EncoderError(
             f"{path} does not say how its items are prepared; its input is "
             f"{_shown(_only_input(session, path))}: "
-            'pass preprocess={"kind": "rgb", "size": 224} or a callable'
+            f'pass preprocess={{"kind": "rgb", "size": 224}} or a callable, or write it into {path.name}.json'
         )
     ready = prepared(preprocess, shape, of_images, revision)
     return OnnxEncoder(
@@ -152,11 +159,37 @@ def _check_shape(entry: Any, transform: Prepared, path: Path) -> None:
         raise EncoderError(f"{path} takes {_shown(entry)}, and the items are prepared as {transform.shape}")
 
 
+def _beside(path: Path) -> dict[str, Any]:
+    """What model.onnx.json says; nothing where it is not there."""
+    file = path.with_name(path.name + ".json")
+    if not file.exists():
+        return {}
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise EncoderError(f"{file} cannot be read as JSON: {exc}") from exc
+    kinds = {"preprocess": dict, "output": str, "metric": str, "threshold": int | float}
+    wrong = [
+        key for key, value in said.items() if key not in kinds or not isinstance(value, kinds[key])
+    ] if isinstance(said, dict) else ["no object"]  # fmt: skip
+    if wrong:
+        raise EncoderError(
+            f"{file}: {', '.join(wrong)}; it holds preprocess (an object), output and metric (text) and "
+            "threshold (a number), each if it is needed"
+        )
+    return dict(said)
+
+
 def _files(path: Path) -> list[Path]:
     """The model and the files beside it that it names: large models keep their weights in such files."""
-    content = path.read_bytes()
-    beside = sorted(one for one in path.parent.iterdir() if one.is_file() and one != path)
-    return [path, *(one for one in beside if one.name.encode() in content)]
+    named = {content.decode("utf-8", "replace") for content in _locations(path.read_bytes())}
+    beside = (path.parent / name for name in sorted(named))
+    return [path, *(one for one in beside if one.is_file())]
+
+
+def _locations(content: bytes) -> list[bytes]:
+    """The entries ("location", file) of a model, as protobuf writes them: key, length (below 128), name."""
+    return [content[one.end() : one.end() + one.group(1)[0]] for one in _LOCATION.finditer(content)]
 
 
 def _outputs(session: Any) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,10 +24,13 @@ BUCKET = 16  # tokens: a text is padded to a multiple of this, whatever it is em
 
 
 class SentenceEncoder(Adapter):
-    """Texts (str) -> (n, dim), cosine. Texts longer than the model takes are cut off, as it was trained.
+    """Texts -> (n, dim), cosine. Texts longer than the model takes are cut off, as it was trained.
 
-    An empty text is refused. `most_tokens` is how many tokens the model takes.
+    An item is a str, which is the text itself, or the pathlib.Path of a file of UTF-8 that holds it. An empty
+    text is refused. `most_tokens` is how many tokens the model takes.
     """
+
+    suffixes: ClassVar[frozenset[str] | None] = frozenset({".txt"})
 
     chunk = 256  # texts that are sorted into buckets of one length, each embedded `batches.CHUNK` at a time
 
@@ -51,12 +54,18 @@ class SentenceEncoder(Adapter):
         packages = ("sentence-transformers", "transformers")
         self.identify(REVISION, parts, versions(*packages, "tokenizers", "torch"), *packages)
 
+    @property
+    def canary(self) -> str:
+        """A sentence, for galleries to embed whenever they are opened."""
+        return "The quick brown fox jumps over the lazy dog, 0123456789."
+
     def _read(self, item: Any) -> list[int]:
-        if not isinstance(item, str):
-            raise TypeError(f"a text is needed, not {type(item).__name__}")
-        if not item.strip():
+        text = _held(item) if isinstance(item, os.PathLike) else item
+        if not isinstance(text, str):
+            raise TypeError(f"a text is needed, not {type(text).__name__}")
+        if not text.strip():
             raise ValueError("the text is empty")
-        return self._tokens(item)
+        return self._tokens(text)
 
     def _tokens(self, text: str) -> list[int]:
         found = self.tokenizer(text, truncation=True, max_length=self.most_tokens)
@@ -99,6 +108,15 @@ def adapt(name: str, device: str | None = None) -> SentenceEncoder:
     if Path(source).is_dir():
         source = str(Path(source).resolve())
     return SentenceEncoder(f"st:{source}", source, device)
+
+
+def _held(path: os.PathLike[Any]) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ValueError(f"cannot be read: {exc.strerror or exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"is no text of UTF-8: byte {exc.start} is {exc.object[exc.start]:#04x}") from exc
 
 
 def _opened(library: Any, source: str, device: Any) -> Any:

@@ -9,7 +9,7 @@ loudness, not by webrtcvad.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ class VoiceEncoder(Adapter):
     """Recordings -> (n, 256), cosine. An item is a WAV file (path or bytes), samples at 16 kHz, or a pair
     (samples, rate). Silence, NaN and less than a tenth of a second of sound are refused.
     """
+
+    suffixes: ClassVar[frozenset[str] | None] = frozenset({".wav", ".wave"})
 
     def __init__(self, device: str | None = None) -> None:
         super().__init__("voices", dim=256, metric="cosine")
