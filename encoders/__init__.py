@@ -8,6 +8,7 @@ Importing this package loads neither torch nor numpy; a name loads what it needs
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
@@ -51,6 +52,7 @@ def load(name_or_path: Any, device: str | None = None, **settings: Any) -> Any:
     "faces"                     pictures of one person each; extra [faces]
     "voices"                    recordings of one person each; extra [voices]
     "sentences", "st:PATH"      texts: MiniLM, or any model of sentence-transformers; extra [sentences]
+    "my.safetensors"            a SiameseEncoder that `encoders export` wrote
     "hf:PATH"                   vision models of transformers; extra [hf]
     "model.onnx"                any ONNX model; extra [onnx]
 
@@ -63,6 +65,10 @@ def load(name_or_path: Any, device: str | None = None, **settings: Any) -> Any:
         return adapters.adapt(home, name_or_path, device, settings)
     if settings:
         raise TypeError(f"{name_or_path} is no adapter and takes no settings, not {', '.join(settings)}")
+    if os.fspath(name_or_path).endswith(".safetensors"):
+        from encoders import export
+
+        return export.from_safetensors(name_or_path, device)
     from encoders import checkpoint, shipped
 
     return checkpoint.load(shipped.find(name_or_path), device=device)

@@ -15,10 +15,9 @@ from encoders.adapters.base import Adapter, Array, hash_of_files
 from encoders.adapters.prepared import Prepared, Transform, prepared
 from encoders.errors import EncoderError
 from encoders.packages import needed, versions
-from encoders.spec import Spec, from_json, hash_of
+from encoders.spec import RECORD_KEY, Spec, from_json, hash_of
 
 REVISION = "onnx/1"
-RECORD_KEY = "siamese-gallery"  # the metadata under which `encoders export` puts the encoder's record
 _LOCATION = re.compile(rb"\n\x08location\x12([\x01-\x7f])", re.DOTALL)
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
