@@ -90,11 +90,13 @@ def described(pairs: Compared, threshold: float | None = None) -> dict[str, Any]
 
 def rank_one(apart: base.Floats, owners: np.ndarray, enrolled: int, times: int = 20) -> dict[str, Any]:
     """How often the nearest of `enrolled` templates a person is that person's, over random draws."""
-    trials = []
+    values, about = [], []
     for held, asked in base.draws(owners, enrolled, times, seed=2026):
         right = base.nearest(apart[np.ix_(asked, held)], owners[held]) == owners[asked]
-        trials.append(base.Answers(right.astype(np.float32), owners[asked].tolist()))
-    return base.rate(trials)
+        values.append(right.astype(np.float64))
+        about.append(owners[asked])
+    rng = np.random.default_rng(2026)
+    return asdict(resampling.mean(np.concatenate(values), np.concatenate(about), rng))
 
 
 def faces() -> dict[str, Any]:

@@ -8,7 +8,6 @@ Importing this package loads neither torch nor numpy; a name loads what it needs
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +22,7 @@ _HOMES = {
     "TrainingError": "encoders.errors",
     "UnknownEncoderError": "encoders.errors",
     "from_module": "encoders.adapters.module",
+    "load": "encoders.loading",
     "save": "encoders.checkpoint",
     "train": "encoders.training",
 }
@@ -43,35 +43,6 @@ __all__ = [
     "save",
     "train",
 ]
-
-
-def load(name_or_path: Any, device: str | None = None, **settings: Any) -> Any:
-    """An encoder by its name or path; `device` is "cpu", "cuda", "mps", or None for the best there is.
-
-    "glyph", "photo", a folder  a SiameseEncoder that ships, or the one in a checkpoint
-    "faces"                     pictures of one person each; extra [faces]
-    "voices"                    recordings of one person each; extra [voices]
-    "sentences", "st:PATH"      texts: MiniLM, or any model of sentence-transformers; extra [sentences]
-    "my.safetensors"            a SiameseEncoder that `encoders export` wrote
-    "hf:PATH"                   vision models of transformers; extra [hf]
-    "model.onnx"                any ONNX model; extra [onnx]
-
-    `settings` are those of the adapter, see docs/adapters.md. Raises UnknownEncoderError, CheckpointError,
-    MissingExtraError with the pip line, TypeError for a setting that the encoder does not have.
-    """
-    from encoders import adapters
-
-    if (home := adapters.home(name_or_path)) is not None:
-        return adapters.adapt(home, name_or_path, device, settings)
-    if settings:
-        raise TypeError(f"{name_or_path} is no adapter and takes no settings, not {', '.join(settings)}")
-    if os.fspath(name_or_path).endswith(".safetensors"):
-        from encoders import export
-
-        return export.from_safetensors(name_or_path, device)
-    from encoders import checkpoint, shipped
-
-    return checkpoint.load(shipped.find(name_or_path), device=device)
 
 
 def list() -> Any:

@@ -22,18 +22,19 @@ def grammar(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """encoders export ENCODER --onnx FILE | --safetensors FILE"""
-    import encoders
-    from encoders import export
+    from encoders import adapters, checkpoint, export, shipped
     from encoders.errors import EncoderError
-    from encoders.siamese import SiameseEncoder
 
     file = Path(arguments.onnx or arguments.safetensors)
     suffix = ".onnx" if arguments.onnx else ".safetensors"
     if file.suffix != suffix:
         raise EncoderError(f"{file}: a name that ends in {suffix} is needed, by which it is known again")
-    encoder = encoders.load(arguments.encoder, device="cpu")
-    if not isinstance(encoder, SiameseEncoder):
-        raise EncoderError(f"{arguments.encoder} is not an encoder of this package: it has its own files")
+    if adapters.home(arguments.encoder) is not None:
+        raise EncoderError(f"{arguments.encoder} is not an encoder of this package: it has files of its own")
+    if arguments.encoder.endswith(".safetensors"):
+        encoder = export.from_safetensors(arguments.encoder, "cpu")
+    else:
+        encoder = checkpoint.load(shipped.find(arguments.encoder), device="cpu")
     apart = None
     if arguments.onnx:
         apart = export.to_onnx(encoder, file)

@@ -106,6 +106,8 @@ def test_the_command_writes_safetensors(tmp_path: Path, capsys: pytest.CaptureFi
     said = json.loads(capsys.readouterr().out)
     assert said == {"file": str(file), "bytes": file.stat().st_size, "largest_difference": None}
     assert encoders.load(file).fingerprint == encoders.load(folder).fingerprint
+    assert cli.main(["export", str(file), "--safetensors", str(tmp_path / "again.safetensors")]) == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
     assert [one.name for one in file.parent.iterdir()] == ["m.safetensors"]
 
 
@@ -114,6 +116,7 @@ def test_the_command_writes_safetensors(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (["glyph", "--safetensors", "it.bin"], "a name that ends in .safetensors is needed"),
         (["glyph", "--onnx", "it"], "a name that ends in .onnx is needed"),
+        (["faces", "--onnx", "it.onnx"], "has files of its own"),
         (["absent", "--onnx", "it.onnx"], "no encoder is called 'absent'"),
         (["glyph", "--safetensors", "folder.safetensors"], "is a folder; a file is written"),
     ],
