@@ -21,7 +21,7 @@ from encoders.spec import hash_of
 REVISION = "faces/1"
 DETECTORS, SEVERAL = ("hog", "cnn", "whole"), ("refuse", "largest")
 CHIP, PADDING = 150, 0.25  # the pixels and the margin that the network was trained with
-THRESHOLD = 0.6  # dlib's own; what it comes to is measured in benchmarks/faces.py
+THRESHOLD = 0.6  # dlib's own; what it comes to is measured in benchmarks/adapters.py
 _NETWORK, _LANDMARKS = "dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"
 _CNN = "mmod_human_face_detector.dat"
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from encoders.adapters.module import TorchEncoder
 from encoders.adapters.prepared import Prepared
+from encoders.adapters.quiet import without_bars
 from encoders.errors import EncoderError
 from encoders.images import read_image
 from encoders.packages import needed
@@ -148,7 +149,8 @@ def _opened(library: Any, source: str) -> tuple[nn.Module, dict[str, Any]]:
     try:
         found = library.utils.cached_file(source, CONFIG)
         config: dict[str, Any] = json.loads(Path(found).read_text(encoding="utf-8"))
-        model = library.AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
+        with without_bars():
+            model = library.AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError) as exc:
         said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
         raise EncoderError(f"{source} is no vision model that transformers opens: {said}") from exc

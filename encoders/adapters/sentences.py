@@ -15,6 +15,7 @@ import numpy as np
 
 from encoders import batches
 from encoders.adapters.base import Adapter, Array
+from encoders.adapters.quiet import without_bars
 from encoders.errors import EncoderError
 from encoders.packages import files_of, needed, versions
 from encoders.spec import hash_of
@@ -123,9 +124,10 @@ def _opened(library: Any, source: str, device: Any) -> Any:
     # Only safetensors are opened (no pickle), and no code that comes with a model is run.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        return library.SentenceTransformer(
-            source, device=str(device), trust_remote_code=False, model_kwargs={"use_safetensors": True}
-        )
+        with without_bars():
+            return library.SentenceTransformer(
+                source, device=str(device), trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            )
     except (OSError, ValueError, RuntimeError, KeyError) as exc:
         said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
         raise EncoderError(f"{source} is no model that sentence-transformers opens: {said}") from exc

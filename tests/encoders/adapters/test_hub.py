@@ -112,6 +112,14 @@ class TestVisionTransformer(AdapterContract):
         with pytest.raises(EncoderError, match="pooling 'max' is none of auto, cls, mean"):
             encoders.load(f"hf:{self.folder}", pooling="max")
 
+    def test_loading_says_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        from transformers.utils import logging
+
+        capsys.readouterr()
+        self.make()
+        said = capsys.readouterr()
+        assert (said.out, said.err) == ("", "") and logging.is_progress_bar_enabled()
+
     def test_on_the_command_line(self, items: list[Any], tmp_path: Path, capsys: Any) -> None:
         from gallery import cli
 

