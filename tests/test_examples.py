@@ -49,7 +49,7 @@ def test_train_your_own(tmp_path: Path) -> None:
 
 
 def test_few_shot(tmp_path: Path) -> None:
-    lines = run("few_shot.py", tmp_path).splitlines()
+    lines = run("few_shot.py", tmp_path, "2").splitlines()
     found = [
         dict(part.strip().rsplit(" ", 1) for part in line[8:].replace("support set, ", "").split(","))
         for line in lines[:3]

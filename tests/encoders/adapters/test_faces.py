@@ -135,6 +135,22 @@ def test_settings_change_the_fingerprint_and_nothing_else_is_taken(largest: Any)
         encoders.load("faces", jitter=3)
 
 
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without data: a drawn face is enrolled and known again, a wall is refused by its path."""
+    from gallery import cli
+
+    (tmp_path / "people" / "drawn").mkdir(parents=True)
+    Image.fromarray(drawn(60)).save(tmp_path / "people" / "drawn" / "1.png")
+    Image.fromarray(drawn(120)).save(tmp_path / "other.png")
+    Image.new("RGB", (300, 200), (90, 90, 90)).save(tmp_path / "wall.png")
+    place = str(tmp_path / "g")
+    assert cli.main(["enroll", place, str(tmp_path / "people"), "--encoder", "faces"]) == 0
+    assert cli.main(["identify", place, str(tmp_path / "other.png")]) == 0
+    assert "threshold 0.6000" in (said := capsys.readouterr().out) and "match" in said
+    assert cli.main(["identify", place, str(tmp_path / "wall.png")]) == 2
+    assert "wall.png: the item cannot be used: no face was found" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_cnn_detector_finds_a_face() -> None:
     encoder = encoders.load("faces", detector="cnn")
