@@ -21,6 +21,8 @@ _HOMES = {
     "SiameseEncoder": "encoders.siamese",
     "TrainingError": "encoders.errors",
     "UnknownEncoderError": "encoders.errors",
+    "from_module": "encoders.adapters.module",
+    "load": "encoders.loading",
     "save": "encoders.checkpoint",
     "train": "encoders.training",
 }
@@ -35,22 +37,12 @@ __all__ = [
     "SiameseEncoder",
     "TrainingError",
     "UnknownEncoderError",
+    "from_module",
     "list",
     "load",
     "save",
     "train",
 ]
-
-
-def load(name_or_path: Any, device: str | None = None) -> Any:
-    """The SiameseEncoder that ships under this name, or the one in this checkpoint folder.
-
-    `device` is "cpu", "cuda", "mps", or None for the best there is.
-    Raises UnknownEncoderError, CheckpointError.
-    """
-    from encoders import checkpoint, shipped
-
-    return checkpoint.load(shipped.find(name_or_path), device=device)
 
 
 def list() -> Any:

@@ -1,7 +1,7 @@
 # What type checkers see of the lazy face in __init__.py; a test holds the two together.
 import builtins
-import os
 
+from encoders.adapters.module import from_module as from_module
 from encoders.checkpoint import save as save
 from encoders.errors import CheckpointError as CheckpointError
 from encoders.errors import DatasetError as DatasetError
@@ -11,10 +11,10 @@ from encoders.errors import MissingExtraError as MissingExtraError
 from encoders.errors import TrainingError as TrainingError
 from encoders.errors import UnknownEncoderError as UnknownEncoderError
 from encoders.history import History as History
+from encoders.loading import load as load
 from encoders.siamese import SiameseEncoder as SiameseEncoder
 from encoders.training import train as train
 
 __all__: builtins.list[str]
 
-def load(name_or_path: str | os.PathLike[str], device: str | None = None) -> SiameseEncoder: ...
 def list() -> builtins.list[str]: ...

@@ -51,7 +51,7 @@ def load(folder: str | os.PathLike[str], *, device: str | None = None) -> Siames
     """The encoder in `folder`. CheckpointError: which part is missing, damaged, unsafe or too new."""
     place = Path(folder)
     spec = read_spec(place)
-    network = _network(spec, _weights(place))
+    network = network_of(spec, _weights(place))
     return SiameseEncoder(spec, network, card_text(place), device)
 
 
@@ -93,7 +93,8 @@ def _weights(place: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is truncated or not a safetensors file: {exc}") from exc
 
 
-def _network(spec: Spec, weights: dict[str, Tensor]) -> SiameseNetwork:
+def network_of(spec: Spec, weights: dict[str, Tensor]) -> SiameseNetwork:
+    """The network that a record describes, with these weights. CheckpointError where they do not fit."""
     try:
         with torch.random.fork_rng(
             devices=[]

@@ -1,4 +1,4 @@
-"""The command line of the encoders package: list, info, train, evaluate. It prints; it decides nothing."""
+"""The command line: list, info, train, evaluate, export. It prints; it decides nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from encoders import evaluate_command, train_command
+from encoders import evaluate_command, export_command, train_command
 from encoders.errors import EncoderError
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
@@ -37,10 +37,11 @@ def parser() -> argparse.ArgumentParser:
     """The whole grammar of the command line."""
     top = argparse.ArgumentParser("encoders", description="Trained Siamese encoders.", epilog=EPILOG)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _list(_command(commands, "list", "name the encoders that ship", run_list))
+    _list(_command(commands, "list", "name the encoders that ship, and those of other people", run_list))
     _info(_command(commands, "info", "print the card of an encoder", run_info))
     train_command.grammar(_command(commands, "train", train_command.WORDS, train_command.run))
     evaluate_command.grammar(_command(commands, "evaluate", evaluate_command.WORDS, evaluate_command.run))
+    export_command.grammar(_command(commands, "export", export_command.WORDS, export_command.run))
     return top
 
 
@@ -63,24 +64,31 @@ def _info(command: argparse.ArgumentParser) -> None:
 
 def run_list(arguments: argparse.Namespace) -> None:
     """encoders list"""
-    from encoders import shipped
+    from encoders import adapters, shipped
     from encoders.evidence import percent
 
     rows = shipped.rows()
     if arguments.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(rows + adapters.rows(), indent=2))
         return
     print(f"{'name':12} {'dim':>5}  {'metric':10} {'threshold':>9}  {'for FMR':>8}")
     for row in rows:
         at = "-" if row["threshold"] is None else f"{row['threshold']:.4f}"
         fmr = "-" if row["threshold_fmr"] is None else percent(row["threshold_fmr"])
         print(f"{row['name']:12} {row['dim']:5}  {row['metric']:10} {at:>9}  {fmr:>8}")
+    print(f"\n{'of other people':15} {'extra':11} {'installed':9}  items")
+    for row in adapters.rows():
+        there = "yes" if row["installed"] else "no"
+        print(f"{row['name']:15} {'[' + row['extra'] + ']':11} {there:9}  {row['items']}")
 
 
 def run_info(arguments: argparse.Namespace) -> None:
     """encoders info NAME"""
-    from encoders import shipped
+    from encoders import adapters, shipped
 
+    if (home := adapters.home(arguments.encoder)) is not None:
+        print(json.dumps(adapters.row(home), indent=2) if arguments.json else adapters.about(home))
+        return
     place = shipped.find(arguments.encoder)
     print(json.dumps(shipped.about(place), indent=2) if arguments.json else shipped.card(place))
 

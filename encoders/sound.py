@@ -32,6 +32,7 @@ class AudioPreprocess:
 
     kind: ClassVar[str] = "audio"
     of_images: ClassVar[bool] = False
+    suffixes: ClassVar[frozenset[str]] = frozenset({".wav", ".wave"})
     rate: int = 16_000
     seconds: float = 1.0
     trim: float = 40.0

@@ -18,6 +18,7 @@ from encoders.preprocess import REVISION
 FORMAT = 1
 METRICS = ("cosine", "euclidean")
 MOST_NUMBERS = 65_536
+RECORD_KEY = "siamese-gallery"  # the metadata of an exported file that holds the record
 SHORT = 16  # hexadecimal digits of a part's hash: enough to tell two apart, short enough for a message
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from gallery import opening
-from gallery.folders import subject_folders
+from gallery.folders import checked_folder
 from gallery.records import Calibration
 from gallery.tables import table
-from gallery.terminal import Arguments, note, opened, print_json
+from gallery.terminal import Arguments, note, opened, print_json, subjects_in
 
 
 def calibrate(arguments: Arguments) -> int:
     """gallery calibrate LOCATION [PROBES]"""
-    probes = None
     if arguments.probes:
-        probes = subject_folders(Path(arguments.probes))
+        checked_folder(arguments.probes)  # a mistyped one is told before a model is loaded
     with opened(arguments) as people:
+        probes = subjects_in(arguments.probes, people.encoder) if arguments.probes else None
         found = people.calibrate(
             probes,
             arguments.target_fmr,

@@ -10,26 +10,35 @@ from encoders.errors import EncoderError
 from gallery import opening, repairing
 from gallery.encoder import Encoder
 from gallery.errors import InvalidItemError
-from gallery.folders import loose_items, subject_folders
+from gallery.folders import IMAGE_SUFFIXES, loose_items
 from gallery.info import Info
 from gallery.records import BulkEnrollment, counted
 from gallery.tables import table
-from gallery.terminal import Arguments, load_encoder, note, opened, opened_to_fill, print_json, progress_bar
+from gallery.terminal import (
+    Arguments,
+    load_encoder,
+    note,
+    opened,
+    opened_to_fill,
+    print_json,
+    progress_bar,
+    subjects_in,
+)
 
 _NEW_GALLERY_ENCODER = "glyph"
 
 
 def enroll(arguments: Arguments) -> int:
     """gallery enroll LOCATION FOLDER, or --id ID IMAGE..."""
-    subjects = _subjects(arguments)
     known = opening.recorded_encoder(arguments.location)
     if arguments.encoder is None and known is None:
         note(
             f"a new gallery with the encoder {_NEW_GALLERY_ENCODER}, which is made for handwritten characters"
         )
-    total = sum(len(items) for _, items, _ in subjects)
     name = arguments.encoder or known or _NEW_GALLERY_ENCODER
     encoder = load_encoder(name)
+    subjects = _subjects(arguments, encoder)
+    total = sum(len(items) for _, items, _ in subjects)
     if arguments.keep_items and known is not None:
         raise InvalidItemError(
             f"{arguments.location} is there already: whether a gallery keeps its images is settled when it "
@@ -40,14 +49,14 @@ def enroll(arguments: Arguments) -> int:
         done = people.enroll_many(subjects, on_error=arguments.on_error, progress=progress, total=total)
     paths = {id: items for id, items, _ in subjects}
     refused = [
-        {"id": refusal.id, "path": paths[refusal.id][refusal.index], "reason": refusal.reason}
+        {"id": refusal.id, "path": str(paths[refusal.id][refusal.index]), "reason": refusal.reason}
         for refusal in done.refused
     ]
     _print_enrolled(arguments, done, refused)
     return 0
 
 
-def _subjects(arguments: Arguments) -> list[tuple[str, list[str], dict[str, str] | None]]:
+def _subjects(arguments: Arguments, encoder: Encoder) -> list[tuple[str, list[Any], dict[str, str] | None]]:
     if arguments.id is not None:
         metadata = dict(_pair(text) for text in arguments.metadata) or None
         return [(arguments.id, list(arguments.paths), metadata)]
@@ -57,12 +66,14 @@ def _subjects(arguments: Arguments) -> list[tuple[str, list[str], dict[str, str]
         raise InvalidItemError("give one FOLDER with one subfolder per id, or --id ID and its images")
     (folder,) = arguments.paths
     try:
-        found = subject_folders(folder)
+        found = subjects_in(folder, encoder)
     except InvalidItemError as error:
         raise InvalidItemError(f"{error}; or give images with --id ID") from error
-    loose = loose_items(folder)
+    suffixes = getattr(encoder, "suffixes", None)
+    loose = loose_items(folder, suffixes=suffixes or IMAGE_SUFFIXES)
     if loose:
-        note(f"{counted(len(loose), 'image')} beside the subfolders passed over, {loose[0]} the first")
+        what = counted(len(loose), "item" if suffixes else "image")
+        note(f"{what} beside the subfolders passed over, {loose[0]} the first")
     return [(id, paths, None) for id, paths in found]
 
 

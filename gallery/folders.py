@@ -91,16 +91,17 @@ def subject_folders(
     walks = subject_walks(folder, suffixes=suffixes)
     found = [(id, [file.path for file in walked.files]) for id, walked in walks.items() if walked.files]
     if not found:
-        raise InvalidItemError(f"no image is in any of the {len(walks)} subfolders of {printable(folder)}")
+        what = "image" if suffixes is IMAGE_SUFFIXES else f"{' or '.join(sorted(suffixes or ()))} file"
+        raise InvalidItemError(f"no {what} is in any of the {len(walks)} subfolders of {printable(folder)}")
     return found
 
 
-def loose_items(folder: str | os.PathLike[str]) -> list[str]:
-    """Images that lie beside the subfolders, sorted by path: they belong to no id."""
+def loose_items(folder: str | os.PathLike[str], *, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[str]:
+    """Items that lie beside the subfolders, sorted by path: they belong to no id."""
     return sorted(
         str(path)
         for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not _hidden(path.name)
+        if path.suffix.lower() in suffixes and path.is_file() and not _hidden(path.name)
     )
 
 

@@ -7,10 +7,9 @@ from typing import Any
 from encoders.errors import EncoderError
 from gallery import opening
 from gallery.errors import InvalidItemError
-from gallery.folders import subject_folders
 from gallery.records import Refusal, counted
 from gallery.tables import table
-from gallery.terminal import Arguments, load_encoder, note, print_json, progress_bar
+from gallery.terminal import Arguments, load_encoder, note, print_json, progress_bar, subjects_in
 
 
 def migrate(arguments: Arguments) -> int:
@@ -21,12 +20,12 @@ def migrate(arguments: Arguments) -> int:
         raise InvalidItemError("name the encoder to migrate to with --encoder, or --abandon the migration")
     if arguments.folder is not None and arguments.from_sources:
         raise InvalidItemError("give a FOLDER or --from-sources, not both")
+    encoder = load_encoder(arguments.encoder)
     items: Any = None
     if arguments.folder is not None:
-        items = subject_folders(arguments.folder)
+        items = subjects_in(arguments.folder, encoder)
     elif arguments.from_sources:
         items = _source
-    encoder = load_encoder(arguments.encoder)
     with opening.open(arguments.location) as people, progress_bar("migrating") as progress:
         done = people.migrate(encoder, items, on_error=arguments.on_error, progress=progress)
     if arguments.json:

@@ -15,6 +15,7 @@ from gallery import opening
 from gallery.bulk import Progress
 from gallery.encoder import Encoder
 from gallery.errors import EncoderMismatchError, GalleryNotFoundError
+from gallery.folders import subject_folders
 from gallery.gallery import Gallery
 
 Arguments = argparse.Namespace
@@ -38,10 +39,19 @@ def load_encoder(name: str) -> Encoder:
     """The shipped encoder of that name, or the one in that folder, which the gallery then remembers."""
     import encoders
 
-    encoder: Encoder = encoders.load(name)
-    if name not in encoders.list():
-        encoder.name = str(Path(name).resolve())  # type: ignore[attr-defined]
-    return encoder
+    encoder: Any = encoders.load(name)
+    if name not in encoders.list() and encoder.name != name and Path(name).exists():
+        encoder.name = str(Path(name).resolve())
+    return encoder  # type: ignore[no-any-return]
+
+
+def subjects_in(folder: str | Path, encoder: Encoder | None) -> list[tuple[str, list[Any]]]:
+    """(id, its items) with one subfolder per id: the files that this encoder takes, pictures by default."""
+    suffixes = getattr(encoder, "suffixes", None)
+    if suffixes is None:
+        return subject_folders(folder)
+    # As paths: a str may be an item by itself, such as a text.
+    return [(id, [*map(Path, paths)]) for id, paths in subject_folders(folder, suffixes=suffixes)]
 
 
 @contextmanager

@@ -48,6 +48,18 @@ def test_train_your_own(tmp_path: Path) -> None:
     assert right >= 10, "four letters, one drawing each: chance is 5 of 20"
 
 
+def test_few_shot(tmp_path: Path) -> None:
+    lines = run("few_shot.py", tmp_path, "2").splitlines()
+    found = [
+        dict(part.strip().rsplit(" ", 1) for part in line[8:].replace("support set, ", "").split(","))
+        for line in lines[:3]
+    ]
+    assert all(row["gallery"] == row["nearest"] for row in found), "a gallery answers by the nearest template"
+    assert all(float(value) > 0.6 for row in found for value in row.values()), "chance is 0.1"
+    assert float(found[0]["SVM"]) < float(found[1]["SVM"]) < float(found[2]["SVM"])
+    assert lines[3].startswith("from pictures:")
+
+
 def test_quickstart(tmp_path: Path) -> None:
     said = run("quickstart.py", tmp_path)
     assert "enrolled ONE image for each of 0, 1, 2, 3, 4, 5, 6, 7" in said

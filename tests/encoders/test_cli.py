@@ -63,13 +63,22 @@ def test_help_is_quick_and_loads_no_torch() -> None:
 def test_list_names_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == shipped.names()
+    assert [row["name"] for row in rows if "dim" in row] == shipped.names()
+    others = {row["name"]: row["extra"] for row in rows if "dim" not in row}
+    assert others["faces"] == "faces" and others["FILE.onnx"] == "onnx"
     assert "glyph" in shipped.names()
     assert cli.main(["list"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in shipped.names())
-    rates = {line.split()[0]: line.split()[-1] for line in printed.splitlines()[1:]}
+    rates = {line.split()[0]: line.split()[-1] for line in printed.splitlines()[1:] if line}
     assert (rates["glyph"], rates["photo"]) == ("1%", "0.005%")
+
+
+def test_info_of_an_encoder_of_other_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", "faces"]) == 0
+    assert "King 2009" in capsys.readouterr().out
+    assert cli.main(["info", "hf:some/where", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "hf:PATH"
 
 
 def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from encoders.batches import CHUNK
 from encoders.errors import EncodeError
-from encoders.siamese import CHUNK
 from tests.encoders import made
 from tests.encoders.shapes import picture
 
