@@ -21,8 +21,9 @@ PROTOCOL = (
 UNIT = "people"
 MEASURES = {"rank1": Measure("rank-1", 0.45), "rank5": Measure("rank-5", 0.0)}
 SETTINGS: dict[str, Any] = {
-    "tower": "chars", "dim": 256, "preprocess": {"kind": "text"}, "augment": "text", "loss": "supcon",
-    "steps": 3000, "subjects": 192, "items": 2, "lr": 0.002, "weight_decay": 0.0, "holdout": 0.0,
+    "tower": "chars", "tower_args": {"bag": 1024, "dropout": 0.25}, "dim": 1024,
+    "preprocess": {"kind": "text"}, "augment": "none", "loss": "supcon", "loss_args": {"temperature": 0.05},
+    "lr": 0.01, "steps": 200, "subjects": 256, "items": 2, "holdout": 0.0,
 }  # fmt: skip
 
 
@@ -126,3 +127,6 @@ def levenshtein(left: list[str], right: list[str]) -> Floats:
             before = np.minimum.accumulate(now - steps, axis=1) + steps
         row[:] = before[np.arange(len(right)), lengths] / np.maximum(lengths, len(text))
     return apart
+
+
+MORE = {"edit distance": edit_distances}
