@@ -29,7 +29,7 @@ MEASURES = {
 SETTINGS: dict[str, Any] = {
     "tower": "residual", "tower_args": {"widths": [32, 64, 128, 224]}, "dim": 128,
     "preprocess": {"kind": "grey", "height": 52, "width": 52}, "augment": "photo", "loss": "margin",
-    "steps": 900, "subjects": 64, "items": 2, "lr": 0.004, "weight_decay": 0.05, "holdout": 0.0,
+    "steps": 700, "subjects": 48, "items": 2, "lr": 0.004, "weight_decay": 0.05, "holdout": 0.0,
 }  # fmt: skip
 TENTHS = 10
 
