@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ import encoders
 from benchmarks import report, tasks
 from benchmarks.tasks.base import Fold, rate
 from encoders.datasets import LabelledSet
+from encoders.shipped import find
+from encoders.sound import samples_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,10 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             export(name, Path(arguments.export))
         return 0
     torch.set_num_threads(arguments.threads)
-    results = _known(Path(arguments.results))
     for name in names:
-        results[name] = measure(name, Path(arguments.encoders) if arguments.encoders else None)
-        report.write("accuracy", {"tasks": results}, Path(arguments.results))
+        found = measure(name, Path(arguments.encoders) if arguments.encoders else None)
+        results = _merged(name, found, Path(arguments.results))
         print(table({name: results[name]}), flush=True)
     print("\n" + table(results))
     return int(
@@ -55,17 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _known(folder: Path) -> dict[str, Any]:
-    """The tasks that were measured before, so that one can be measured alone."""
-    if not (folder / "accuracy.json").is_file():
-        return {}
-    known: dict[str, Any] = report.read("accuracy", folder)["tasks"]
-    return {name: known[name] for name in tasks.NAMES if name in known}
+def _merged(name: str, found: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """All results, one of them new, as they now stand in the file.
+
+    The file is read only now, so that tasks can be measured alone, one after another or side by side.
+    """
+    there = (folder / "accuracy.json").is_file()
+    known: dict[str, Any] = (report.read("accuracy", folder)["tasks"] if there else {}) | {name: found}
+    results = {name: known[name] for name in tasks.NAMES if name in known}
+    report.write("accuracy", {"tasks": results}, folder)
+    return results
 
 
 def measure(name: str, keep: Path | None = None) -> dict[str, Any]:
     """One task: the encoder of every fold, what it answers, and the raw features beside it."""
-    task, seconds, steps = tasks.task(name), 0.0, 0
+    task, took = tasks.task(name), []
     ours: dict[str, list[Any]] = {}
     raw: dict[str, list[Any]] = {}
     others: dict[str, dict[str, list[Any]]] = {}
@@ -73,7 +79,7 @@ def measure(name: str, keep: Path | None = None) -> dict[str, Any]:
     for fold in folds:
         check_disjoint(fold)
         encoder, history = trained(task, name, fold, keep)
-        seconds, steps = seconds + history["seconds"], history["settings"]["steps"]
+        took.append(history)
         _collect(ours, task.score(encoder.encode, encoder.metric, fold))
         _collect(raw, task.score(*task.baseline(fold), fold))
         for words, more in getattr(task, "MORE", {}).items():
@@ -84,11 +90,17 @@ def measure(name: str, keep: Path | None = None) -> dict[str, Any]:
         "disjoint": task.UNIT,
         "folds": len(folds),
         "settings": task.SETTINGS,
-        "steps": steps,
-        "training_seconds": round(seconds, 1),
+        "steps": took[0]["settings"]["steps"],
+        "training_seconds": round(sum(one["seconds"] for one in took), 1),
+        "training_cpu_seconds": _cpu_seconds(took),
         "raw_features": _first_line(task.baseline.__doc__),
         "measures": {key: _measured(task, key, ours, raw, others) for key in task.MEASURES},
     }
+
+
+def _cpu_seconds(took: list[dict[str, Any]]) -> float | None:
+    """Of all folds together; None for an encoder that was trained elsewhere."""
+    return round(sum(one["cpu_seconds"] for one in took), 1) if "cpu_seconds" in took[0] else None
 
 
 def _collect(into: dict[str, list[Any]], found: dict[str, Any]) -> None:
@@ -106,7 +118,7 @@ def _measured(task: Any, key: str, ours: Any, raw: Any, others: Any) -> dict[str
         "others": {words: rate(more[key]) for words, more in others.items()},
         "published": what.published,
         "floor": what.floor,
-        "floor_reached": what.reached(found["value"], what.floor),
+        "floor_reached": what.reached(found["value"]),
         "aim": what.aim,
     }
 
@@ -118,13 +130,26 @@ def check_disjoint(fold: Fold) -> None:
 
 
 def trained(task: Any, name: str, fold: Fold, keep: Path | None) -> tuple[Any, dict[str, Any]]:
-    """The encoder of one fold and its history: trained now, or the one that was kept."""
+    """The encoder of one fold and what its training took: the shipped or a kept one, or trained now."""
+    if (shipped := getattr(task, "SHIPPED", None)) and keep is None:
+        return encoders.load(shipped, device="cpu"), past(find(shipped))
     with tempfile.TemporaryDirectory() as scratch:
         place = (keep or Path(scratch)) / f"{name}-{fold.name.replace(' ', '-')}.encoder"
-        if not (place / "encoder.json").is_file():
-            encoders.train(fold.train, output=place, device="cpu", progress=False, **task.SETTINGS)
-        history: dict[str, Any] = json.loads((place / "history.json").read_text(encoding="utf-8"))
-        return encoders.load(place, device="cpu"), history
+        told = place.with_suffix(".json")  # beside it, the one thing that its history does not know
+        if not told.is_file():
+            begun = time.process_time()
+            encoders.train(
+                fold.train, output=place, device="cpu", progress=False, overwrite=True, **task.SETTINGS
+            )
+            told.write_text(json.dumps({"cpu_seconds": time.process_time() - begun}), encoding="utf-8")
+        took = json.loads(told.read_text(encoding="utf-8"))
+        return encoders.load(place, device="cpu"), past(place) | took
+
+
+def past(place: Path) -> dict[str, Any]:
+    """What the history of an encoder tells."""
+    history: dict[str, Any] = json.loads((place / "history.json").read_text(encoding="utf-8"))
+    return history
 
 
 def export(name: str, folder: Path) -> None:
@@ -149,9 +174,9 @@ def arrays(data: LabelledSet) -> dict[str, Any]:
         return found | {"texts": np.array(data.items)}
     items, kind = list(data.items), "sequences"
     if isinstance(first, bytes):
-        from encoders.sound import samples_of
-
-        items, kind = [samples_of(item, 0)[0] for item in data.items], "recordings"
+        items = [samples_of(item, 0)[0] for item in data.items]
+    if items[0].ndim == 1:
+        kind = "recordings"
     return found | {kind: np.concatenate(items), "lengths": np.array([len(item) for item in items])}
 
 
@@ -176,7 +201,7 @@ def table(results: dict[str, Any]) -> str:
             others = {words: other["value"] for words, other in one["others"].items()}
             beside = {**others, **one["published"]}
             told = "; ".join(f"{who} {100 * value:.4g}" for who, value in beside.items())
-            floor = f"{100 * one['floor']:.4g}" if one["floor"] else "-"
+            floor = f"{100 * one['floor']:.4g}" if one["floor"] is not None else "-"
             lines.append(
                 f"{found['title']:46} {one['words']:34} {_told(one['ours']):>24} "
                 f"{100 * one['raw']['value']:13.1f} {floor:>7}  {told}"

@@ -17,19 +17,35 @@ Embed = Callable[[Sequence[Any]], Floats]
 WAYS, EPISODES, SEED, DRAWS = 20, 4000, 2026, 1000
 
 
-def fixed(runs: Sequence[tuple[Any, Any, list[int]]], embed: Embed, metric: str) -> Rate:
+def fixed(given: Sequence[tuple[Any, Any, list[int]]], embed: Embed, metric: str) -> Rate:
     """Error over all trials of the fixed runs; the interval resamples runs, which share their supports."""
-    errors = []
-    for supports, queries, truth in runs:
+    wrong, run = runs(given, embed, metric)
+    return grouped_bootstrap(wrong, np.ones(len(wrong)), run, np.random.default_rng(SEED))
+
+
+def runs(
+    given: Sequence[tuple[Any, Any, list[int]]], embed: Embed, metric: str
+) -> tuple[Floats, NDArray[np.int64]]:
+    """(1 for a wrong answer, the number of its run) of each trial; a tie is wrong."""
+    wrong: list[float] = []
+    for supports, queries, truth in given:
         apart = distances(embed(queries), embed(supports), metric)
-        errors.append(one_shot_error(apart, np.asarray(truth)) * len(truth))
-    counts = np.array([len(truth) for _, _, truth in runs])
-    wrong = np.asarray(errors, dtype=np.float32)
-    return grouped_bootstrap(wrong, counts, np.arange(len(runs)), np.random.default_rng(SEED))
+        wrong += [one_shot_error(apart[k : k + 1], np.array([true])) for k, true in enumerate(truth)]
+    counts = [len(truth) for _, _, truth in given]
+    return np.asarray(wrong, np.float32), np.repeat(np.arange(len(given)), counts)
 
 
 def sampled(data: Characters, embeddings: Floats, metric: str, episodes: int = EPISODES) -> Rate:
-    """Error over sampled within-alphabet 20-way episodes; the interval resamples alphabets.
+    """Error over sampled within-alphabet 20-way episodes; the interval resamples alphabets."""
+    wrong, chosen = answered(data, embeddings, metric, episodes)
+    rng = np.random.default_rng(SEED)
+    return grouped_bootstrap(wrong, np.full(episodes, WAYS), chosen, rng)
+
+
+def answered(
+    data: Characters, embeddings: Floats, metric: str, episodes: int = EPISODES
+) -> tuple[Floats, NDArray[np.int64]]:
+    """(wrong answers of 20, the number of its alphabet) of each sampled within-alphabet 20-way episode.
 
     An episode: an alphabet, 20 of its characters, a drawer for the supports and another one for the queries;
     each of the 20 queries is given the character of its nearest support. Every draw is uniform.
@@ -39,7 +55,7 @@ def sampled(data: Characters, embeddings: Floats, metric: str, episodes: int = E
     chosen = rng.integers(len(alphabets), size=episodes)
     tables = [_table(data, name) for name in alphabets]
     wrong = np.array([_episode(tables[a], embeddings, metric, rng) * WAYS for a in chosen], dtype=np.float32)
-    return grouped_bootstrap(wrong, np.full(episodes, WAYS), chosen, rng)
+    return wrong, chosen
 
 
 def digits(labels: NDArray[np.int64], vectors: Floats, metric: str) -> dict[str, float]:

@@ -47,6 +47,8 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     kind = str(chosen["preprocess"].get("kind"))
     chosen.setdefault("tower", _tower_for(kind))
     chosen.setdefault("augment", AUGMENT.get(kind, "none"))
+    if chosen["tower"] == "chars" and not chosen.get("tower_args", {}).get("width"):
+        chosen.setdefault("dim", chosen.get("tower_args", {}).get("bag", 512))  # the bag is the embedding
     counts = np.bincount(data.labels)
     counts = counts[counts >= 2]
     chosen.setdefault("subjects", max(2, min(32, len(counts))))

@@ -6,41 +6,55 @@ import argparse
 import json
 from pathlib import Path
 
-WORDS = "measure an encoder on a labelled folder or .npz"
+from encoders.errors import EncoderError
+
+WORDS = "measure an encoder on a labelled folder, .npz or CSV, or on a list of pairs"
 
 
 def grammar(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    command.add_argument(
-        "encoder", metavar="NAME", help="a name from `encoders list`, or a checkpoint folder"
+    add = command.add_argument
+    add("encoder", metavar="NAME", help="a name from `encoders list`, or a checkpoint folder")
+    add("data", metavar="DATA", help="a folder with one subfolder a subject, an .npz or a CSV")
+    add(
+        "--label",
+        metavar="COLUMN",
+        help="the CSV's column with the subject (default: label, ..., or the last)",
     )
-    command.add_argument("data", metavar="DATA", help="a folder with one subfolder a subject, or an .npz")
-    command.add_argument("--fmr", type=float, default=0.001, help="false match rate to set a threshold for")
-    command.add_argument("--seed", type=int, default=0, help="of the one-shot episodes")
-    command.add_argument("--json", action="store_true", help="print one object")
+    add(
+        "--pairs",
+        metavar="FILE",
+        help="measure on these pairs of files in DATA: CSV (left,right,same) or LFW's",
+    )
+    add("--fmr", type=float, default=0.001, help="false match rate to set a threshold for")
+    add("--seed", type=int, default=0, help="of the episodes and the intervals")
+    add("--page", metavar="PAGE.html", help="write a page with the figures, ROC, DET and CMC")
+    add("--plots", metavar="FOLDER", help="write roc.svg, det.svg and cmc.svg")
+    add("--json", action="store_true", help="print one object")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """encoders evaluate NAME DATA"""
-    from dataclasses import asdict
+    import encoders
 
-    from encoders import checkpoint, datasets, evidence, shipped, validation
+    _check_place(arguments.page)
+    encoder = encoders.load(arguments.encoder)
+    found = encoders.evaluate(
+        encoder,
+        Path(arguments.data),
+        pairs=arguments.pairs,
+        fmr=arguments.fmr,
+        seed=arguments.seed,
+        label=arguments.label,
+    )
+    if arguments.page:
+        found.save_page(arguments.page)
+    if arguments.plots:
+        found.save_plots(arguments.plots)
+    print(json.dumps(found.to_json(), indent=2) if arguments.json else found)
 
-    validation.check_options(arguments.fmr, arguments.seed)
-    encoder = checkpoint.load(shipped.find(arguments.encoder))
-    data = datasets.prepared(datasets.load(Path(arguments.data)), encoder.preprocess)
-    embeddings = encoder.encode_prepared(data.items)
-    found = validation.validate(embeddings, data, encoder.metric, arguments.fmr, arguments.seed)
-    note = evidence.too_few(arguments.fmr, round(found.fmr * found.non_mated), found.non_mated)
-    if arguments.json:
-        print(json.dumps({"encoder": encoder.name, **asdict(found), "note": note}, indent=2))
-        return
-    pairs = f"{found.mated:,} mated and {found.non_mated:,} non-mated pairs"
-    print(f"{encoder.name}: {found.subjects} subjects, {pairs}")
-    print(f"EER {found.eer:.2%}   one-shot error {found.one_shot_error:.2%}")
-    if found.threshold is None:
-        print("no threshold: too many non-mated pairs have distance 0")
-    else:
-        print(f"threshold {found.threshold:.4f}: FMR {found.fmr:.3%}, FNMR {found.fnmr:.2%}")
-    if note:
-        print(note)
+
+def _check_place(page: str | None) -> None:
+    """EncoderError for a page that could not be written once everything is measured."""
+    if page is not None and ("\0" in page or Path(page).is_dir() or not Path(page).parent.is_dir()):
+        raise EncoderError(f"--page {page!r} cannot be written: it must be a file in a folder that is there")

@@ -16,6 +16,7 @@ from encoders.spec import Spec
 class SiameseNetwork(nn.Module):
     """Tower, then a linear head with batch norm: (n, *shape) -> (n, dim), of unit length under cosine.
 
+    A tower that says it is `bare` has no head: its features are the embedding.
     `comparator` is the learnt comparison of two embeddings, None where the encoder has none.
     """
 
@@ -23,8 +24,14 @@ class SiameseNetwork(nn.Module):
         super().__init__()
         shape = preprocessing.build(spec.preprocess).shape
         self.tower = towers.build(spec.tower, shape, **spec.tower_args)
-        self.head = nn.Linear(self.tower.features, spec.dim, bias=False)
-        self.norm = nn.BatchNorm1d(spec.dim)
+        bare = getattr(self.tower, "bare", False)
+        if bare and self.tower.features != spec.dim:
+            raise EncoderError(
+                f"the features of tower {spec.tower} are the embedding as it is: dim must be "
+                f"{self.tower.features}, not {spec.dim}"
+            )
+        self.head = nn.Identity() if bare else nn.Linear(self.tower.features, spec.dim, bias=False)
+        self.norm = nn.Identity() if bare else nn.BatchNorm1d(spec.dim)
         self.comparator = Comparator(spec.dim) if spec.comparator else None
         self._unit = spec.metric == "cosine"
 

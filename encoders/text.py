@@ -45,6 +45,10 @@ class TextPreprocess:
         """How many different numbers there are, padding and unknown included."""
         return FIRST + len(self.alphabet)
 
+    def number(self, letter: str) -> int:
+        """The number of a letter; 0 when it is not in the alphabet."""
+        return FIRST + self.alphabet.index(letter) if letter in self.alphabet else PADDING
+
     def __call__(self, item: Any) -> Array:
         text = folded(item, self.strip_accents)
         if len(text) > self.longest:

@@ -59,6 +59,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = SiameseNetwork(spec)
+            if hasattr(self.network.tower, "look_at"):
+                self.network.tower.look_at(self._items)
             classes = len(names) * turns
             self.objective = losses.build(
                 settings.loss,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
+Weights = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,12 @@ class Comparisons:
             for part, order in zip((self.mated, self.non_mated), self._orders, strict=True)
         ]
 
-    def curve(self, mated_weights: Floats | None = None, non_mated_weights: Floats | None = None) -> Curve:
+    def curve(self, mated_weights: Weights | None = None, non_mated_weights: Weights | None = None) -> Curve:
         """The rates at every distance that occurs."""
         accepted = self._accepted(0, mated_weights)
         return Curve(self.thresholds, self._accepted(1, non_mated_weights), 1.0 - accepted)
 
-    def _accepted(self, part: int, weights: Floats | None) -> Wide:
+    def _accepted(self, part: int, weights: Weights | None) -> Wide:
         """The weighted share at or below each threshold."""
         count = len(self._orders[part])
         held = np.ones(count) if weights is None else np.asarray(weights, np.float64)[self._orders[part]]

@@ -58,6 +58,7 @@ COMMAND_LINE = {
     "gallery.calibration_commands",
     "gallery.terminal",
 }
+COMMAND_LINE |= {"encoders.evaluate_command"}
 HEAVY = ("torch", "faiss", "h5py")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 

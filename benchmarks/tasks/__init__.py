@@ -5,6 +5,7 @@ A task is a module with
     TITLE, PROTOCOL, UNIT      what is measured, how, and what never is in both training and test
     MEASURES                   {name: Measure}: direction, floor and aim, published figures
     SETTINGS                   of `encoders.train`; `folds` and these are all that decide an encoder
+    SHIPPED                    the name of the encoder that ships, where it is measured and not trained anew
     folds() -> list[Fold]      training set and test of each fold
     baseline(fold)             the raw-feature encoder beside it: (embed, metric)
     score(embed, metric, fold) -> {measure: Trials}
@@ -17,7 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-NAMES = ("banknotes", "digits", "vowels", "names", "faces")
+NAMES = ("omniglot", "faces", "lfw", "signatures", "banknotes", "digits", "speakers", "vowels", "names")
 
 
 def task(name: str) -> Any:

@@ -29,7 +29,8 @@ FOLDS, DRAWS, ENROLLED = 5, 100, 5
 def folds() -> list[Fold]:
     """The five folds; notes that are alike to the last digit are put into the same one."""
     path = data_sets.folder("tabular") / "banknote_authentication.csv"
-    rows = np.array([[float(cell) for cell in row] for row in csv.reader(path.open())])
+    with path.open(encoding="utf-8") as file:
+        rows = np.array([[float(cell) for cell in row] for row in csv.reader(file)])
     vectors, labels = rows[:, :-1], rows[:, -1].astype(np.int64)
     # Equal notes share a fold: a copy in training would be no unseen note.
     _, note = np.unique(vectors, axis=0, return_inverse=True)

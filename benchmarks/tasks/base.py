@@ -31,17 +31,17 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a figure is: its name for people, the floor it must not fall below, and what others published."""
+    """What a figure is: its name for people, the mark it must reach (None: none), what others published."""
 
     words: str
-    floor: float
+    floor: float | None
     higher: bool = True
     aim: float | None = None
     published: dict[str, float] = field(default_factory=dict)
 
-    def reached(self, value: float, mark: float) -> bool:
-        """Whether a value is as good as the mark."""
-        return value >= mark if self.higher else value <= mark
+    def reached(self, value: float) -> bool:
+        """Whether a value is as good as the floor."""
+        return self.floor is None or (value >= self.floor if self.higher else value <= self.floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,18 @@ def rate(folds: Sequence[Trials]) -> dict[str, Any]:
     Answers give the share that is right, scores the equal error rate.
     """
     rng = np.random.default_rng(2026)
-    values = [_value(fold, None) for fold in folds]
-    drawn = [[_value(fold, _weights(fold, rng)) for fold in folds] for _ in range(RESAMPLED)]
+    names = [_names(fold) for fold in folds]
+    measured = [_statistic(fold, known) for fold, known in zip(folds, names, strict=True)]
+    spread = [measure(None) for measure in measured]
+    drawn = [
+        [measure(_drawn(len(known), rng)) for measure, known in zip(measured, names, strict=True)]
+        for _ in range(RESAMPLED)
+    ]
     low, high = np.quantile(np.mean(drawn, axis=1), [0.025, 0.975])
     trials = sum(len(f.right) if isinstance(f, Answers) else len(f.mated) + len(f.non_mated) for f in folds)
-    subjects = sum(len(_names(fold)) for fold in folds)
-    spread = [float(value) for value in values]
     return {
-        "value": float(np.mean(values)), "low": float(low), "high": float(high),
-        "folds": spread, "trials": trials, "subjects": subjects,
+        "value": float(np.mean(spread)), "low": float(low), "high": float(high),
+        "folds": spread, "trials": trials, "subjects": sum(map(len, names)),
     }  # fmt: skip
 
 
@@ -87,25 +90,22 @@ def _names(fold: Trials) -> NDArray[Any]:
     return np.unique(np.asarray(fold.subjects if isinstance(fold, Answers) else fold.mated_subjects))
 
 
-def _weights(fold: Trials, rng: np.random.Generator) -> dict[Any, int]:
-    """How often each subject was drawn."""
-    names = _names(fold)
-    drawn = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
-    return dict(zip(names.tolist(), drawn.tolist(), strict=True))
+def _drawn(count: int, rng: np.random.Generator) -> Floats:
+    """How often each of the subjects was drawn."""
+    return np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float32)
 
 
-def _value(fold: Trials, weights: dict[Any, int] | None) -> float:
-    def weigh(subjects: Sequence[Any]) -> Floats:
-        if weights is None:
-            return np.ones(len(subjects), np.float32)
-        return np.array([weights.get(s, 0) for s in np.asarray(subjects).tolist()], np.float32)
-
+def _statistic(fold: Trials, names: NDArray[Any]) -> Callable[[Floats | None], float]:
+    """From how often each subject counts (None: once) to the share that is right, or to the EER."""
     if isinstance(fold, Answers):
-        return float(np.average(fold.right, weights=weigh(fold.subjects)))
-    curve = Comparisons(fold.mated, fold.non_mated).curve(
-        weigh(fold.mated_subjects), weigh(fold.non_mated_subjects)
-    )
-    return eer(curve)[0]
+        about = np.searchsorted(names, np.asarray(fold.subjects))
+        return lambda drawn: float(np.average(fold.right, weights=None if drawn is None else drawn[about]))
+    held = Comparisons(fold.mated, fold.non_mated)
+    places = [
+        np.searchsorted(names, np.asarray(subjects))
+        for subjects in (fold.mated_subjects, fold.non_mated_subjects)
+    ]
+    return lambda drawn: eer(held.curve(*(None if drawn is None else drawn[place] for place in places)))[0]
 
 
 def nearest(apart: Floats, owners: Ints) -> Ints:

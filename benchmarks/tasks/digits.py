@@ -23,7 +23,7 @@ MEASURES = {
 SETTINGS: dict[str, Any] = {
     "tower": "audio", "tower_args": {"widths": [32, 64, 96], "centred": True, "grid": [2, 4]}, "dim": 64,
     "preprocess": {"kind": "audio", "rate": recordings.RATE, "seconds": recordings.SECONDS},
-    "augment": "speech", "loss": "margin", "steps": 700, "subjects": 10, "items": 8, "lr": 0.004,
+    "augment": "speech", "loss": "margin", "steps": 300, "subjects": 10, "items": 8, "lr": 0.004,
     "holdout": 0.0,
 }  # fmt: skip
 DRAWS = 50

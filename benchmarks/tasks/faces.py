@@ -33,8 +33,8 @@ SETTINGS: dict[str, Any] = {
 
 def folds() -> list[Fold]:
     """People 1 to 10, 11 to 20, 21 to 30 and 31 to 40 are the test in turn."""
-    held = np.load(data_sets.folder("att_faces") / "att_faces.npz")
-    images, people = held["images"], held["subject"]
+    with np.load(data_sets.folder("att_faces") / "att_faces.npz") as held:
+        images, people = held["images"], held["subject"]
     numbers = np.unique(people)
     made = []
     for k, tested in enumerate(np.split(numbers, 4)):

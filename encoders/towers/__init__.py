@@ -6,6 +6,8 @@ A new tower is one file of this folder, named as the tower is, with its class as
     __init__(self, shape, **arguments)   for items of `shape`, without the batch axis
     forward(self, batch) -> (n, self.features)
     fit(preprocess) -> arguments         a class method, where the preprocessing decides some of them
+    bare: bool                           its features are the embedding, without a head on top
+    look_at(items)                       where the weights start from the training items (n, *shape)
 
 In eval mode every item must come out the same in any company. The contract tests take a new file up by
 themselves.

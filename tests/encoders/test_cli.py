@@ -114,9 +114,17 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert cli.main(["evaluate", str(place), str(data), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["encoder"], found["subjects"], found["mated"]) == ("my", 8, 48)
+    assert set(found["few_shot"]) == {"5-way 1-shot", "8-way 1-shot"} and len(found["cmc"]) == 8
     assert cli.main(["evaluate", str(place), str(data)]) == 0
     printed = capsys.readouterr().out
-    assert f"EER {found['eer']:.2%}" in printed
+    assert f"EER {found['eer']['value']:.2%} [" in printed and "recall@10" in printed
+    shown, plots = tmp_path / "e.html", tmp_path / "plots"
+    assert cli.main(["evaluate", str(place), str(data), "--page", str(shown), "--plots", str(plots)]) == 0
+    capsys.readouterr()
+    assert shown.read_text().count("<svg") == 3
+    assert sorted(p.name for p in plots.iterdir()) == ["cmc.svg", "det.svg", "roc.svg"]
+    assert cli.main(["evaluate", str(place), str(data), "--page", str(tmp_path)]) == 2
+    assert "--page" in capsys.readouterr().err
     assert "FMR 0.1%, which needs 3,000: 0 of 448: at most 0.67% with 95% confidence" in printed
     assert found["note"] in printed
     assert cli.main(["evaluate", str(place), str(data), "--fmr", "0.01"]) == 0

@@ -20,7 +20,7 @@ from tests.encoders.samples import BAD, GOOD, MADE
 PAIRS = [(name, kind) for name in towers.names() for kind in towers.takes(name)]
 SMALL: dict[str, dict[str, Any]] = {  # as they come some are slow to build a dozen times
     "deep": {"widths": [8, 8, 12, 12], "blocks": [1, 2, 1, 1]},
-    "chars": {"buckets": 512},
+    "chars": {"buckets": 512, "width": 8},
 }
 
 

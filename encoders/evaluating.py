@@ -1,0 +1,328 @@
+"""evaluate(...): all that is measured of an encoder, on a labelled set or on a published list of pairs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders import datasets, evidence, pair_lists, resampling, retrieval, verification
+from encoders.datasets import LabelledSet
+from encoders.errors import DatasetError
+from encoders.evaluation import Rate, distances, fmr_at, fnmr_at, threshold_at_fmr
+from encoders.evaluation_page import page, plots
+from encoders.validation import check_options
+from encoders.verification import Comparisons, Curve
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+FARS = (0.1, 0.01, 0.001, 0.0001)
+SHOTS = ((5, 1), (5, 5), (20, 1), (20, 5))
+RECALL = (1, 5, 10)
+EPISODES = 400
+MOST_ITEMS, MOST_PAIRS = 4000, 200_000  # compared with each other; resampled for an interval
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured, rates in [0, 1], each with its 95 % interval from resampling subjects.
+
+    `eer`; `tar` at each false accept rate that the comparisons support; `d_prime`; `threshold` with its `fmr`
+    and `fnmr` (the largest whose FMR is at most that asked for). On labelled sets also: `few_shot` accuracy
+    {"5-way 1-shot": Rate}, `recall` at k among items, `map_at_r`, `cmc` (rank-k identification rate among
+    subjects, k from 1). On lists of pairs `accuracy`, and `accuracy_note` how its threshold was chosen.
+    `curve` has FMR and FNMR at rising thresholds.
+    """
+
+    encoder: str
+    metric: str
+    items: int
+    subjects: int
+    mated: int
+    non_mated: int
+    eer: Rate
+    d_prime: float
+    tar: dict[float, Rate]
+    threshold: float | None
+    fmr: float
+    fnmr: float
+    curve: Curve
+    few_shot: dict[str, Rate] = field(default_factory=dict)
+    recall: dict[int, Rate] = field(default_factory=dict)
+    map_at_r: Rate | None = None
+    cmc: list[float] = field(default_factory=list)
+    accuracy: Rate | None = None
+    accuracy_note: str = ""
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain JSON values; the curve is thinned to 400 points."""
+        thin = verification.thinned(self.curve)
+        parts = (("thresholds", thin.thresholds), ("fmr", thin.fmr), ("fnmr", thin.fnmr))
+        points = {name: np.round(np.asarray(part, float), 6).tolist() for name, part in parts}
+        return asdict(self) | {
+            "d_prime": self.d_prime if np.isfinite(self.d_prime) else None,
+            "tar": {f"{far:g}": asdict(found) for far, found in self.tar.items()},
+            "recall": {str(k): asdict(found) for k, found in self.recall.items()},
+            "curve": points,
+        }
+
+    def save_page(self, path: str | os.PathLike[str]) -> Path:
+        """Writes one self-contained HTML page: the figures, ROC, DET and CMC."""
+        place = Path(path)
+        place.write_text(page(str(self), verification.thinned(self.curve), self.cmc), encoding="utf-8")
+        return place
+
+    def save_plots(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Writes roc.svg, det.svg and, on labelled sets, cmc.svg into a folder, which is made if need be."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name, text in plots(verification.thinned(self.curve), self.cmc).items():
+            (place / f"{name}.svg").write_text(text, encoding="utf-8")
+            written.append(place / f"{name}.svg")
+        return written
+
+    def __str__(self) -> str:
+        """The figures for people, one a line."""
+        pairs = f"{self.mated:,} mated and {self.non_mated:,} non-mated pairs"
+        lines = [f"{self.encoder}: {self.items:,} items of {self.subjects:,} subjects, {pairs}"]
+        lines.append(f"EER {self.eer}   d' {self.d_prime:.2f}")
+        if self.accuracy is not None:
+            lines.append(f"accuracy {self.accuracy} ({self.accuracy_note})")
+        lines += [f"TAR at FAR {evidence.percent(far)}: {found}" for far, found in self.tar.items()]
+        lines += [f"{name} accuracy {found}" for name, found in self.few_shot.items()]
+        if self.cmc:
+            ranks = [k for k in (1, 5, 10, 20) if k <= len(self.cmc)]
+            lines.append("identified at rank " + ", ".join(f"{k}: {self.cmc[k - 1]:.2%}" for k in ranks))
+        lines += [f"recall@{k} {found}" for k, found in self.recall.items()]
+        if self.map_at_r is not None:
+            lines.append(f"MAP@R {self.map_at_r}")
+        if self.threshold is None:
+            lines.append("no threshold: too many non-mated pairs have distance 0")
+        else:
+            lines.append(f"threshold {self.threshold:.4f}: FMR {self.fmr:.3%}, FNMR {self.fnmr:.2%}")
+        return "\n".join([*lines, self.note] if self.note else lines)
+
+
+def evaluate(
+    encoder: Any,
+    data: LabelledSet | str | os.PathLike[str],
+    *,
+    pairs: str | os.PathLike[str] | None = None,
+    fmr: float = 0.001,
+    seed: int = 0,
+    label: str | None = None,
+) -> Evaluation:
+    """Measures any encoder (`encode(items)`, `metric`) on a labelled set, or on `pairs` of files in a folder.
+
+    `data` is a LabelledSet, a folder, an .npz or a CSV (see `encoders.datasets.load`, also for `label`);
+    with `pairs` it is the folder that the list is about (see `encoders.pair_lists.read`). The same seed gives
+    the same episodes and intervals. DatasetError for items that cannot be read, and without a mated pair.
+    """
+    check_options(fmr, seed)
+    rng = np.random.default_rng(seed)
+    if pairs is not None:
+        if isinstance(data, LabelledSet):
+            raise DatasetError("a list of pairs is about a folder of files, not about a LabelledSet")
+        return _on_pairs(encoder, pair_lists.read(Path(pairs), Path(data)), fmr, rng)
+    held = data if isinstance(data, LabelledSet) else datasets.load(data, label)
+    return _on_set(encoder, held, fmr, rng)
+
+
+def _embedded(encoder: Any, data: LabelledSet) -> tuple[Floats, LabelledSet]:
+    """Embeddings and the set; unreadable items are told all at once where the encoder can say which."""
+    if hasattr(encoder, "preprocess") and hasattr(encoder, "encode_prepared"):
+        data = datasets.prepared(data, encoder.preprocess)
+        rows = encoder.encode_prepared(data.items)
+    else:
+        rows = encoder.encode(data.items)
+    rows = np.asarray(rows, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise DatasetError("the encoder gives NaN or infinity for some items: nothing can be measured")
+    return rows, data
+
+
+def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generator) -> Evaluation:
+    rows, data = _embedded(encoder, data)
+    _, labels = np.unique(data.labels, return_inverse=True)
+    kept = _some(labels, rng)
+    left, right = np.triu_indices(len(kept), 1)
+    apart = distances(rows[kept], rows[kept], encoder.metric)[left, right]
+    of = labels[kept]
+    shared = _verified(encoder, apart, of[left] == of[right], of[left], of[right], fmr, rng)
+    found = retrieval.ranks(rows, labels, encoder.metric)
+    recall = {k: resampling.mean(retrieval.recall_at(found, k), found.subjects, rng) for k in RECALL}
+    subjects = int(labels.max()) + 1
+    return Evaluation(
+        **shared,
+        items=len(labels),
+        subjects=subjects,
+        few_shot=_few_shot(rows, labels, encoder.metric, rng),
+        recall=recall,
+        map_at_r=resampling.mean(found.map_at_r, found.subjects, rng),
+        cmc=retrieval.cmc(found, min(50, subjects)).tolist(),
+    )
+
+
+def _some(labels: Ints, rng: np.random.Generator) -> Ints:
+    """All rows, or of a large set whole subjects with mates, up to the most that are compared."""
+    if len(labels) <= MOST_ITEMS:
+        return np.arange(len(labels))
+    counts = np.bincount(labels)
+    place = rng.permutation(len(counts)) + len(counts) * (counts < 2)
+    return np.sort(np.argsort(place[labels], kind="stable")[:MOST_ITEMS])
+
+
+def _few_shot(rows: Floats, labels: Ints, metric: str, rng: np.random.Generator) -> dict[str, Rate]:
+    found = {}
+    for ways, shots in SHOTS:
+        made = retrieval.episodes(rows, labels, metric, ways=ways, shots=shots, count=EPISODES, rng=rng)
+        if made is not None:
+            name = f"{made.right.shape[1]}-way {shots}-shot"
+            found[name] = resampling.mean(made.right.reshape(-1), made.subjects.reshape(-1), rng)
+    return found
+
+
+def _on_pairs(encoder: Any, listed: pair_lists.PairList, fmr: float, rng: np.random.Generator) -> Evaluation:
+    names = tuple(map(str, listed.items))
+    subjects, of = np.unique(np.array(listed.subjects), return_inverse=True)
+    whole = LabelledSet(list(listed.items), of, tuple(subjects.tolist()), names=names)
+    rows = _read_pairs(encoder, whole)
+    apart = _paired(rows[listed.left], rows[listed.right], encoder.metric)
+    left, right = of[listed.left], of[listed.right]
+    shared = _verified(encoder, apart, listed.mated, left, right, fmr, rng)
+    accuracy, note = _accuracy(apart, listed, left, right, rng)
+    return Evaluation(
+        **shared, items=len(names), subjects=len(subjects), accuracy=accuracy, accuracy_note=note
+    )
+
+
+def _read_pairs(encoder: Any, whole: LabelledSet) -> Floats:
+    rows, read = _embedded(encoder, whole)
+    if len(read) != len(whole):
+        raise DatasetError(f"{len(whole) - len(read)} files of the list cannot be read")
+    return rows
+
+
+def _paired(left: Floats, right: Floats, metric: str) -> Floats:
+    """The distance of each row to the same row of the other."""
+    if metric == "cosine":
+        apart = (1.0 - np.einsum("nd,nd->n", left, right)).clip(0.0, 2.0)
+    else:
+        apart = np.sqrt(((left - right) ** 2).sum(axis=1))
+    return np.asarray(apart, dtype=np.float32)
+
+
+def _accuracy(
+    apart: Floats,
+    listed: pair_lists.PairList,
+    left: Ints,
+    right: Ints,
+    rng: np.random.Generator,
+) -> tuple[Rate, str]:
+    """Accuracy over all pairs: each fold at the threshold that is best for the others."""
+    folds = int(listed.fold.max()) + 1
+    right_answers = np.empty(len(apart))
+    for fold in range(folds):
+        tested = listed.fold == fold
+        known = ~tested if folds > 1 else tested
+        at = _best(apart[known], listed.mated[known])
+        right_answers[tested] = (apart[tested] <= at) == listed.mated[tested]
+    note = f"{folds} folds, the threshold from the others" if folds > 1 else (
+        "the threshold that is best for these very pairs, so a little optimistic"
+    )  # fmt: skip
+
+    def measure(drawn: NDArray[np.float64]) -> float | None:
+        weights = _pair_weights(drawn, left, right)
+        return float(weights @ right_answers / weights.sum()) if weights.sum() else None
+
+    count = int(max(left.max(), right.max())) + 1
+    return resampling.interval(float(right_answers.mean()), len(apart), count, measure, rng), note
+
+
+def _best(apart: Floats, mated: NDArray[np.bool_]) -> float:
+    order = np.argsort(apart, kind="stable")
+    gain = np.cumsum(np.where(mated[order], 1, -1))
+    last = np.r_[apart[order][1:] > apart[order][:-1], True]  # ties are accepted together
+    return float(apart[order][int(np.argmax(np.where(last, gain, gain.min() - 1)))])
+
+
+def _verified(
+    encoder: Any,
+    apart: Floats,
+    same: NDArray[np.bool_],
+    left: Ints,
+    right: Ints,
+    fmr: float,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """The part that labelled sets and lists of pairs share: everything from distances of pairs."""
+    mated, other = apart[same], apart[~same]
+    if not (len(mated) and len(other)):
+        raise DatasetError(
+            f"{len(mated)} mated and {len(other)} non-mated pairs: rates need at least one of each"
+        )
+    curve, threshold = Comparisons(mated, other).curve(), threshold_at_fmr(other, fmr)
+    fars = [far for far in FARS if len(other) >= evidence.needed(far)]
+    resampled = _resampled(apart, same, left, right, fars, rng)
+    eer, _ = verification.eer(curve)
+    accepted = 0.0 if threshold is None else fmr_at(other, threshold)
+    return {
+        "encoder": getattr(encoder, "name", type(encoder).__name__),
+        "metric": encoder.metric,
+        "mated": len(mated),
+        "non_mated": len(other),
+        "eer": _spread(eer, len(apart), resampled["eer"]),
+        "d_prime": verification.d_prime(mated, other),
+        "tar": {
+            far: _spread(verification.tar_at(curve, far), len(mated), resampled[f"{far:g}"]) for far in fars
+        },
+        "threshold": threshold,
+        "fmr": accepted,
+        "fnmr": 1.0 if threshold is None else fnmr_at(mated, threshold),
+        "curve": curve,
+        "note": evidence.too_few(fmr, round(accepted * len(other)), len(other)),
+    }
+
+
+def _spread(value: float, count: int, drawn: list[float]) -> Rate:
+    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (0.0, 1.0)
+    return Rate(value, min(value, float(low)), max(value, float(high)), count)
+
+
+def _resampled(
+    apart: Floats,
+    same: NDArray[np.bool_],
+    left: Ints,
+    right: Ints,
+    fars: list[float],
+    rng: np.random.Generator,
+) -> dict[str, list[float]]:
+    """EER and TAR of every resample of the subjects, from at most 200,000 pairs of each kind."""
+    parts = [_at_most(np.flatnonzero(part), rng) for part in (same, ~same)]
+    held = Comparisons(*(apart[part] for part in parts))
+    found: dict[str, list[float]] = {"eer": [], **{f"{far:g}": [] for far in fars}}
+    subjects = int(max(left.max(), right.max())) + 1
+    for drawn in resampling.draws(subjects, rng) if subjects > 1 else ():
+        weights = [_pair_weights(drawn, left[part], right[part]) for part in parts]
+        if not all(w.any() for w in weights):
+            continue
+        curve = held.curve(*weights)
+        found["eer"].append(verification.eer(curve)[0])
+        for far in fars:
+            found[f"{far:g}"].append(verification.tar_at(curve, far))
+    return found
+
+
+def _pair_weights(drawn: NDArray[np.float64], left: Ints, right: Ints) -> NDArray[np.float64]:
+    """How often a pair counts: as often as its subject was drawn, or as both were, multiplied."""
+    return np.where(left == right, drawn[left], drawn[left] * drawn[right])
+
+
+def _at_most(rows: Ints, rng: np.random.Generator) -> Ints:
+    return rows if len(rows) <= MOST_PAIRS else np.sort(rng.choice(rows, MOST_PAIRS, replace=False))
