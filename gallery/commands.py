@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +118,20 @@ def listing(arguments: Arguments) -> int:
     """gallery list LOCATION"""
     with opening.open(arguments.location, read_only=True) as people:
         subjects = people.subjects()
+        barred = Counter(one.id for one in people.quarantined())
     if arguments.json:
-        print_json([subject.to_dict() for subject in subjects])
-    else:
-        rows = [
-            [
-                one.id,
-                one.templates,
-                json.dumps(dict(one.metadata), ensure_ascii=False) if one.metadata else "",
-            ]
-            for one in subjects
+        print_json([subject.to_dict() | {"quarantined": barred[subject.id]} for subject in subjects])
+        return 0
+    rows = [
+        [
+            one.id,
+            one.templates,
+            json.dumps(dict(one.metadata), ensure_ascii=False) if one.metadata else "",
+            *([barred[one.id] or ""] if barred else []),
         ]
-        print(table(["id", "templates", "metadata"], rows))
+        for one in subjects
+    ]
+    print(table(["id", "templates", "metadata", *(["in quarantine"] if barred else [])], rows))
     return 0
 
 
@@ -162,6 +165,7 @@ def _for_people(found: Info) -> list[tuple[str, Any]]:
         )
     row["recall"] = None if found.recall is None else f"{found.recall}, {found.recall.measured:%Y-%m-%d}"
     row["bytes"] = f"{found.bytes:,}"
+    row["quarantined"], row["different"] = found.quarantined or None, found.different or None
     row["staged"], row["previous"] = found.staged, "; ".join(map(str, found.previous))
     return [(what, value) for what, value in row.items() if value not in (None, "")]
 

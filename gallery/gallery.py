@@ -14,6 +14,7 @@ from gallery import hdf5
 from gallery.bulk import Progress, Spool, checked_id, fill, source_of
 from gallery.calibrating import Calibrating
 from gallery.canary import new_canary
+from gallery.curating import Curating
 from gallery.encoder import Encoder, check_same, embed
 from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError
@@ -38,7 +39,7 @@ _FEW = 64
 """Items that are enrolled without a spool."""
 
 
-class Gallery(Calibrating, Searching, Migrating):
+class Gallery(Curating, Calibrating, Searching, Migrating):
     """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
 
     May be shared by threads; other processes may read and write the same folder at the same time.
@@ -275,7 +276,9 @@ class Gallery(Calibrating, Searching, Migrating):
         """
         self._check_writable()
         header = self._engine.header
-        added, revision = self._engine.add(hdf5.read(path, header), header, verb="import")
+        different = hdf5.read_different(path)
+        rows = hdf5.read(path, header)
+        added, revision = self._engine.add(rows, header, verb="import", different=different)
         return _summary(added, revision, ())
 
     # -- ending
