@@ -19,6 +19,7 @@ from gallery.errors import NotEnoughDataError as NotEnoughDataError
 from gallery.errors import QuarantinedError as QuarantinedError
 from gallery.errors import StaleCalibrationWarning as StaleCalibrationWarning
 from gallery.errors import UnknownSubjectError as UnknownSubjectError
+from gallery.findings import Conflict as Conflict
 from gallery.findings import Operation as Operation
 from gallery.findings import Quarantined as Quarantined
 from gallery.gallery import Gallery as Gallery

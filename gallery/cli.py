@@ -129,6 +129,13 @@ def _enroll(parser: argparse.ArgumentParser) -> None:
     )
     _on_error(parser, "raise enrols nothing, skip enrols the others")
     parser.add_argument(
+        "--on-conflict",
+        choices=("ignore", "warn", "refuse"),
+        default="ignore",
+        help="an image that may be another subject, is unlike its own, or a copy: warn says so, refuse "
+        "enrols nothing (default: ignore, without a look)",
+    )
+    parser.add_argument(
         "--keep-items",
         action="store_true",
         help="a new gallery keeps the images too, so that another encoder can embed them one day",

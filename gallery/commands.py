@@ -38,7 +38,13 @@ def enroll(arguments: Arguments) -> int:
         )
     filled = opened_to_fill(arguments.location, encoder, keep_items=arguments.keep_items)
     with filled as people, progress_bar("enrolling") as progress:
-        done = people.enroll_many(subjects, on_error=arguments.on_error, progress=progress, total=total)
+        done = people.enroll_many(
+            subjects,
+            on_error=arguments.on_error,
+            progress=progress,
+            total=total,
+            on_conflict=arguments.on_conflict,
+        )
     paths = {id: items for id, items, _ in subjects}
     refused = [
         {"id": refusal.id, "path": paths[refusal.id][refusal.index], "reason": refusal.reason}
@@ -76,16 +82,19 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[dict[str, str]]) -> None:
     if arguments.json:
-        print_json(
-            {
-                "subjects": done.subjects,
-                "templates": done.templates,
-                "created": done.created,
-                "refused": refused,
-            }
-        )
+        plain = {
+            "subjects": done.subjects,
+            "templates": done.templates,
+            "created": done.created,
+            "refused": refused,
+        }
+        if getattr(arguments, "on_conflict", "ignore") != "ignore":
+            plain["conflicts"] = [one.to_dict() for one in done.conflicts]
+        print_json(plain)
         return
     print(done)
+    for one in done.conflicts:
+        print(one)
     if refused:
         print(
             table(["refused", "id", "reason"], [[row["path"], row["id"], row["reason"]] for row in refused])

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from gallery.auditing import Bounds
 from gallery.bulk import checked_id
+from gallery.decisions import checked_threshold
 from gallery.engines.base import Engine
-from gallery.errors import InvalidItemError
+from gallery.errors import InvalidItemError, NotCalibratedError
 from gallery.findings import Operation, Quarantined
 from gallery.records import Template
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """How an enrolment is looked at."""
+
+    bounds: Bounds
+    refuse: bool
 
 
 class Curating:
     """The part of `gallery.Gallery` that is put in order by hand. Each verb is one commit."""
 
+    location: Path
     _engine: Engine
 
     def rename(self, old: str, new: str) -> Operation:
@@ -132,6 +145,28 @@ class Curating:
         """What was put in order, oldest first, as far as it can still be undone."""
         with self._engine.curation() as curation:
             return curation.operations()
+
+    @property
+    def threshold(self) -> float | None:
+        raise NotImplementedError
+
+    def _screen(self, on_conflict: str) -> Screen | None:
+        """How to look at what is enrolled; None is not at all."""
+        if on_conflict not in ("ignore", "warn", "refuse"):
+            raise ValueError(f"on_conflict must be 'ignore', 'warn' or 'refuse', not {on_conflict!r}")
+        if on_conflict == "ignore":
+            return None
+        return Screen(Bounds(self._needed(None), self._engine.header.metric), on_conflict == "refuse")
+
+    def _needed(self, threshold: float | None) -> float:
+        """The threshold that was given, else the gallery's; NotCalibratedError."""
+        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        if limit is None:
+            raise NotCalibratedError(
+                f"{self.location} has no threshold and its encoder recommends none, so nobody can say who "
+                "resembles whom: calibrate and adopt one"
+            )
+        return limit
 
     def _check_writable(self) -> None:
         raise NotImplementedError

@@ -76,3 +76,41 @@ class Quarantined:
 
     def __str__(self) -> str:
         return f"template {self.template} of {self.id}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What was noticed of one item at its enrolment."""
+
+    kind: str
+    """"duplicate" (within the threshold of another subject), "unlike" (of none of its own subject's other
+    templates), "near copy" or "copy" (of one of them)."""
+    id: str
+    index: int
+    """The item's position among the subject's items that could be used."""
+    template: int | None
+    """Its number; None where it was refused, so that it has none."""
+    other_id: str
+    """Whose template it was compared with, the nearest one of its kind."""
+    other_template: int | None
+    """None for an item of the same call that was refused."""
+    distance: float
+    bound: float
+    """What the distance was compared with: for "unlike" it is above, else at most that."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __str__(self) -> str:
+        sign = ">" if self.kind == "unlike" else "<="
+        what = {
+            "duplicate": f"may be {self.other_id!r}",
+            "unlike": f"is unlike the others of {self.id!r}",
+            "near copy": f"is nearly a copy of one of {self.other_id!r}",
+            "copy": f"is a copy of one of {self.other_id!r}",
+        }[self.kind]
+        nearest = "" if self.other_template is None else f", template {self.other_template}"
+        return (
+            f"item {self.index} of {self.id!r} {what} ({self.distance:.4g} {sign} {self.bound:.4g}{nearest})"
+        )

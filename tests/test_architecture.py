@@ -23,7 +23,17 @@ FLOORS = [
     ("arrays and folders", ["vectors", "folders", "metadata"]),
     (
         "pure cores",
-        ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes", "curves", "curation"],
+        [
+            "decisions",
+            "calibration",
+            "pairs",
+            "duplicates",
+            "filters",
+            "extremes",
+            "curves",
+            "curation",
+            "auditing",
+        ],
     ),
     ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),

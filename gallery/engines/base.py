@@ -16,8 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from gallery.auditing import Bounds
 from gallery.calibration import Scores
 from gallery.filters import Where
+from gallery.findings import Conflict
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Curation, Generations, Header, NewTemplates, Stored
 from gallery.vectors import FloatRows, Numbers
@@ -74,6 +76,20 @@ class Engine(Protocol):
         of: the header that the embeddings were made for; EncoderMismatchError when the gallery was bound to
         another encoder since. verb: what the audit log calls it. settings: to be stored with it. different:
         ids to remember as different; where it is given, the batch comes with its quarantine too.
+        """
+        ...
+
+    def add_screened(
+        self,
+        batch: Iterable[NewTemplates],
+        bounds: Bounds,
+        refuse: bool,
+        of: Header | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[list[Added], int, list[Conflict]]:
+        """`add`, after a look at whom the items resemble: what was noticed as well.
+
+        refuse: ConflictError, and nothing is added, when anything was. Holds the whole batch in memory.
         """
         ...
 

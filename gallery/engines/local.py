@@ -11,15 +11,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from gallery.auditing import Bounds
 from gallery.calibration import Scores
 from gallery.engines import index_files, scoring
 from gallery.engines.base import Overlap, State, Whole
+from gallery.engines.carrying import carried_over
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
 from gallery.engines.recall import overlap
 from gallery.engines.register import members
+from gallery.engines.screening import screened
 from gallery.engines.searching import Searching
 from gallery.errors import EncoderMismatchError, GalleryError, GalleryLockedError, QuarantinedError
 from gallery.filters import Where
+from gallery.findings import Conflict
 from gallery.indexes.base import VectorIndex
 from gallery.indexes.choice import AUTO
 from gallery.processes import check_not_forked
@@ -79,10 +83,39 @@ class LocalEngine:
         settings: Mapping[str, str] = MappingProxyType({}),
         different: Iterable[tuple[str, str]] | None = None,
     ) -> tuple[list[Added], int]:
+        def put(store: Store) -> list[Added]:
+            return store.add(batch) if different is None else carried_over(store, batch, different)
+
+        return self._added(put, of, verb, settings)
+
+    def add_screened(
+        self,
+        batch: Iterable[NewTemplates],
+        bounds: Bounds,
+        refuse: bool,
+        of: Header | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[list[Added], int, list[Conflict]]:
+        noticed: list[Conflict] = []
+
+        def put(store: Store) -> list[Added]:
+            whole = list(batch)
+            noticed.extend(screened(store, self._searching, whole, bounds, refuse))
+            return store.add(whole)
+
+        return (*self._added(put, of, "enroll", settings), noticed)
+
+    def _added(
+        self,
+        put: Callable[[Store], list[Added]],
+        of: Header | None,
+        verb: str,
+        settings: Mapping[str, str],
+    ) -> tuple[list[Added], int]:
         with self._open() as store:
             with store.commit(verb):
                 _check_bound(store, of)
-                added = store.add(batch) if different is None else _carried_over(store, batch, different)
+                added = put(store)
                 for key, value in settings.items():
                     store.set_setting(key, value)
                 # The revision rises with the commit, unless there was nothing to add.
@@ -356,25 +389,3 @@ def _check_bound(store: Store, of: Header | None) -> None:
             f"the gallery was migrated from the encoder {of.encoder!r} to {store.header.encoder!r} "
             "meanwhile: open it with that one"
         )
-
-
-def _carried_over(
-    store: Store, batch: Iterable[NewTemplates], different: Iterable[tuple[str, str]]
-) -> list[Added]:
-    """Adds what comes with its quarantine, and with who is different."""
-    reasons: list[Sequence[str | None]] = []
-
-    def noted() -> Iterator[NewTemplates]:
-        for new in batch:
-            reasons.append(new.quarantined or ())
-            yield new
-
-    added = store.add(noted())
-    marks = {
-        number: reason
-        for one, theirs in zip(added, reasons, strict=True)
-        for number, reason in zip(one.templates, theirs, strict=False)
-        if reason
-    }
-    store.curation.carry_over(marks, different)
-    return added

@@ -126,8 +126,11 @@ def _ordered(
         subjects[into] = (subjects[into][0] + count, known | subjects[into][1])
     elif verb == "split":
         id, new, count = rest
-        subjects[id] = (subjects[id][0] - count, subjects[id][1])
-        subjects[new] = (count, {})
+        parts = {id: (subjects[id][0] - count, subjects[id][1]), new: (count, {})}
+        at = list(subjects).index(id)
+        pairs = list(subjects.items())
+        # Beside each other, and not at the end, where the vectors of every id are asked for.
+        subjects = dict([*pairs[:at], *parts.items(), *pairs[at + 1 :]])
     elif verb == "rename":
         old, new = rest
         subjects = {new if id == old else id: what for id, what in subjects.items()}
