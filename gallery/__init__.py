@@ -15,6 +15,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Animal": "gallery.findings",
+    "Audit": "gallery.findings",
     "BulkEnrollment": "gallery.records",
     "Calibration": "gallery.records",
     "Candidate": "gallery.records",
@@ -36,7 +38,9 @@ _HOMES = {
     "Identification": "gallery.records",
     "Info": "gallery.info",
     "InvalidItemError": "gallery.errors",
+    "LikelySame": "gallery.findings",
     "Migration": "gallery.records",
+    "Mislabelled": "gallery.findings",
     "MissingExtraError": "gallery.errors",
     "NotCalibratedError": "gallery.errors",
     "NotEnoughDataError": "gallery.errors",
@@ -63,6 +67,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Animal",
+    "Audit",
     "BulkEnrollment",
     "Calibration",
     "Candidate",
@@ -84,7 +90,9 @@ __all__ = [
     "Identification",
     "Info",
     "InvalidItemError",
+    "LikelySame",
     "Migration",
+    "Mislabelled",
     "MissingExtraError",
     "NotCalibratedError",
     "NotEnoughDataError",

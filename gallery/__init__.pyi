@@ -19,7 +19,11 @@ from gallery.errors import NotEnoughDataError as NotEnoughDataError
 from gallery.errors import QuarantinedError as QuarantinedError
 from gallery.errors import StaleCalibrationWarning as StaleCalibrationWarning
 from gallery.errors import UnknownSubjectError as UnknownSubjectError
+from gallery.findings import Animal as Animal
+from gallery.findings import Audit as Audit
 from gallery.findings import Conflict as Conflict
+from gallery.findings import LikelySame as LikelySame
+from gallery.findings import Mislabelled as Mislabelled
 from gallery.findings import Operation as Operation
 from gallery.findings import Quarantined as Quarantined
 from gallery.gallery import Gallery as Gallery

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gallery.pairs import Pairs
 from gallery.vectors import FloatRows, Numbers, distances_of_pairs
 
 Floats = npt.NDArray[np.float32]
@@ -227,3 +228,105 @@ def wolf_counts(sample: Sample) -> list[Count]:
     of = len(sample.subjects) - 1
     rate = min(1.0, float(hits.sum() / max(1, len(sample.probes) * of)))
     return [Count(int(subject), int(hit), of, rate) for subject, hit in zip(sample.probes, hits, strict=True)]
+
+
+# -- everything against everything
+
+
+@dataclass(frozen=True, slots=True)
+class Everyone:
+    """A gallery's templates beside each other, without those in quarantine.
+
+    numbers, owners: (t,) template and subject numbers; pairs: every two within the threshold, by position;
+    own: (t,) how far the nearest other template of the same subject is that is no copy, +inf where there is
+    none; different: pairs of subjects that are known to be different.
+    """
+
+    numbers: Numbers
+    owners: Numbers
+    pairs: Pairs
+    own: Floats
+    different: frozenset[tuple[int, int]]
+
+    def foreign(self) -> tuple[Numbers, Numbers, Floats]:
+        """(left, right, distance) of the pairs of two subjects that are not known to be different."""
+        left, right = self.pairs.left.astype(np.int64), self.pairs.right.astype(np.int64)
+        one, other = self.owners[left], self.owners[right]
+        kept = one != other
+        if self.different:
+            at = np.flatnonzero(kept)
+            known = [
+                (min(pair), max(pair)) in self.different
+                for pair in zip(one[at].tolist(), other[at].tolist(), strict=True)
+            ]
+            kept[at[np.array(known, np.bool_)]] = False
+        return left[kept], right[kept], self.pairs.distance[kept]
+
+
+Same = tuple[int, int, float, int, int, int]
+"""(subject, other subject, distance, template, other template, pairs of templates)"""
+Wrong = tuple[int, float, int, float]
+"""(position, distance to its own, position of the other's, distance to that)"""
+
+
+def likely_same(everyone: Everyone) -> list[Same]:
+    """Pairs of subjects within the threshold, by their nearest templates, nearest first."""
+    left, right, distance = everyone.foreign()
+    one, other = everyone.owners[left], everyone.owners[right]
+    swapped = one > other
+    low, high = np.where(swapped, other, one), np.where(swapped, one, other)
+    of_low, of_high = np.where(swapped, right, left), np.where(swapped, left, right)
+    order = np.lexsort((everyone.numbers[of_high], everyone.numbers[of_low], distance, high, low))
+    low, high = low[order], high[order]
+    starts = np.flatnonzero((np.diff(low, prepend=-1) != 0) | (np.diff(high, prepend=-1) != 0))
+    counts = np.diff(np.append(starts, len(order)))
+    found = [
+        (
+            int(low[start]),
+            int(high[start]),
+            float(distance[order[start]]),
+            int(everyone.numbers[of_low[order[start]]]),
+            int(everyone.numbers[of_high[order[start]]]),
+            int(count),
+        )
+        for start, count in zip(starts, counts, strict=True)
+    ]
+    return sorted(found, key=lambda one: (one[2], one[:2]))
+
+
+def likely_mislabelled(everyone: Everyone) -> list[Wrong]:
+    """Templates nearer to another subject than to their own, those with the widest gap first."""
+    left, right, distance = everyone.foreign()
+    item, other = np.concatenate([left, right]), np.concatenate([right, left])
+    away = np.concatenate([distance, distance])
+    nearer = (away < everyone.own[item]) & np.isfinite(everyone.own[item])
+    item, other, away = item[nearer], other[nearer], away[nearer]
+    order = np.lexsort((everyone.numbers[other], away, item))
+    chosen, first = np.unique(item[order], return_index=True)
+    found = [
+        (int(at), float(everyone.own[at]), int(other[order[place]]), float(away[order[place]]))
+        for at, place in zip(chosen, first, strict=True)
+    ]
+    return sorted(found, key=lambda one: (one[3] - one[1], one[0]))
+
+
+def sampled(everyone: Everyone, seed: int) -> Sample:
+    """One template of each subject, drawn by chance, against all subjects: so that trials share nothing."""
+    chance = np.random.default_rng(seed).permutation(len(everyone.owners))
+    subjects, drawn = np.unique(everyone.owners[chance], return_index=True)
+    is_probe = np.zeros(len(everyone.owners), np.bool_)
+    is_probe[chance[drawn]] = True
+    left, right = everyone.pairs.left.astype(np.int64), everyone.pairs.right.astype(np.int64)
+    item, other = np.concatenate([left, right]), np.concatenate([right, left])
+    kept = is_probe[item] & (everyone.owners[item] != everyone.owners[other])
+    probe = np.searchsorted(subjects, everyone.owners[item[kept]])
+    hit = np.searchsorted(subjects, everyone.owners[other[kept]])
+    once = np.unique(probe.astype(np.int64) * len(subjects) + hit)
+    _, sizes = np.unique(everyone.owners, return_counts=True)
+    return Sample(
+        probes=subjects,
+        probe=(once // max(1, len(subjects))).astype(np.intp),
+        subject=subjects[once % max(1, len(subjects))],
+        subjects=subjects,
+        sizes=sizes.astype(np.int64),
+    )

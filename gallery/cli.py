@@ -280,6 +280,11 @@ def _curation(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     differ = _verb(verbs, "differ", f"{at}.differ", "remember that two subjects are different, or list them")
     differ.add_argument("ids", metavar="ID", nargs="*", help="two ids (default: list what is remembered)")
     differ.add_argument("--forget", action="store_true", help="forget it again")
+    audit = _verb(verbs, "audit", f"{at}.audit", "subjects that may be the same, wrong labels, and the zoo")
+    _threshold(audit)
+    audit.add_argument("--most", metavar="N", type=int, default=20, help="of each list (default: 20)")
+    audit.add_argument("--seed", type=int, default=0, help="which template of each is compared (default: 0)")
+    _encoder(audit)
     undo = _verb(verbs, "undo", f"{at}.undo", "take back what was put in order, or list it")
     undo.add_argument(
         "operation", metavar="OPERATION", type=int, nargs="?", help="its number (default: list them)"

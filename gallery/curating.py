@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gallery.auditing import Bounds
+from gallery.auditing import (
+    Bounds,
+    Count,
+    Everyone,
+    Wrong,
+    animals,
+    goat_counts,
+    lamb_counts,
+    likely_mislabelled,
+    likely_same,
+    sampled,
+    wolf_counts,
+)
 from gallery.bulk import checked_id
 from gallery.decisions import checked_threshold
 from gallery.engines.base import Engine
 from gallery.errors import InvalidItemError, NotCalibratedError
-from gallery.findings import Operation, Quarantined
+from gallery.findings import Animal, Audit, LikelySame, Mislabelled, Operation, Quarantined
 from gallery.records import Template
 
 
@@ -130,6 +143,50 @@ class Curating:
         with self._engine.curation() as curation:
             return curation.different()
 
+    def audit(self, threshold: float | None = None, *, most: int = 1000, seed: int = 0) -> Audit:
+        """Looks for subjects that are probably the same, templates that are mislabelled, and the zoo.
+
+        threshold  a distance; None: the gallery's own, else the one the encoder recommends
+        most       how many of each list are given; the counts are of all
+        seed       which template of each subject is compared with all others for lambs and wolves
+
+        Compares every template with every other, in blocks, and takes room for all embeddings. Changes
+        nothing. Raises NotCalibratedError, and InvalidItemError for a threshold that 50 million pairs are
+        within.
+        """
+        limit = self._needed(threshold)
+        _, found, ids = self._engine.everyone(limit)
+        same, wrong = likely_same(found), likely_mislabelled(found)
+        zoo = sampled(found, seed)
+        quarantined = len(self.quarantined())
+        comparisons = len(found.numbers) * (len(ids) - 1) / 2
+        rate = self._false_matches(limit)
+        low, value, high = (None, None, None) if rate is None else (comparisons * one for one in rate)
+        return Audit(
+            subjects=len(ids),
+            templates=len(found.numbers),
+            quarantined=quarantined,
+            threshold=limit,
+            same=tuple(LikelySame(ids[one[0]], ids[one[1]], *one[2:]) for one in same[:most]),
+            same_found=len(same),
+            expected=value,
+            expected_low=low,
+            expected_high=high,
+            mislabelled=tuple(_wrong(one, found, ids) for one in wrong[:most]),
+            mislabelled_found=len(wrong),
+            goats=_named(goat_counts(found.owners, found.own, limit), ids),
+            lambs=_named(lamb_counts(zoo), ids),
+            wolves=_named(wolf_counts(zoo), ids),
+        )
+
+    def _false_matches(self, threshold: float) -> tuple[float, float, float] | None:
+        """(low, value, high) of the FMR that was measured for the threshold; None where none was."""
+        stored = json.loads(self._engine.setting("threshold") or "{}")
+        rate = stored.get("fmr")
+        if not isinstance(rate, dict) or stored.get("threshold") != threshold or rate.get("value") is None:
+            return None
+        return float(rate["low"]), float(rate["value"]), float(rate["high"])
+
     def undo(self, operation: int | Operation) -> Operation:
         """Takes an operation back, as `operations` lists them; that can be undone too.
 
@@ -185,3 +242,21 @@ def _numbers(given: Iterable[Any], what: str) -> list[int]:
                 f"expected numbers, got the {type(one).__name__} {one!r}; nothing was {what}"
             ) from error
     return numbers
+
+
+def _wrong(one: Wrong, found: Everyone, ids: Mapping[int, str]) -> Mislabelled:
+    at, own, other, away = one
+    return Mislabelled(
+        int(found.numbers[at]),
+        ids[int(found.owners[at])],
+        own,
+        ids[int(found.owners[other])],
+        int(found.numbers[other]),
+        away,
+    )
+
+
+def _named(counts: Iterable[Count], ids: Mapping[int, str]) -> tuple[Animal, ...]:
+    return tuple(
+        Animal(ids[one.subject], one.hits, one.trials, one.expected, value) for one, value in animals(counts)
+    )

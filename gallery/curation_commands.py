@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from encoders.errors import EncoderError
 from gallery import opening
 from gallery.errors import InvalidItemError
 from gallery.findings import Operation
 from gallery.gallery import Gallery
 from gallery.tables import table
-from gallery.terminal import Arguments, print_json
+from gallery.terminal import Arguments, load_encoder, print_json
 
 
 def rename(arguments: Arguments) -> int:
@@ -107,6 +109,53 @@ def undo(arguments: Arguments) -> int:
         ]
         print(table(["operation", "when (UTC)", "what", "subjects", "templates", "undone by"], rows))
     return 0
+
+
+def audit(arguments: Arguments) -> int:
+    """gallery audit LOCATION"""
+    name = arguments.encoder or opening.recorded_encoder(arguments.location)
+    try:
+        # Only the encoder knows the threshold it recommends.
+        encoder = load_encoder(name) if name else None
+    except (EncoderError, ImportError):
+        if arguments.encoder:
+            raise
+        encoder = None
+    with opening.open(arguments.location, encoder, read_only=True) as people:
+        found = people.audit(arguments.threshold, most=arguments.most, seed=arguments.seed)
+    if arguments.json:
+        print_json(found.to_dict())
+        return 0
+    print(found)
+    _print_part(
+        "may be the same",
+        ["id", "id", "distance", "templates", "pairs"],
+        [
+            [one.id, one.other_id, one.distance, f"{one.template}, {one.other_template}", one.pairs]
+            for one in found.same
+        ],
+    )
+    _print_part(
+        "may be mislabelled",
+        ["template", "id", "to its own", "nearer to", "distance"],
+        [
+            [one.template, one.id, one.own_distance, one.other_id, one.other_distance]
+            for one in found.mislabelled
+        ],
+    )
+    for what, animals in (
+        ("goats: do not match themselves", found.goats),
+        ("lambs: others are taken for them", found.lambs),
+        ("wolves: are taken for others", found.wolves),
+    ):
+        rows = [[one.id, one.hits, one.trials, one.expected, f"{one.p_value:.2g}"] for one in animals]
+        _print_part(what, ["id", "hits", "of", "expected", "p"], rows)
+    return 0
+
+
+def _print_part(title: str, head: list[str], rows: list[list[Any]]) -> None:
+    if rows:
+        print(f"\n{title}\n{table(head, rows)}")
 
 
 def _done(arguments: Arguments, act: Callable[[Gallery], Operation]) -> int:

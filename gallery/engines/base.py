@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from gallery.auditing import Bounds
+from gallery.auditing import Bounds, Everyone
 from gallery.calibration import Scores
 from gallery.filters import Where
 from gallery.findings import Conflict
@@ -141,6 +141,10 @@ class Engine(Protocol):
         probes: (rows, the id of each, the path of each or None); without them up to `sample` enrolled
         templates are compared with all others.
         """
+        ...
+
+    def everyone(self, threshold: float) -> tuple[State, Everyone, dict[int, str]]:
+        """All templates beside each other, for an audit: how things stand, and {subject number: id}."""
         ...
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:

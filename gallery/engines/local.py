@@ -11,11 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gallery.auditing import Bounds
+import numpy as np
+
+from gallery.auditing import Bounds, Everyone
 from gallery.calibration import Scores
 from gallery.engines import index_files, scoring
 from gallery.engines.base import Overlap, State, Whole
 from gallery.engines.carrying import carried_over
+from gallery.engines.everyone import everyone
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
 from gallery.engines.recall import overlap
 from gallery.engines.register import members
@@ -258,6 +261,12 @@ class LocalEngine:
                 asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
             state = self._state(store, self._cache.in_step(store))
             return state, scoring.scored(store, asked, seed, barred)
+
+    def everyone(self, threshold: float) -> tuple[State, Everyone, dict[int, str]]:
+        with self._at_one_revision() as store:
+            found = everyone(store, self._searching.barred(store), threshold)
+            ids = {number: id for number, (id, _) in store.describe(np.unique(found.owners).tolist()).items()}
+            return self._state(store, self._cache.in_step(store)), found, ids
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:
