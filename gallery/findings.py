@@ -207,9 +207,10 @@ class Audit:
             between = f"{self.expected_low:.3g} to {self.expected_high:.3g}"
             coincidences = f"at most about {self.expected:.3g} ({between}) expected by coincidence"
         pairs = "1 pair" if self.same_found == 1 else f"{self.same_found:,} pairs"
+        wrong = "1 template" if self.mislabelled_found == 1 else f"{self.mislabelled_found:,} templates"
         return (
             f"{self.subjects:,} subjects, {self.templates:,} templates, threshold {self.threshold:.4f}: "
             f"{pairs} of subjects may be the same, {coincidences}; "
-            f"{self.mislabelled_found:,} templates may be mislabelled; "
+            f"{wrong} may be mislabelled; "
             f"{len(self.goats):,} goats, {len(self.lambs):,} lambs, {len(self.wolves):,} wolves"
         )
