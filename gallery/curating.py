@@ -154,18 +154,19 @@ class Curating:
         nothing. Raises NotCalibratedError, and InvalidItemError for a threshold that 50 million pairs are
         within.
         """
+        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+            raise ValueError(f"most is how many of each list to give, 0 or more, not {most!r}")
         limit = self._needed(threshold)
-        _, found, ids = self._engine.everyone(limit)
+        state, found, ids = self._engine.everyone(limit)
         same, wrong = likely_same(found), likely_mislabelled(found)
         zoo = sampled(found, seed)
-        quarantined = len(self.quarantined())
         comparisons = len(found.numbers) * (len(ids) - 1) / 2
         rate = self._false_matches(limit)
         low, value, high = (None, None, None) if rate is None else (comparisons * one for one in rate)
         return Audit(
             subjects=len(ids),
             templates=len(found.numbers),
-            quarantined=quarantined,
+            quarantined=state.templates - len(found.numbers),
             threshold=limit,
             same=tuple(LikelySame(ids[one[0]], ids[one[1]], *one[2:]) for one in same[:most]),
             same_found=len(same),
@@ -191,7 +192,7 @@ class Curating:
         """Takes an operation back, as `operations` lists them; that can be undone too.
 
         Raises ConflictError with the reason when what it changed has changed since, and InvalidItemError when
-        nothing is known of it any more: `compact`, an erasure and a repair forget what could be undone.
+        nothing is known of it any more: `compact` and an erasure forget what could be undone.
         """
         self._check_writable()
         (number,) = _numbers([operation], "undone")

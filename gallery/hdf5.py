@@ -148,14 +148,15 @@ def read_different(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     with _opened(path) as (file, source):
         if DIFFERENT not in file:
             return []
-        columns.check(file, source, (DIFFERENT,), ("ids",))
+        columns.check(file, source, (DIFFERENT, "subject"), ("ids",))
         pairs = file[DIFFERENT]
         if pairs.dtype.kind not in "iu" or pairs.ndim != 2 or pairs.shape[1] != 2:
             raise ValueError(f"/{DIFFERENT} holds no pairs of whole numbers")
         in_json = columns.attribute(file, "ids_encoding", str) == "json"
         ids = [json.loads(id) if in_json else id for id in columns.texts(file["ids"])]
         found = pairs[:].tolist()
-        if any(not 0 <= number < len(ids) for pair in found for number in pair):
+        enrolled = {int(number) for values in columns.blocks(file["subject"]) for number in np.unique(values)}
+        if any(number not in enrolled or not 0 <= number < len(ids) for pair in found for number in pair):
             raise ValueError(f"/{DIFFERENT} names a subject that is not in it")
         return [(ids[one], ids[other]) for one, other in found]
 

@@ -258,11 +258,14 @@ class Rebuilding:
                 db.execute("INSERT OR IGNORE INTO originals VALUES (?, ?, ?, ?)", row)
 
     def _curation(self, db: sqlite3.Connection) -> None:
-        """What was put in order by hand, of what is saved; what could be undone is forgotten."""
+        """What was put in order by hand, of what is saved, and what can be undone."""
         found, before = self._found, self._found.setting(marks.VOUCHED)
-        if before is None:
+        if before is None and not found.operations:
             return
         catalog.execute_all(db, marks.SCHEMA.strip())
+        db.executemany("INSERT INTO operations VALUES (?, ?, ?, ?, ?, ?)", found.operations.values())
+        if before is None:
+            return
         for number, (reason, at) in found.quarantine.items():
             if number in self._saved:
                 marks.write_mark(db, number, reason, at)

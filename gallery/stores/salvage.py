@@ -52,6 +52,8 @@ class Salvage:
     """{template: (reason, when)}"""
     different: set[tuple[int, int]] = field(default_factory=set)
     """Pairs of subjects."""
+    operations: dict[int, tuple[int, str, int, str, int, int]] = field(default_factory=dict)
+    """What can be undone, as it is stored."""
     roots: dict[str, int] = field(default_factory=dict)
     """Tables and where they begin."""
 
@@ -117,6 +119,13 @@ def _in_table(found: Salvage, rowid: int, values: tuple[Any, ...]) -> None:
         case (None, str(reason), int(at), int(checksum)):
             if agrees(marks.mark_checksum, checksum, rowid, reason, at):
                 found.quarantine[rowid] = reason, at
+        case (None, str(verb), int(at), str(change), int(undone), int(checksum)):
+            operation = (rowid, verb, at, change, undone, checksum)
+            # Of two ages the younger one is undone; or it is tried again, and refused for what it finds.
+            if agrees(marks.operation_checksum, checksum, *operation[:5]) and (
+                undone or rowid not in found.operations
+            ):
+                found.operations[rowid] = operation
         case (None, int(one), int(other), int(checksum)):
             if agrees(marks.pair_checksum, checksum, one, other):
                 found.different.add((one, other))

@@ -204,6 +204,8 @@ def test_a_threshold_that_everything_is_within(tmp_path, monkeypatch):
             people.audit(2.0)
         with pytest.raises(ValueError, match="threshold"):
             people.audit(-1)
+        with pytest.raises(ValueError, match="most"):
+            people.audit(0.1, most=-1)
 
 
 def test_on_the_command_line(tmp_path, capsys):
