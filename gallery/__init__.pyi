@@ -5,6 +5,7 @@ from gallery.duplicates import DuplicateMember as DuplicateMember
 from gallery.duplicates import Duplicates as Duplicates
 from gallery.encoder import Encoder as Encoder
 from gallery.encoder import Precomputed as Precomputed
+from gallery.errors import ConflictError as ConflictError
 from gallery.errors import CorruptGalleryError as CorruptGalleryError
 from gallery.errors import EncoderMismatchError as EncoderMismatchError
 from gallery.errors import GalleryError as GalleryError
@@ -15,8 +16,16 @@ from gallery.errors import InvalidItemError as InvalidItemError
 from gallery.errors import MissingExtraError as MissingExtraError
 from gallery.errors import NotCalibratedError as NotCalibratedError
 from gallery.errors import NotEnoughDataError as NotEnoughDataError
+from gallery.errors import QuarantinedError as QuarantinedError
 from gallery.errors import StaleCalibrationWarning as StaleCalibrationWarning
 from gallery.errors import UnknownSubjectError as UnknownSubjectError
+from gallery.findings import Animal as Animal
+from gallery.findings import Audit as Audit
+from gallery.findings import Conflict as Conflict
+from gallery.findings import LikelySame as LikelySame
+from gallery.findings import Mislabelled as Mislabelled
+from gallery.findings import Operation as Operation
+from gallery.findings import Quarantined as Quarantined
 from gallery.gallery import Gallery as Gallery
 from gallery.info import Info as Info
 from gallery.opening import create as create

@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("file", metavar="FILE", help="an HDF5 file made by export")
     _encoder(load, "the one the gallery was filled by; for a new gallery the one the file names")
     _migrations(verbs)
+    _curation(verbs)
     _dedupe(_verb(verbs, "dedupe", "dedupe", "find copies and near copies of images", location=False))
     return top
 
@@ -127,6 +128,13 @@ def _enroll(parser: argparse.ArgumentParser) -> None:
         help="with --id: what to keep about the subject; once for each key",
     )
     _on_error(parser, "raise enrols nothing, skip enrols the others")
+    parser.add_argument(
+        "--on-conflict",
+        choices=("ignore", "warn", "refuse"),
+        default="ignore",
+        help="an image that may be another subject, is unlike its own, or a copy: warn says so, refuse "
+        "enrols nothing (default: ignore, without a look)",
+    )
     parser.add_argument(
         "--keep-items",
         action="store_true",
@@ -245,6 +253,42 @@ def _migrations(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     drop = _verb(verbs, "drop-previous", f"{where}.drop_previous", "drop what is kept for a rollback")
     drop.add_argument("--erase", action="store_true", help="leave no byte of it in any file")
+
+
+def _curation(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    at = "curation_commands"
+    rename = _verb(verbs, "rename", f"{at}.rename", "give a subject another id")
+    rename.add_argument("old", metavar="OLD", help="its id")
+    rename.add_argument("new", metavar="NEW", help="an id that is free")
+    merge = _verb(verbs, "merge", f"{at}.merge", "subjects that are the same become one")
+    merge.add_argument("into", metavar="INTO", help="the id that stays")
+    merge.add_argument("others", metavar="OTHER", nargs="+", help="ids whose templates it gets")
+    split = _verb(verbs, "split", f"{at}.split", "some templates of a subject become another one")
+    split.add_argument("id", metavar="ID", help="the subject that they are taken from")
+    split.add_argument("new_id", metavar="NEW_ID", help="an id that is free")
+    split.add_argument("templates", metavar="TEMPLATE", type=int, nargs="+", help="template numbers")
+    quarantine = _verb(
+        verbs, "quarantine", f"{at}.quarantine", "keep templates that are never matched, or list them"
+    )
+    release = _verb(verbs, "release", f"{at}.release", "let templates be matched again")
+    for parser in (quarantine, release):
+        parser.add_argument("id", metavar="ID", nargs="?", help="all templates of this subject")
+        parser.add_argument(
+            "--template", metavar="N", type=int, action="append", default=[], help="this template; repeatable"
+        )
+    quarantine.add_argument("--reason", metavar="TEXT", help="why, for whoever finds it there")
+    differ = _verb(verbs, "differ", f"{at}.differ", "remember that two subjects are different, or list them")
+    differ.add_argument("ids", metavar="ID", nargs="*", help="two ids (default: list what is remembered)")
+    differ.add_argument("--forget", action="store_true", help="forget it again")
+    audit = _verb(verbs, "audit", f"{at}.audit", "subjects that may be the same, wrong labels, and the zoo")
+    _threshold(audit)
+    audit.add_argument("--most", metavar="N", type=int, default=20, help="of each list (default: 20)")
+    audit.add_argument("--seed", type=int, default=0, help="which template of each is compared (default: 0)")
+    _encoder(audit)
+    undo = _verb(verbs, "undo", f"{at}.undo", "take back what was put in order, or list it")
+    undo.add_argument(
+        "operation", metavar="OPERATION", type=int, nargs="?", help="its number (default: list them)"
+    )
 
 
 def _dedupe(parser: argparse.ArgumentParser) -> None:

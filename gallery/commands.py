@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,13 @@ def enroll(arguments: Arguments) -> int:
         )
     filled = opened_to_fill(arguments.location, encoder, keep_items=arguments.keep_items)
     with filled as people, progress_bar("enrolling") as progress:
-        done = people.enroll_many(subjects, on_error=arguments.on_error, progress=progress, total=total)
+        done = people.enroll_many(
+            subjects,
+            on_error=arguments.on_error,
+            progress=progress,
+            total=total,
+            on_conflict=arguments.on_conflict,
+        )
     paths = {id: items for id, items, _ in subjects}
     refused = [
         {"id": refusal.id, "path": str(paths[refusal.id][refusal.index]), "reason": refusal.reason}
@@ -86,16 +93,19 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[dict[str, str]]) -> None:
     if arguments.json:
-        print_json(
-            {
-                "subjects": done.subjects,
-                "templates": done.templates,
-                "created": done.created,
-                "refused": refused,
-            }
-        )
+        plain = {
+            "subjects": done.subjects,
+            "templates": done.templates,
+            "created": done.created,
+            "refused": refused,
+        }
+        if getattr(arguments, "on_conflict", "ignore") != "ignore":
+            plain["conflicts"] = [one.to_dict() for one in done.conflicts]
+        print_json(plain)
         return
     print(done)
+    for one in done.conflicts:
+        print(one)
     if refused:
         print(
             table(["refused", "id", "reason"], [[row["path"], row["id"], row["reason"]] for row in refused])
@@ -128,18 +138,20 @@ def listing(arguments: Arguments) -> int:
     """gallery list LOCATION"""
     with opening.open(arguments.location, read_only=True) as people:
         subjects = people.subjects()
+        barred = Counter(one.id for one in people.quarantined())
     if arguments.json:
-        print_json([subject.to_dict() for subject in subjects])
-    else:
-        rows = [
-            [
-                one.id,
-                one.templates,
-                json.dumps(dict(one.metadata), ensure_ascii=False) if one.metadata else "",
-            ]
-            for one in subjects
+        print_json([subject.to_dict() | {"quarantined": barred[subject.id]} for subject in subjects])
+        return 0
+    rows = [
+        [
+            one.id,
+            one.templates,
+            json.dumps(dict(one.metadata), ensure_ascii=False) if one.metadata else "",
+            *([barred[one.id] or ""] if barred else []),
         ]
-        print(table(["id", "templates", "metadata"], rows))
+        for one in subjects
+    ]
+    print(table(["id", "templates", "metadata", *(["in quarantine"] if barred else [])], rows))
     return 0
 
 
@@ -173,6 +185,7 @@ def _for_people(found: Info) -> list[tuple[str, Any]]:
         )
     row["recall"] = None if found.recall is None else f"{found.recall}, {found.recall.measured:%Y-%m-%d}"
     row["bytes"] = f"{found.bytes:,}"
+    row["quarantined"], row["different"] = found.quarantined or None, found.different or None
     row["staged"], row["previous"] = found.staged, "; ".join(map(str, found.previous))
     return [(what, value) for what, value in row.items() if value not in (None, "")]
 

@@ -7,6 +7,8 @@ GalleryError
 ├── CorruptGalleryError                           damage was found; the message names it
 ├── EncoderMismatchError                          the gallery was filled by another encoder
 ├── UnknownSubjectError     (KeyError)            no subject of that id is enrolled
+├── ConflictError                                 what the gallery knows speaks against it
+├── QuarantinedError                              all that could be matched is in quarantine
 ├── InvalidItemError        (ValueError)          an item or embedding that cannot be used
 ├── NotCalibratedError                            a decision was asked for, and there is no threshold
 ├── NotEnoughDataError      (ValueError)          a calibration that the data cannot support
@@ -16,6 +18,8 @@ StaleCalibrationWarning     (UserWarning)         a threshold is used that was m
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class GalleryError(Exception):
@@ -55,6 +59,19 @@ class InvalidItemError(GalleryError, ValueError):
     def __init__(self, message: str, index: int | None = None) -> None:
         super().__init__(message)
         self.index = index
+
+
+class ConflictError(GalleryError):
+    """What the gallery knows speaks against it, so nothing was written; `conflicts` has what was noticed."""
+
+    def __init__(self, message: str, conflicts: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.conflicts = conflicts
+        """Of an enrolment: `Conflict` records."""
+
+
+class QuarantinedError(GalleryError):
+    """All templates of the subject are in quarantine, so it can be compared with nothing."""
 
 
 class NotCalibratedError(GalleryError):

@@ -14,9 +14,11 @@ from gallery import hdf5
 from gallery.bulk import Progress, Spool, checked_id, fill, source_of
 from gallery.calibrating import Calibrating
 from gallery.canary import new_canary
+from gallery.curating import Curating, Screen
 from gallery.encoder import Encoder, check_same, embed
 from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError
+from gallery.findings import Conflict
 from gallery.info import Info, gathered
 from gallery.metadata import check_keys
 from gallery.migration import Migrating
@@ -38,7 +40,7 @@ _FEW = 64
 """Items that are enrolled without a spool."""
 
 
-class Gallery(Calibrating, Searching, Migrating):
+class Gallery(Calibrating, Searching, Curating, Migrating):
     """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
 
     May be shared by threads; other processes may read and write the same folder at the same time.
@@ -58,7 +60,13 @@ class Gallery(Calibrating, Searching, Migrating):
     # -- enrolling
 
     def enroll(
-        self, id: str, items: Any, metadata: Mapping[str, Any] | None = None, *, on_error: str = "raise"
+        self,
+        id: str,
+        items: Any,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        on_error: str = "raise",
+        on_conflict: str = "ignore",
     ) -> Enrollment:
         """Adds a template for each item under `id`, in one commit; durable when it returns.
 
@@ -66,14 +74,20 @@ class Gallery(Calibrating, Searching, Migrating):
         metadata   about the subject, anything JSON can hold; merged into what is there, new values win
         on_error   "raise": one unusable item and nothing is written; "skip": the others are enrolled and the
                    refused ones listed in the result
+        on_conflict  "ignore": enrolled without a look, which is fastest; "warn": enrolled, and `conflicts` of
+                   the result says which items may be another subject, are unlike the subject's other
+                   templates, or copies of one (see `Conflict`); "refuse": ConflictError when there is any
 
-        Raises InvalidItemError naming the item and the reason, GalleryLockedError.
+        Raises InvalidItemError naming the item and the reason, GalleryLockedError; NotCalibratedError for a
+        look at conflicts without a threshold.
         """
-        ready = self._without_spool(id, items, metadata) if on_error == "raise" else None
+        screen = self._screen(on_conflict)
+        quick = on_error == "raise" and screen is None
+        ready = self._without_spool(id, items, metadata) if quick else None
         if ready is not None:
             (one,), revision = ready
             return Enrollment(one.id, one.templates, one.created, revision)
-        bulk, added = self._enroll([(id, items, metadata)], on_error, None, None)
+        bulk, added = self._enroll([(id, items, metadata)], on_error, None, None, screen)
         if not added:
             refusal = bulk.refused[0]
             raise InvalidItemError(
@@ -82,7 +96,7 @@ class Gallery(Calibrating, Searching, Migrating):
                 refusal.index,
             )
         one = added[0]
-        return Enrollment(one.id, one.templates, one.created, bulk.revision, bulk.refused)
+        return Enrollment(one.id, one.templates, one.created, bulk.revision, bulk.refused, bulk.conflicts)
 
     def enroll_many(
         self,
@@ -91,17 +105,24 @@ class Gallery(Calibrating, Searching, Migrating):
         on_error: str = "raise",
         progress: Progress | None = None,
         total: int | None = None,
+        on_conflict: str = "ignore",
     ) -> BulkEnrollment:
         """Enrols every (id, items) or (id, items, metadata) of an iterable in one commit: all or nothing.
 
         Items are encoded in batches and spooled to a temporary file, so memory stays bounded and the gallery
         is locked only while the commit is written. progress(done, total) is called after every batch; total
-        is the number of items, if you know it.
+        is the number of items, if you know it. on_conflict: see `enroll`; the items are looked at beside each
+        other as well, and all embeddings are in memory meanwhile.
         """
-        return self._enroll(subjects, on_error, progress, total)[0]
+        return self._enroll(subjects, on_error, progress, total, self._screen(on_conflict))[0]
 
     def _enroll(
-        self, subjects: Iterable[Any], on_error: str, progress: Progress | None, total: int | None
+        self,
+        subjects: Iterable[Any],
+        on_error: str,
+        progress: Progress | None,
+        total: int | None,
+        screen: Screen | None,
     ) -> tuple[BulkEnrollment, list[Added]]:
         self._check_writable()
         encoder, header = self._bound()
@@ -109,10 +130,16 @@ class Gallery(Calibrating, Searching, Migrating):
         try:
             fill(spool, subjects)
             settings = self._canary_settings(encoder, header, spool.first)
-            added, revision = self._engine.add(spool.batches(), header, settings=settings)
+            if screen is None:
+                added, revision = self._engine.add(spool.batches(), header, settings=settings)
+                noticed: list[Conflict] = []
+            else:
+                added, revision, noticed = self._engine.add_screened(
+                    spool.batches(), screen.bounds, screen.refuse, header, settings
+                )
         finally:
             spool.close()
-        return _summary(added, revision, tuple(spool.refused)), added
+        return _summary(added, revision, tuple(spool.refused), tuple(noticed)), added
 
     def _without_spool(
         self, id: str, items: Any, metadata: Mapping[str, Any] | None
@@ -275,8 +302,10 @@ class Gallery(Calibrating, Searching, Migrating):
         """
         self._check_writable()
         header = self._engine.header
-        added, revision = self._engine.add(hdf5.read(path, header), header, verb="import")
-        return _summary(added, revision, ())
+        different = hdf5.read_different(path)
+        rows = hdf5.read(path, header)
+        added, revision = self._engine.add(rows, header, verb="import", different=different)
+        return _summary(added, revision)
 
     # -- ending
 
@@ -321,13 +350,19 @@ class Gallery(Calibrating, Searching, Migrating):
             raise GalleryError(f"{self.location} was opened read-only; nothing was written")
 
 
-def _summary(added: list[Added], revision: int, refused: tuple[Refusal, ...]) -> BulkEnrollment:
+def _summary(
+    added: list[Added],
+    revision: int,
+    refused: tuple[Refusal, ...] = (),
+    conflicts: tuple[Conflict, ...] = (),
+) -> BulkEnrollment:
     return BulkEnrollment(
         subjects=len({one.id for one in added}),
         templates=sum(len(one.templates) for one in added),
         created=sum(one.created for one in added),
         revision=revision,
         refused=refused,
+        conflicts=conflicts,
     )
 
 

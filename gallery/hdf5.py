@@ -4,6 +4,11 @@
     /ids         (s,) UTF-8 strings       /metadata  (s,) JSON      /enrolled (n,) int64, microseconds, UTC
     /source      (n,) UTF-8 strings, empty where the item was not a path
 
+and where there is something to say
+
+    /quarantine  (n,) UTF-8 strings, why each is kept and not matched, empty where it is
+    /different   (p, 2) int64, rows of /ids that were found to be different subjects
+
     attributes: format, dim, metric, encoder, fingerprint, created, ids_encoding
 
 ids_encoding is "utf-8", or "json" when an id holds a NUL, which an HDF5 string cannot.
@@ -39,6 +44,8 @@ from gallery.stores.base import Header, NewTemplates, Stored
 from gallery.vectors import FloatRows, as_rows, faults, prepare
 
 FORMAT = 1
+QUARANTINE, DIFFERENT = "quarantine", "different"
+"""Columns that are there where there is something to say."""
 _YEAR_9999 = 253_370_764_800_000_000
 """In microseconds since 1970: the last year that Python's dates know."""
 _PER_TEMPLATE = ("embeddings", "template", "subject", "enrolled", "source")
@@ -112,6 +119,7 @@ def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]
         in_json = columns.attribute(file, "ids_encoding", str) == "json"
         ids = [checked_id(json.loads(id) if in_json else id) for id in columns.texts(file["ids"])]
         metadata = list(columns.texts(file["metadata"]))
+        reasons = _reasons(file, source)
         for subject, rows in _runs(file["subject"]):
             yield NewTemplates(
                 ids[subject],
@@ -119,7 +127,40 @@ def read(path: str | os.PathLike[str], header: Header) -> Iterator[NewTemplates]
                 [text or None for text in columns.texts(file["source"], rows)],
                 dict(json.loads(metadata[subject], parse_constant=_no_number)),
                 [int(at) for at in file["enrolled"][rows]],
+                None,
+                None if reasons is None else reasons[rows],
             )
+
+
+def _reasons(file: Any, source: Path) -> list[str | None] | None:
+    """Why each template is in quarantine, "" for those that are not; None where nothing is."""
+    if QUARANTINE not in file:
+        return None
+    columns.check(file, source, (), (QUARANTINE,))
+    found: list[str | None] = list(columns.texts(file[QUARANTINE]))
+    if len(found) != len(file["template"]):
+        raise ValueError(
+            f"/{QUARANTINE} has {len(found)} rows and there are {len(file['template'])} templates"
+        )
+    return found
+
+
+def read_different(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Pairs of ids that an exported file says are different; CorruptGalleryError."""
+    with _opened(path) as (file, source):
+        if DIFFERENT not in file:
+            return []
+        columns.check(file, source, (DIFFERENT, "subject"), ("ids",))
+        pairs = file[DIFFERENT]
+        if pairs.dtype.kind not in "iu" or pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise ValueError(f"/{DIFFERENT} holds no pairs of whole numbers")
+        in_json = columns.attribute(file, "ids_encoding", str) == "json"
+        ids = [json.loads(id) if in_json else id for id in columns.texts(file["ids"])]
+        found = pairs[:].tolist()
+        enrolled = {int(number) for values in columns.blocks(file["subject"]) for number in np.unique(values)}
+        if any(number not in enrolled or not 0 <= number < len(ids) for pair in found for number in pair):
+            raise ValueError(f"/{DIFFERENT} names a subject that is not in it")
+        return [(ids[one], ids[other]) for one, other in found]
 
 
 @contextmanager
@@ -170,13 +211,17 @@ def _fill(engine: Engine, path: Path) -> int:
         _dataset(file, "source", text)
         ids, metadata = [], []
         block = _Block()
-        for number, (id, about, templates, stored) in enumerate(engine.subjects()):
-            ids.append(id)
-            metadata.append(json.dumps(about, ensure_ascii=True))
-            block.take(number, templates, stored)
-            if block.count >= columns.BLOCK:
-                block = block.written(file)
+        with engine.exported() as (curation, subjects):
+            reasons = {one.template: one.reason for one in curation.quarantined()}
+            different = curation.different()
+            for number, (id, about, templates, stored) in enumerate(subjects):
+                ids.append(id)
+                metadata.append(json.dumps(about, ensure_ascii=True))
+                block.take(number, templates, stored)
+                if block.count >= columns.BLOCK:
+                    block = block.written(file)
         block.written(file)
+        _put_in_order(file, ids, reasons, different)
         encoding = "json" if any("\0" in id for id in ids) else "utf-8"
         file.create_dataset(
             "ids", data=[json.dumps(id) for id in ids] if encoding == "json" else ids, dtype=text
@@ -192,6 +237,21 @@ def _fill(engine: Engine, path: Path) -> int:
             ids_encoding=encoding,
         )
         return len(file["template"])
+
+
+def _put_in_order(
+    file: Any, ids: list[str], reasons: dict[int, str], different: list[tuple[str, str]]
+) -> None:
+    """Writes what is in quarantine and who is different, where there is any of it."""
+    import h5py
+
+    if reasons:
+        each = [reasons.get(number, "") for number in file["template"][:].tolist()]
+        file.create_dataset(QUARANTINE, data=each, dtype=h5py.string_dtype("utf-8"))
+    if different:
+        at = {id: number for number, id in enumerate(ids)}
+        pairs = [(at[one], at[other]) for one, other in different]
+        file.create_dataset(DIFFERENT, data=np.array(pairs, "<i8"))
 
 
 @dataclass(slots=True)

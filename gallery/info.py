@@ -38,6 +38,10 @@ class Info:
     """"gallery", "encoder" or "none"."""
     bytes: int
     """Of all files in the folder."""
+    quarantined: int = 0
+    """Templates that are kept and never matched."""
+    different: int = 0
+    """Pairs of subjects that are remembered as different."""
     generation: int = 1
     """Counts the encoders that the gallery was bound to."""
     staged: Generation | None = None
@@ -61,6 +65,8 @@ def gathered(engine: Engine, folder: Path, threshold: float | None, threshold_so
     state, header = engine.state(), engine.header
     with engine.generations() as generations:
         others = generations.listing()
+    with engine.curation() as curation:
+        quarantined, different = len(curation.in_quarantine()), len(curation.different_numbers())
     return Info(
         location=str(folder),
         subjects=state.subjects,
@@ -78,6 +84,8 @@ def gathered(engine: Engine, folder: Path, threshold: float | None, threshold_so
         threshold=threshold,
         threshold_source=threshold_source,
         bytes=_folder_bytes(folder),
+        quarantined=quarantined,
+        different=different,
         generation=header.generation,
         staged=next((one for one in others if one.state == "staged"), None),
         previous=tuple(one for one in reversed(others) if one.state == "previous"),

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from gallery.findings import Conflict
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
@@ -67,6 +69,7 @@ class Enrollment:
     """True when the subject was not enrolled before."""
     revision: int
     refused: tuple[Refusal, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
 
     def __str__(self) -> str:
         state = "new" if self.created else "known"
@@ -83,6 +86,7 @@ class BulkEnrollment:
     """How many of the subjects were not enrolled before."""
     revision: int
     refused: tuple[Refusal, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
 
     def __str__(self) -> str:
         subjects = counted(self.subjects, "subject")

@@ -19,9 +19,22 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    ("the ground", ["errors", "records", "tables", "page", "processes"]),
+    ("the ground", ["errors", "records", "findings", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
-    ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes", "curves"]),
+    (
+        "pure cores",
+        [
+            "decisions",
+            "calibration",
+            "pairs",
+            "duplicates",
+            "filters",
+            "extremes",
+            "curves",
+            "curation",
+            "auditing",
+        ],
+    ),
     ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
@@ -38,6 +51,7 @@ FLOORS = [
             "migration",
             "searching",
             "calibrating",
+            "curating",
             "staging",
             "repairing",
             "reading",
@@ -47,7 +61,16 @@ FLOORS = [
     ),
     (
         "the face and the command line",
-        ["", "cli", "commands", "migration_commands", "search_commands", "calibration_commands", "terminal"],
+        [
+            "",
+            "cli",
+            "commands",
+            "migration_commands",
+            "search_commands",
+            "calibration_commands",
+            "curation_commands",
+            "terminal",
+        ],
     ),
 ]
 COMMAND_LINE = {
@@ -56,6 +79,7 @@ COMMAND_LINE = {
     "gallery.migration_commands",
     "gallery.search_commands",
     "gallery.calibration_commands",
+    "gallery.curation_commands",
     "gallery.terminal",
 }
 COMMAND_LINE |= {"encoders.evaluate_command"}

@@ -16,11 +16,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from gallery.auditing import Bounds, Everyone
 from gallery.calibration import Scores
 from gallery.filters import Where
+from gallery.findings import Conflict
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
-from gallery.stores.base import Added, Generations, Header, NewTemplates, Stored
+from gallery.stores.base import Added, Curation, Generations, Header, NewTemplates, Stored
 from gallery.vectors import FloatRows, Numbers
+
+Whole = tuple[str, dict[str, Any], list[Template], Stored]
+"""A subject's id, metadata, templates and embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +69,27 @@ class Engine(Protocol):
         of: Header | None = None,
         verb: str = "enroll",
         settings: Mapping[str, str] = MappingProxyType({}),
+        different: Iterable[tuple[str, str]] | None = None,
     ) -> tuple[list[Added], int]:
         """Adds everything in one commit: what was added, and the revision.
 
         of: the header that the embeddings were made for; EncoderMismatchError when the gallery was bound to
-        another encoder since. verb: what the audit log calls it. settings: to be stored with it.
+        another encoder since. verb: what the audit log calls it. settings: to be stored with it. different:
+        ids to remember as different; where it is given, the batch comes with its quarantine too.
+        """
+        ...
+
+    def add_screened(
+        self,
+        batch: Iterable[NewTemplates],
+        bounds: Bounds,
+        refuse: bool,
+        of: Header | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[list[Added], int, list[Conflict]]:
+        """`add`, after a look at whom the items resemble: what was noticed as well.
+
+        refuse: ConflictError, and nothing is added, when anything was. Holds the whole batch in memory.
         """
         ...
 
@@ -122,8 +143,15 @@ class Engine(Protocol):
         """
         ...
 
+    def everyone(self, threshold: float) -> tuple[State, Everyone, dict[int, str]]:
+        """All templates beside each other, for an audit: how things stand, and {subject number: id}."""
+        ...
+
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
-        """A subject's embeddings; UnknownSubjectError. of: as in `nearest`."""
+        """A subject's embeddings that may be matched; UnknownSubjectError, QuarantinedError when none may.
+
+        of: as in `nearest`.
+        """
         ...
 
     def templates(self, id: str) -> list[Template]:
@@ -150,8 +178,8 @@ class Engine(Protocol):
         """(subjects, templates)."""
         ...
 
-    def subjects(self) -> Iterator[tuple[str, dict[str, Any], list[Template], Stored]]:
-        """Everything, subject by subject, of one revision: for export."""
+    def exported(self) -> AbstractContextManager[tuple[Curation, Iterator[Whole]]]:
+        """Everything, subject by subject, with what was put in order; all of one revision."""
         ...
 
     def setting(self, key: str) -> str | None:
@@ -174,6 +202,14 @@ class Engine(Protocol):
         verb: what the audit log calls it; None is nothing. settings: to be stored with it. switches: the
         gallery is bound to another generation by it, and answers from that one when this has returned.
         """
+        ...
+
+    def curation(self) -> AbstractContextManager[Curation]:
+        """What was put in order by hand, to look at; all of one revision. The engine waits meanwhile."""
+        ...
+
+    def changed_curation(self, verb: str) -> AbstractContextManager[Curation]:
+        """The same to change, in one commit. verb: what the audit log calls it."""
         ...
 
     def log(self) -> list[LogEntry]:

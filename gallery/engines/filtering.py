@@ -13,6 +13,8 @@ _FEW = 20_000
 """So many rows are searched exactly in a millisecond or two."""
 _SHARE = 8
 """One eighth of all at most is copied to be searched by itself."""
+_MOST = 0.9
+"""Where so large a share is left, all are searched and the others passed over."""
 _KEPT = 4
 _ROWS = 8192
 
@@ -55,6 +57,9 @@ class Views:
         where: the filter, as text. numbers: the templates that it leaves. at: the (generation, revision)
         they are of. shape: (dim, metric).
         """
+        if isinstance(index, ExactIndex) and _MOST * len(index) < len(numbers):
+            # As when a few are in quarantine: no copy is worth it.
+            return Among(index, Selection(numbers)), None
         if len(numbers) <= max(_FEW, len(index) // _SHARE):
             copy = self._copy(where, numbers, at, rows_of, shape)
             return copy, copy

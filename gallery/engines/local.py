@@ -11,19 +11,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
+from gallery.auditing import Bounds, Everyone
 from gallery.calibration import Scores
 from gallery.engines import index_files, scoring
-from gallery.engines.base import Overlap, State
+from gallery.engines.base import Overlap, State, Whole
+from gallery.engines.carrying import carried_over
+from gallery.engines.everyone import everyone
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
 from gallery.engines.recall import overlap
+from gallery.engines.register import members
+from gallery.engines.screening import screened
 from gallery.engines.searching import Searching
-from gallery.errors import EncoderMismatchError, GalleryError, GalleryLockedError
+from gallery.errors import EncoderMismatchError, GalleryError, GalleryLockedError, QuarantinedError
 from gallery.filters import Where
+from gallery.findings import Conflict
 from gallery.indexes.base import VectorIndex
 from gallery.indexes.choice import AUTO
 from gallery.processes import check_not_forked
-from gallery.records import Candidate, LogEntry, Problem, Subject, Template
-from gallery.stores.base import Added, Generations, Header, NewTemplates, Store, Stored
+from gallery.records import Candidate, LogEntry, Problem, Subject, Template, counted
+from gallery.stores.base import Added, Curation, Generations, Header, NewTemplates, Store, Stored
 from gallery.stores.repair import discard_put_aside
 from gallery.unpacking import discard_unpacked
 from gallery.vectors import FloatRows
@@ -76,11 +84,41 @@ class LocalEngine:
         of: Header | None = None,
         verb: str = "enroll",
         settings: Mapping[str, str] = MappingProxyType({}),
+        different: Iterable[tuple[str, str]] | None = None,
+    ) -> tuple[list[Added], int]:
+        def put(store: Store) -> list[Added]:
+            return store.add(batch) if different is None else carried_over(store, batch, different)
+
+        return self._added(put, of, verb, settings)
+
+    def add_screened(
+        self,
+        batch: Iterable[NewTemplates],
+        bounds: Bounds,
+        refuse: bool,
+        of: Header | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[list[Added], int, list[Conflict]]:
+        noticed: list[Conflict] = []
+
+        def put(store: Store) -> list[Added]:
+            whole = list(batch)
+            noticed.extend(screened(store, self._searching, whole, bounds, refuse))
+            return store.add(whole)
+
+        return (*self._added(put, of, "enroll", settings), noticed)
+
+    def _added(
+        self,
+        put: Callable[[Store], list[Added]],
+        of: Header | None,
+        verb: str,
+        settings: Mapping[str, str],
     ) -> tuple[list[Added], int]:
         with self._open() as store:
             with store.commit(verb):
                 _check_bound(store, of)
-                added = store.add(batch)
+                added = put(store)
                 for key, value in settings.items():
                     store.set_setting(key, value)
                 # The revision rises with the commit, unless there was nothing to add.
@@ -164,6 +202,18 @@ class LocalEngine:
                     # The store's header follows.
                     pass
 
+    # -- putting in order
+
+    @contextmanager
+    def curation(self) -> Iterator[Curation]:
+        with self._at_one_revision() as store:
+            yield store.curation
+
+    @contextmanager
+    def changed_curation(self, verb: str) -> Iterator[Curation]:
+        with self._open() as store, store.commit(verb):
+            yield store.curation
+
     # -- search
 
     def nearest(
@@ -203,17 +253,33 @@ class LocalEngine:
         of: Header | None = None,
     ) -> tuple[State, Scores]:
         with self._at_one_revision(of) as store:
+            barred = self._searching.barred(store)
             if probes is None:
-                asked = scoring.from_the_gallery(store, sample, seed)
+                asked = scoring.from_the_gallery(store, sample, seed, barred)
             else:
                 rows, ids, sources = probes
                 asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
             state = self._state(store, self._cache.in_step(store))
-            return state, scoring.scored(store, asked, seed)
+            return state, scoring.scored(store, asked, seed, barred)
+
+    def everyone(self, threshold: float) -> tuple[State, Everyone, dict[int, str]]:
+        with self._at_one_revision() as store:
+            found = everyone(store, self._searching.barred(store), threshold)
+            ids = {number: id for number, (id, _) in store.describe(np.unique(found.owners).tolist()).items()}
+            return self._state(store, self._cache.in_step(store)), found, ids
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:
-            return store.embeddings(id)
+            stored = store.embeddings(id)
+            matched = ~members(stored.numbers, self._searching.barred(store))
+            if not matched.any():
+                why = {one.template: one.reason for one in store.curation.quarantined()}
+                first = int(stored.numbers[0])
+                raise QuarantinedError(
+                    f"all {counted(len(matched), 'template')} of {id!r} are in quarantine (template {first}: "
+                    f"{why[first]}): release some, or enrol others"
+                )
+            return Stored(stored.numbers[matched], stored.subjects[matched], stored.rows[matched])
 
     # -- questions
 
@@ -241,10 +307,13 @@ class LocalEngine:
         with self._open() as store:
             return store.counts()
 
-    def subjects(self) -> Iterator[tuple[str, dict[str, Any], list[Template], Stored]]:
+    @contextmanager
+    def exported(self) -> Iterator[tuple[Curation, Iterator[Whole]]]:
         with self._at_one_revision() as store:
-            for id in store.ids():
-                yield id, store.metadata(id), store.templates(id), store.embeddings(id)
+            whole = (
+                (id, store.metadata(id), store.templates(id), store.embeddings(id)) for id in store.ids()
+            )
+            yield store.curation, whole
 
     def setting(self, key: str) -> str | None:
         with self._open() as store:

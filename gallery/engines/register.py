@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gallery.errors import CorruptGalleryError
 from gallery.filters import Where, text_of, texts_of
 from gallery.metadata import as_json
-from gallery.stores.base import Store
+from gallery.stores.base import REGROUPED, Store
 from gallery.vectors import Numbers
 
 _CHANGED_AT_MOST = 4096
@@ -93,7 +93,7 @@ class Register:
         if self._at == now:
             return
         before, self._at = self._at, None
-        if before is None or before[0] != now[0]:
+        if before is None or before[0] != now[0] or _regrouped_at(store) > before[1]:
             self.forget()
             self.numbers, self.owners = store.owners()
         else:
@@ -192,3 +192,8 @@ class Register:
             column.codes = np.array(codes, np.int32)
             self._columns[key] = column
         return self._columns[key]
+
+
+def _regrouped_at(store: Store) -> int:
+    """The revision at which templates last changed hands, 0 before the first time."""
+    return int(store.setting(REGROUPED) or 0)

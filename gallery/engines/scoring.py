@@ -13,11 +13,15 @@ import numpy.typing as npt
 
 from gallery.calibration import Distances, Scores
 from gallery.engines.drawing import drawn
+from gallery.engines.register import members
 from gallery.stores.base import Store, Stored
 from gallery.vectors import FloatRows, Numbers, paired_distances
 
 MOST_CELLS = 25_000_000
 """Comparisons that are kept; of a larger gallery some subjects are drawn."""
+
+NOBODY: Numbers = np.empty(0, np.int64)
+"""No templates in quarantine."""
 
 _COPY = {"cosine": 1e-9, "euclidean": 4e-5}
 """Distances up to which two embeddings are of the same bytes; euclidean ones relative to their length."""
@@ -34,11 +38,20 @@ class Probes:
     sources: Sequence[str | None]
 
 
-def from_the_gallery(store: Store, sample: int, seed: int) -> Probes:
-    """Enrolled templates as probes, each to be compared with all others."""
-    numbers, stored = drawn(store, sample, seed)
+def from_the_gallery(store: Store, sample: int, seed: int, barred: Numbers = NOBODY) -> Probes:
+    """Enrolled templates as probes, each to be compared with all others; those in quarantine are passed."""
+    stored = matched(drawn(store, sample, seed)[1], barred)
+    numbers = stored.numbers
     sources = store.sources_of(numbers)
     return Probes(stored.rows, stored.subjects, [sources.get(int(number)) for number in numbers])
+
+
+def matched(stored: Stored, barred: Numbers) -> Stored:
+    """Those that are not in quarantine."""
+    if len(barred) == 0:
+        return stored
+    kept = ~members(stored.numbers, barred)
+    return Stored(stored.numbers[kept], stored.subjects[kept], stored.rows[kept])
 
 
 def owners(store: Store, ids: Sequence[str]) -> Numbers:
@@ -48,7 +61,7 @@ def owners(store: Store, ids: Sequence[str]) -> Numbers:
     return np.array([numbers[id] for id in ids], np.int64)
 
 
-def scored(store: Store, probes: Probes, seed: int) -> Scores:
+def scored(store: Store, probes: Probes, seed: int, barred: Numbers = NOBODY) -> Scores:
     """Every probe against every subject, by its nearest template that is no copy. Inside a snapshot."""
     count = len(probes.rows)
     subjects = store.counts()[0]
@@ -57,7 +70,10 @@ def scored(store: Store, probes: Probes, seed: int) -> Scores:
     mated = np.full(count, np.inf, np.float32)
     two = _NearestTwo(count)
     same_file = _same_file(store, probes.sources)
-    for stored in store.scan():
+    for every in store.scan():
+        stored = matched(every, barred)
+        if len(stored.numbers) == 0:
+            continue
         away = _away(probes.rows, stored, store.header.metric)
         for at, number in enumerate(stored.numbers.tolist()):
             if number in same_file:

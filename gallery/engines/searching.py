@@ -14,7 +14,7 @@ import numpy as np
 
 from gallery.engines.filtering import Views
 from gallery.engines.index_cache import IndexCache
-from gallery.engines.register import OutOfStep, Register, lost
+from gallery.engines.register import OutOfStep, Register, lost, members
 from gallery.engines.seeking import Finalists, Seeker, as_finalists
 from gallery.engines.sweep import Blocks, Sweep
 from gallery.filters import Where
@@ -28,6 +28,7 @@ from gallery.vectors import FloatRows, Numbers
 _REGISTER_COSTS = 16
 """Loading it takes as long as reading one in so many embeddings from the store."""
 _KNOWN_AT_MOST = 2**17
+_SELECTIONS = 8
 
 
 class Searching:
@@ -43,6 +44,10 @@ class Searching:
         self._known: dict[int, tuple[str, dict[str, Any], bool]] = {}
         """(id, metadata, whether anything lies inside a value of it) by subject number."""
         self._known_at = (0, 0)
+        self._barred: Numbers = np.empty(0, np.int64)
+        self._allowed: dict[str, Numbers] = {}
+        """By filter, the templates that may be found, where some are in quarantine."""
+        self._barred_at = (0, -1)
 
     def forget(self) -> None:
         """Starts anew at the next search."""
@@ -50,6 +55,7 @@ class Searching:
         self._register.forget()
         self._views.forget()
         self._known.clear()
+        self._barred_at = (0, -1)
         self._read = 0
 
     def nearest(self, store: Store, probes: FloatRows, k: int, where: Where | None) -> list[list[Candidate]]:
@@ -74,7 +80,7 @@ class Searching:
     def swept(self, store: Store, probes: FloatRows, k: int) -> list[Finalists]:
         """`finalists`, by going through every row, whatever the kind of index."""
         index = self.cache.in_step(store)
-        sweep = self._sweep(store, index, self._blocks(store, index), None)
+        sweep = self._sweep(store, index, self._blocks(store, index), self._selected(store, None))
         k = min(k, store.counts()[0])
         return as_finalists(sweep.nearest(probes, k), len(probes)) if k else [[] for _ in probes]
 
@@ -116,9 +122,26 @@ class Searching:
         self._register.bring_up(store)
         return self._register
 
+    def barred(self, store: Store) -> Numbers:
+        """The templates in quarantine, which are never matched, ascending."""
+        at = store.header.generation, store.revision()
+        if at != self._barred_at:
+            self._barred, self._barred_at, self._allowed = store.curation.in_quarantine(), at, {}
+        return self._barred
+
     def _selected(self, store: Store, where: Where | None) -> Numbers | None:
-        """The templates that a filter leaves; None when there is no filter."""
-        return self._loaded(store).selected(store, where) if where else None
+        """The templates that may be found; None when that is all of them."""
+        barred = self.barred(store)
+        if len(barred) == 0:
+            return self._loaded(store).selected(store, where) if where else None
+        name = as_json(where or {})
+        if name not in self._allowed:
+            register = self._loaded(store)
+            numbers = register.selected(store, where) if where else register.numbers
+            while len(self._allowed) >= _SELECTIONS:
+                self._allowed.pop(next(iter(self._allowed)))
+            self._allowed[name] = numbers[~members(numbers, barred)]
+        return self._allowed[name]
 
     def _view(
         self, store: Store, index: VectorIndex, where: Where | None, numbers: Numbers

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryExistsError
-from gallery.stores import audit, catalog, headers
+from gallery.stores import audit, catalog, headers, marks
 from gallery.stores.checking import problems
 from gallery.stores.state import CatalogState, read_state, write_state
 from gallery.stores.witness import HeadWriter
@@ -98,8 +98,10 @@ def _finished(path: Path, copy: Path, without: Iterable[str]) -> CatalogState:
             state = read_state(db)
             for key in without:
                 catalog.write_setting(db, state, key, None)
-            # The ids of removed subjects, which the log shows until an erasure, are no part of a copy.
+            # The ids of removed subjects, which the log shows until an erasure, are no part of a copy, nor
+            # is what could be undone, which tells of them too.
             audit.forget_names(db)
+            marks.forget_operations(db)
             write_state(db, state)
             db.execute("COMMIT")
             found = problems(db, copy)

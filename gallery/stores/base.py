@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from gallery.findings import Operation, Quarantined
 from gallery.records import Generation, LogEntry, Problem, Subject, Template
 from gallery.vectors import FloatRows, Numbers
 
@@ -54,6 +55,7 @@ class NewTemplates(NamedTuple):
     metadata: Mapping[str, Any] | str | None = None
     enrolled: Sequence[int] | None = None
     originals: Iterable[tuple[str, bytes] | None] | None = None
+    quarantined: Sequence[str | None] | None = None
 
 
 class Added(NamedTuple):
@@ -142,6 +144,71 @@ class Generations(Protocol):
         ...
 
 
+class Curation(Protocol):
+    """What is put in order by hand: who is who, what is never matched, who is different.
+
+    Changes are made inside `commit`, one in each, and can be undone. ConflictError: what the gallery knows
+    speaks against it.
+    """
+
+    def quarantined(self) -> list[Quarantined]:
+        """The templates that are kept and never matched, by number."""
+        ...
+
+    def in_quarantine(self) -> Numbers:
+        """Their numbers, ascending."""
+        ...
+
+    def different(self) -> list[tuple[str, str]]:
+        """Pairs of ids that are remembered as different."""
+        ...
+
+    def different_numbers(self) -> set[tuple[int, int]]:
+        """The same by the subjects' numbers, the lower one first."""
+        ...
+
+    def operations(self) -> list[Operation]:
+        """What was done, oldest first, as far as it is not forgotten."""
+        ...
+
+    def rename(self, old: str, new: str) -> Operation:
+        """Gives a subject another id, which is free; UnknownSubjectError."""
+        ...
+
+    def merge(self, into: str, others: Sequence[str]) -> Operation:
+        """Hands the templates of `others` to `into`; the others are gone. UnknownSubjectError."""
+        ...
+
+    def split(
+        self, id: str, templates: Sequence[int], new_id: str, metadata: Mapping[str, Any] | None
+    ) -> Operation:
+        """Hands some templates to a new subject, remembered as different; UnknownSubjectError."""
+        ...
+
+    def quarantine(self, templates: Sequence[int], reason: str) -> Operation:
+        """Keeps templates from being matched; InvalidItemError when one is not enrolled."""
+        ...
+
+    def release(self, templates: Sequence[int]) -> Operation:
+        """Lets them be matched again; InvalidItemError when one is not in quarantine."""
+        ...
+
+    def differ(self, one: str, other: str, different: bool) -> Operation:
+        """Remembers two subjects as different, or forgets it; UnknownSubjectError."""
+        ...
+
+    def undo(self, operation: int) -> Operation:
+        """Takes an operation back; ConflictError when what it changed has changed since."""
+        ...
+
+    def carry_over(self, reasons: Mapping[int, str], different: Iterable[tuple[str, str]]) -> None:
+        """Notes what came with an import: {template: why it is in quarantine}, pairs of ids."""
+        ...
+
+
+REGROUPED = "regrouped"
+"""The setting with the last revision that templates changed hands by."""
+
 OF_ENCODER = ("threshold", "recall")
 """Settings that mean nothing under another encoder."""
 
@@ -162,6 +229,11 @@ class Store(Protocol):
     @property
     def generations(self) -> Generations:
         """The embeddings of other encoders than the one in use."""
+        ...
+
+    @property
+    def curation(self) -> Curation:
+        """What is put in order by hand."""
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -207,7 +279,7 @@ class Store(Protocol):
         ...
 
     def forget_removed(self) -> None:
-        """Drops the ids of removed subjects, which the audit log kept, inside `commit`."""
+        """Drops the ids of removed subjects and what could be undone, inside `commit`."""
         ...
 
     def erase(self) -> None:

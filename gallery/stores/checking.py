@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gallery.errors import GalleryError
 from gallery.records import Problem
-from gallery.stores import audit, catalog, headers
+from gallery.stores import audit, catalog, headers, marks
 from gallery.stores.integrity import agrees, original_checksum, subject_checksum, template_checksum
 from gallery.stores.state import CatalogState, read_state
 from gallery.stores.witness import Head, head_path, read_head
@@ -30,6 +30,7 @@ def problems(db: sqlite3.Connection, path: Path) -> list[Problem]:
         _generations,
         _subjects,
         _originals,
+        _curation,
         _removed,
         _log,
         partial(_head, head),
@@ -130,6 +131,24 @@ def _originals(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
     ):
         if not agrees(original_checksum, checksum, number, kind, content):
             yield Problem(f"original of template {number}", "it does not match its checksum")
+
+
+def _curation(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
+    if not marks.there(db):
+        return
+    state = read_state(db)
+    for row in db.execute("SELECT operation, verb, at, change, undone, checksum FROM operations"):
+        if not agrees(marks.operation_checksum, row[5], *row[:5]):
+            yield Problem(f"operation {row[0]}", "its record does not match its checksum")
+    found = marks.read(db, state)
+    for what, column, numbers in (
+        ("template", "quarantine of template", found.quarantine),
+        ("subject", "pair of different subjects,", {number for pair in found.different for number in pair}),
+    ):
+        table = f"templates_{state.generation}" if what == "template" else "subjects"
+        for number in sorted(numbers):
+            if db.execute(f"SELECT 1 FROM {table} WHERE {what} = ?", (number,)).fetchone() is None:
+                yield Problem(f"{column} {number}", "it is not enrolled")
 
 
 def _removed(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:

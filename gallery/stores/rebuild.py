@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gallery.errors import CorruptGalleryError, GalleryError
 from gallery.records import Problem, counted
-from gallery.stores import audit, catalog, salvage
+from gallery.stores import audit, catalog, marks, salvage
 from gallery.stores.audit import Acts
 from gallery.stores.changes import SubjectRow
 from gallery.stores.integrity import subject_checksum
@@ -89,6 +89,7 @@ class Rebuilding:
         self._templates(db, subjects)
         self._subjects(db, subjects, key)
         self._originals(db)
+        self._curation(db)
         self._numbers(db)
         for name, id in found.names:
             if audit.subject_key(key, id) == name:
@@ -255,6 +256,28 @@ class Rebuilding:
                 self.lost.append(Problem(f"original of template {number}", "it does not match its checksum"))
             else:
                 db.execute("INSERT OR IGNORE INTO originals VALUES (?, ?, ?, ?)", row)
+
+    def _curation(self, db: sqlite3.Connection) -> None:
+        """What was put in order by hand, of what is saved, and what can be undone."""
+        found, before = self._found, self._found.setting(marks.VOUCHED)
+        if before is None and not found.operations:
+            return
+        catalog.execute_all(db, marks.SCHEMA.strip())
+        db.executemany("INSERT INTO operations VALUES (?, ?, ?, ?, ?, ?)", found.operations.values())
+        if before is None:
+            return
+        for number, (reason, at) in found.quarantine.items():
+            if number in self._saved:
+                marks.write_mark(db, number, reason, at)
+        for one, other in sorted(found.different):
+            if db.execute(
+                "SELECT count(*) FROM subjects WHERE subject IN (?, ?)", (one, other)
+            ).fetchone() == (2,):
+                marks.write_pair(db, (one, other), True)
+        marks.vouch(db, self._state)
+        if not marks.complete(before, found.quarantine, found.different):
+            what = "some of what was in quarantine, or of who is different, is lost: look through it again"
+            self.lost.append(Problem("quarantine", what))
 
     def _numbers(self, db: sqlite3.Connection) -> None:
         """Where numbers and revisions go on, so that none is used again; what is gone is noted as removed."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from gallery.stores import audit, catalog, headers
+from gallery.stores import audit, catalog, headers, marks
 from gallery.stores.base import Header
 from gallery.stores.changes import SubjectRow
 from gallery.stores.integrity import agrees, original_checksum, subject_checksum, template_checksum
@@ -48,6 +48,12 @@ class Salvage:
     names: list[tuple[bytes, str]] = field(default_factory=list)
     pairs: set[tuple[int, int]] = field(default_factory=set)
     """What indexes hold: (revision, removed template) among them."""
+    quarantine: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """{template: (reason, when)}"""
+    different: set[tuple[int, int]] = field(default_factory=set)
+    """Pairs of subjects."""
+    operations: dict[int, tuple[int, str, int, str, int, int]] = field(default_factory=dict)
+    """What can be undone, as it is stored."""
     roots: dict[str, int] = field(default_factory=dict)
     """Tables and where they begin."""
 
@@ -124,6 +130,19 @@ def _in_table(found: Salvage, rowid: int, values: tuple[Any, ...]) -> None:
                 found.subjects.setdefault(rowid, []).append(row)
         case (None, int(revision)) if rowid > 0:
             found.removed[rowid] = revision
+        case (None, str(reason), int(at), int(checksum)):
+            if agrees(marks.mark_checksum, checksum, rowid, reason, at):
+                found.quarantine[rowid] = reason, at
+        case (None, str(verb), int(at), str(change), int(undone), int(checksum)):
+            operation = (rowid, verb, at, change, undone, checksum)
+            # Of two ages the younger one is undone; or it is tried again, and refused for what it finds.
+            if agrees(marks.operation_checksum, checksum, *operation[:5]) and (
+                undone or rowid not in found.operations
+            ):
+                found.operations[rowid] = operation
+        case (None, int(one), int(other), int(checksum)):
+            if agrees(marks.pair_checksum, checksum, one, other):
+                found.different.add((one, other))
         case (int(format), str(created), str(identity)):
             found.formats.append(format)
             found.created.append(created)

@@ -16,11 +16,12 @@ import numpy as np
 
 from gallery.errors import CorruptGalleryError, GalleryLockedError, InvalidItemError, UnknownSubjectError
 from gallery.records import LogEntry, Problem, Subject, Template
-from gallery.stores import audit, catalog, changes, owners
+from gallery.stores import audit, catalog, changes, marks, owners
 from gallery.stores.backup import backup
 from gallery.stores.base import Added, Header, NewTemplates, Stored
 from gallery.stores.changes import SubjectRow
 from gallery.stores.checking import problems
+from gallery.stores.curation import SqliteCuration
 from gallery.stores.generations import SqliteGenerations
 from gallery.stores.integrity import agrees, subject_checksum, template_checksum
 from gallery.stores.session import Session
@@ -67,6 +68,10 @@ class SqliteStore:
         return SqliteGenerations(self._session, self.remove_templates)
 
     @property
+    def curation(self) -> SqliteCuration:
+        return SqliteCuration(self._session, self._known, self._subject_rows, self._tables)
+
+    @property
     def _table(self) -> str:
         return f"templates_{self.header.generation}"
 
@@ -91,6 +96,11 @@ class SqliteStore:
             (id,) = ids
             row = self._subject_row(id)
             return {} if row is None else {id: row}
+        odd = {id for id in ids if "\0" in id}
+        if odd:
+            # JSON in SQLite ends a text at a NUL.
+            single = [self._rows_of({id}) for id in odd]
+            return {id: row for found in (*single, self._rows_of(ids - odd)) for id, row in found.items()}
         rows = self._session.all(
             f"{_SUBJECT} WHERE id IN (SELECT value FROM json_each(?))", json.dumps([*ids])
         )
@@ -136,6 +146,7 @@ class SqliteStore:
             if gone and session.state.logging:
                 audit.remember_names(session.db, session.audit_key, [row[1]])
         session.acts.templates += len(found)
+        marks.forget(session.db, session.state, [row[0] for row in found], by)
 
     def _tables(self) -> list[str]:
         """The tables of all generations, that of the one in use first."""
@@ -144,6 +155,7 @@ class SqliteStore:
 
     def forget_removed(self) -> None:
         audit.forget_names(self._session.db)
+        marks.forget_operations(self._session.db)
 
     def erase(self) -> None:
         try:

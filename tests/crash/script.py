@@ -50,6 +50,11 @@ SCRIPT: list[Step] = [
     ("remove_templates", "many-6", 3),
     ("remove_erased", "erin"),
     ("enroll", "grace", 1, None),
+    ("merge", "many-10", "many-11"),
+    ("undo",),
+    ("split", "many-12", "half-12", 1),
+    ("undo",),
+    ("rename", "many-13", "called-13"),
     ("compact",),
     ("ask", "grace"),
     ("close",),
@@ -72,6 +77,8 @@ class Model:
     numbers: int = 0
     """How many template numbers were given."""
     made: bool = False
+    before: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    """The subjects before the last step, which an undo brings back."""
 
     def after(self, step: Step) -> Model:
         """The model once a step is done."""
@@ -91,11 +98,45 @@ class Model:
                 subjects[rest[0]] = (before - rest[1], known)
         elif verb in ("remove", "remove_erased"):
             del subjects[rest[0]]
+        elif verb in _ORDERING:
+            # What changed hands under another id is not gone.
+            return Model(
+                _ordered(step, subjects, self.before), gone, erased, self.numbers, True, self.subjects
+            )
         gone = (gone | set(self.subjects)) - set(subjects)
         # What was enrolled again is there again, and what is gone at an erasure is really gone.
         erased = (erased | gone if verb in ("remove_erased", "compact") else erased) & gone
         numbers = self.numbers + sum(count for count, _ in added.values())
-        return Model(subjects, gone, erased, numbers, self.made or verb == "create")
+        return Model(subjects, gone, erased, numbers, self.made or verb == "create", self.subjects)
+
+
+_ORDERING = ("merge", "split", "rename", "undo")
+
+
+def _ordered(
+    step: Step,
+    subjects: dict[str, tuple[int, dict[str, Any]]],
+    before: dict[str, tuple[int, dict[str, Any]]],
+) -> dict[str, tuple[int, dict[str, Any]]]:
+    """The subjects after a verb that puts them in order."""
+    verb, *rest = step
+    if verb == "merge":
+        into, other = rest
+        count, known = subjects.pop(other)
+        subjects[into] = (subjects[into][0] + count, known | subjects[into][1])
+    elif verb == "split":
+        id, new, count = rest
+        parts = {id: (subjects[id][0] - count, subjects[id][1]), new: (count, {})}
+        at = list(subjects).index(id)
+        pairs = list(subjects.items())
+        # Beside each other, and not at the end, where the vectors of every id are asked for.
+        subjects = dict([*pairs[:at], *parts.items(), *pairs[at + 1 :]])
+    elif verb == "rename":
+        old, new = rest
+        subjects = {new if id == old else id: what for id, what in subjects.items()}
+    else:
+        subjects = before
+    return subjects
 
 
 def model(script: list[Step], done: int) -> Model:
@@ -143,6 +184,14 @@ class Child:
             self.people.remove_templates(self.people.templates(rest[0])[: rest[1]])
         elif verb in ("remove", "remove_erased"):
             self.people.remove(rest[0], erase=verb == "remove_erased")
+        elif verb == "merge":
+            self.people.merge(rest[0], [rest[1]])
+        elif verb == "split":
+            self.people.split(rest[0], self.people.templates(rest[0])[: rest[2]], rest[1])
+        elif verb == "rename":
+            self.people.rename(rest[0], rest[1])
+        elif verb == "undo":
+            self.people.undo(self.people.operations()[-1])
         elif verb == "compact":
             self.people.compact()
         else:

@@ -72,6 +72,10 @@ def build(folder: Path) -> None:
         people.enroll_many([(f"last {at}", rows[at : at + 1]) for at in range(300, 340)])
         people.remove("subject 11")
         people.enroll("subject 11", rows[340:341], metadata={"again": True})
+        near = people.identify(PROBES[0], 3, 2.0).candidates
+        people.quarantine([one.template for one in near if len(people.templates(one.id)) > 1], "blurred")
+        people.differ("alice", "subject 11")
+        people.undo(people.rename("last 301", "another"))
     _copy(place, folder / "closed")
     people = gallery.open(place, ENCODER, actor="somebody")
     people.enroll("alice", rows[350:351], metadata={"badge": 9})
@@ -107,6 +111,12 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target)
 
 
+def whole(people: gallery.Gallery) -> list[Any]:
+    """Everything enrolled, subject by subject."""
+    with people._engine.exported() as (_, subjects):
+        return list(subjects)
+
+
 # -- the truth
 
 
@@ -128,6 +138,9 @@ def questions(rng: random.Random, ids: list[str]) -> Iterator[tuple[str, Callabl
     yield "listing", lambda people: [(one.id, one.templates, dict(one.metadata)) for one in people.subjects()]
     yield "threshold", lambda people: people.threshold
     yield "log", lambda people: [one.to_dict() for one in people.log()]
+    yield "quarantine", lambda people: [one.to_dict() for one in people.quarantined()]
+    yield "different", lambda people: people.different()
+    yield "operations", lambda people: [one.to_dict() for one in people.operations()]
     yield "unknown", lambda people: UNKNOWN in people
     for at in range(len(PROBES)):
         yield f"identify {at}", lambda people, at=at: seen(people.identify(PROBES[at], 5, 2.0))
@@ -151,7 +164,7 @@ def tell(folder: Path, work: Path) -> Truth:
         shutil.rmtree(work, ignore_errors=True)
         _copy(one, work)
         with gallery.open(work) as people:
-            for id, metadata, templates, stored in people._engine.subjects():
+            for id, metadata, templates, stored in whole(people):
                 truth.metadata.setdefault(id, []).append(metadata)
                 for number, row in zip(templates, stored.rows, strict=True):
                     truth.ever[int(number), people._engine.header.generation] = (id, row.tobytes())  # type: ignore
@@ -323,7 +336,7 @@ def mend(folder: Path, truth: Truth, reported: list[str]) -> str:
         assert (len(people), people.template_count) == (done.subjects, done.templates)
         generation, numbers = people._engine.header.generation, set()
         mixed = any("older" in str(one) or "revision" in str(one) for one in done.lost)
-        for id, metadata, templates, stored in people._engine.subjects():
+        for id, metadata, templates, stored in whole(people):
             for number, row in zip(templates, stored.rows, strict=True):
                 numbers.add(int(number))
                 if truth.ever[int(number), generation] != (id, row.tobytes()):  # type: ignore

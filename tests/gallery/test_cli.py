@@ -79,9 +79,9 @@ def test_enroll_a_folder(folder: Path, shell: Shell) -> None:
     )
     assert shell.said == "1 subject (0 new), 1 template enrolled\n"
     assert shell.json("list", "g") == [
-        {"id": "A", "templates": 3, "metadata": {"site": "north", "shift": "2"}},
-        {"id": "K", "templates": 2, "metadata": {}},
-        {"id": "S", "templates": 2, "metadata": {}},
+        {"id": "A", "templates": 3, "metadata": {"site": "north", "shift": "2"}, "quarantined": 0},
+        {"id": "K", "templates": 2, "metadata": {}, "quarantined": 0},
+        {"id": "S", "templates": 2, "metadata": {}, "quarantined": 0},
     ]
     with gallery.open("g", read_only=True) as opened:
         assert [t.source for t in opened.templates("A")] == ["people/A/1.png", "people/A/2.png", "a.png"]

@@ -187,3 +187,11 @@ def test_an_encoder_of_ones_own(tmp_path):
         many = people.enroll_many([("c", ["cursed"]), ("d", ["1 2 3 4", "cursed"])], on_error="skip")
         assert (many.subjects, many.templates, "c" in people) == (1, 1, False)
         assert [(one.id, one.index) for one in many.refused] == [("c", 0), ("d", 1)]
+
+
+def test_ids_with_a_nul_are_known_again_in_a_bulk(tmp_path):
+    with gallery.create(tmp_path / "g", Precomputed(4)) as people:
+        for count in (1, 2):
+            done = people.enroll_many((id, np.eye(4)[:1]) for id in ("a\0", "a", "a\0b"))
+            assert (done.created, len(people)) == (3 if count == 1 else 0, 3)
+            assert {one.id: one.templates for one in people.subjects()} == dict.fromkeys(people.ids(), count)

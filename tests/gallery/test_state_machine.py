@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import gallery
-from gallery import InvalidItemError, Precomputed, UnknownSubjectError
+from gallery import ConflictError, InvalidItemError, Precomputed, QuarantinedError, UnknownSubjectError
 from tests.gallery.doubles import seen, true_distances
 
 DIM = 3
@@ -35,6 +35,12 @@ class GalleryBesideADict(RuleBasedStateMachine):
         self.about: dict[str, dict] = {}
         self.given = 0
         self.commits = 0
+        self.barred: set[int] = set()
+        self.different: set[frozenset[str]] = set()
+        self.order: list[str] = []
+        """The ids in order of first enrolment."""
+        self.last: tuple | None = None
+        """The last operation, and what was there before and after it."""
 
     @initialize(metric=st.sampled_from(["cosine", "euclidean"]), index=st.sampled_from(["auto", "Flat"]))
     def create(self, metric: str, index: str) -> None:
@@ -53,6 +59,7 @@ class GalleryBesideADict(RuleBasedStateMachine):
         self.given += len(rows)
         self.templates |= {number: (id, row) for number, row in zip(numbers, rows, strict=True)}
         self.about[id] = {**self.about.get(id, {}), **(metadata or {})}
+        self.order += [id] * (id not in self.order)
         return numbers
 
     def forget(self, numbers: list[int]) -> None:
@@ -60,6 +67,9 @@ class GalleryBesideADict(RuleBasedStateMachine):
             del self.templates[number]
         left = {id for id, _ in self.templates.values()}
         self.about = {id: metadata for id, metadata in self.about.items() if id in left}
+        self.barred &= set(self.templates)
+        self.different = {pair for pair in self.different if pair <= left}
+        self.order = [id for id in self.order if id in left]
         self.commits += 1
 
     @rule(id=IDS, rows=VECTORS, metadata=st.none() | METADATA)
@@ -116,13 +126,128 @@ class GalleryBesideADict(RuleBasedStateMachine):
             shutil.rmtree(self.folder / "g" / "index", ignore_errors=True)
         self.people = gallery.open(self.folder / "g", self.encoder)
 
+    # -- putting in order
+
+    def held(self) -> tuple:
+        return (
+            dict(self.templates),
+            {id: dict(metadata) for id, metadata in self.about.items()},
+            set(self.barred),
+            set(self.different),
+            list(self.order),
+        )
+
+    def noted(self, operation, before: tuple) -> None:
+        self.commits += 1
+        assert int(operation) == self.commits
+        self.last = (operation, before, self.held())
+
+    def mine(self, id: str) -> list[int]:
+        return [number for number, (owner, _) in self.templates.items() if owner == id]
+
+    @rule(old=IDS, new=IDS)
+    def rename(self, old, new) -> None:
+        if old not in self.about or new in self.about:
+            with pytest.raises((UnknownSubjectError, ConflictError, InvalidItemError)):
+                self.people.rename(old, new)
+            return
+        before = self.held()
+        done = self.people.rename(old, new)
+        self.templates |= {number: (new, self.templates[number][1]) for number in self.mine(old)}
+        self.about[new] = self.about.pop(old)
+        self.different = {frozenset(new if id == old else id for id in pair) for pair in self.different}
+        self.order = [new if id == old else id for id in self.order]
+        self.noted(done, before)
+
+    @rule(into=IDS, other=IDS)
+    def merge(self, into, other) -> None:
+        pair = frozenset([into, other])
+        if into == other or not pair <= set(self.about) or pair in self.different:
+            with pytest.raises((UnknownSubjectError, ConflictError, InvalidItemError)):
+                self.people.merge(into, [other])
+            return
+        before = self.held()
+        done = self.people.merge(into, [other])
+        self.templates |= {number: (into, self.templates[number][1]) for number in self.mine(other)}
+        self.about[into] = self.about.pop(other) | self.about[into]
+        self.different = {frozenset(into if id == other else id for id in pair) for pair in self.different}
+        self.order.remove(other)
+        self.noted(done, before)
+
+    @rule(id=IDS, new=IDS, count=st.integers(1, 3))
+    def split(self, id, new, count) -> None:
+        mine = self.mine(id)
+        if new in self.about or len(mine) <= count:
+            with pytest.raises((UnknownSubjectError, ConflictError, InvalidItemError)):
+                self.people.split(id, mine[:count], new)
+            return
+        before = self.held()
+        done = self.people.split(id, mine[:count], new)
+        self.templates |= {number: (new, self.templates[number][1]) for number in mine[:count]}
+        self.about[new] = {}
+        self.different.add(frozenset([id, new]))
+        self.order.append(new)
+        self.noted(done, before)
+
+    @precondition(lambda self: self.templates)
+    @rule(data=st.data())
+    def quarantine_or_release(self, data) -> None:
+        numbers = set(
+            data.draw(st.lists(st.sampled_from(sorted(self.templates)), min_size=1, max_size=3), "numbers")
+        )
+        before = self.held()
+        if numbers <= self.barred:
+            done = self.people.release(numbers)
+        elif numbers & self.barred:
+            with pytest.raises(ConflictError, match="already"):
+                self.people.quarantine(numbers, "why")
+            return
+        else:
+            done = self.people.quarantine(numbers, "why")
+        self.barred ^= numbers
+        self.noted(done, before)
+
+    @rule(one=IDS, other=IDS)
+    def differ(self, one, other) -> None:
+        pair = frozenset([one, other])
+        if one == other or not pair <= set(self.about):
+            with pytest.raises((UnknownSubjectError, InvalidItemError)):
+                self.people.differ(one, other)
+            return
+        before = self.held()
+        done = self.people.differ(one, other, different=pair not in self.different)
+        self.different ^= {pair}
+        self.noted(done, before)
+
+    @precondition(lambda self: self.last is not None)
+    @rule()
+    def undo(self) -> None:
+        """What nothing came after is taken back as it was; what something did is at least never half-done."""
+        operation, before, after = self.last
+        self.last = None
+        if self.held() == after and self.people.info().revision == int(operation):
+            done = self.people.undo(operation)
+            self.templates, self.about, self.barred, self.different, self.order = before
+            self.noted(done, after)
+            return
+        try:
+            self.people.undo(operation)
+        except (ConflictError, InvalidItemError):
+            return
+        # It touched nothing that came since; taken back again, all is as it was.
+        self.people.undo(self.people.operations()[-1])
+        self.commits += 2
+
     # -- questions
 
     def away(self, probe: list[int], metric: str) -> dict[int, float]:
         if not self.templates:
             return {}
-        rows = np.array([row for _, row in self.templates.values()], float)
-        return dict(zip(self.templates, true_distances(np.array(probe, float), rows, metric), strict=True))
+        living = {number: row for number, (_, row) in self.templates.items() if number not in self.barred}
+        if not living:
+            return {}
+        rows = np.array([*living.values()], float)
+        return dict(zip(living, true_distances(np.array(probe, float), rows, metric), strict=True))
 
     @rule(probe=VECTOR, k=st.integers(1, 6), threshold=st.sampled_from([0.0, 0.5, 1.0, 2.0, 9.0]))
     def identify(self, probe, k, threshold) -> None:
@@ -155,7 +280,8 @@ class GalleryBesideADict(RuleBasedStateMachine):
     def ranked(self, away: dict[int, float]) -> list[tuple[float, int, str]]:
         """Subjects by their nearest template, ties by template number; all brute force."""
         best: dict[str, tuple[float, int, str]] = {}
-        for number, (id, _) in self.templates.items():
+        for number in away:
+            id = self.templates[number][0]
             mine = (float(away[number]), number, id)
             best[id] = min(best.get(id, mine), mine)
         return sorted(best.values())
@@ -167,7 +293,11 @@ class GalleryBesideADict(RuleBasedStateMachine):
                 self.people.verify(id, probe, threshold=threshold)
             return
         away = self.away(probe, self.encoder.metric)
-        mine = min((away[n], n) for n, (owner, _) in self.templates.items() if owner == id)
+        if set(self.mine(id)) <= self.barred:
+            with pytest.raises(QuarantinedError, match="in quarantine"):
+                self.people.verify(id, probe, threshold=threshold)
+            return
+        mine = min((away[n], n) for n in away if self.templates[n][0] == id)
         claim = self.people.verify(id, probe, threshold=threshold)
         assert claim.distance == pytest.approx(mine[0], rel=1e-6, abs=1e-7)
         assert bool(claim) == (claim.distance <= threshold)
@@ -183,6 +313,11 @@ class GalleryBesideADict(RuleBasedStateMachine):
         assert (len(self.people), self.people.template_count) == (len(owners), len(self.templates))
         assert {id: self.people.metadata(id) for id in self.about} == self.about
         assert self.people.info().revision == self.commits
+        assert self.people.ids() == self.order
+        assert {int(one): one.id for one in self.people.quarantined()} == {
+            number: self.templates[number][0] for number in self.barred
+        }
+        assert {frozenset(pair) for pair in self.people.different()} == self.different
 
 
 TestGalleryBesideADict = GalleryBesideADict.TestCase

@@ -458,7 +458,8 @@ class EngineContract:
 
     def test_everything_is_read_of_one_revision(self, engine, metric):
         enrolled = self.enrol(engine, [2, 1], metric)
-        read = list(engine.subjects())
+        with engine.exported() as (_, subjects):
+            read = list(subjects)
         assert [(id, [int(one) for one in templates]) for id, _, templates, _ in read] == [
             ("s0", [1, 2]),
             ("s1", [3]),

@@ -1,0 +1,168 @@
+"""The commands that put a gallery in order: rename, merge, split, quarantine, release, differ, undo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from encoders.errors import EncoderError
+from gallery import opening
+from gallery.errors import InvalidItemError
+from gallery.findings import Operation
+from gallery.gallery import Gallery
+from gallery.tables import table
+from gallery.terminal import Arguments, load_encoder, print_json
+
+
+def rename(arguments: Arguments) -> int:
+    """gallery rename LOCATION OLD NEW"""
+    return _done(arguments, lambda people: people.rename(arguments.old, arguments.new))
+
+
+def merge(arguments: Arguments) -> int:
+    """gallery merge LOCATION INTO OTHER..."""
+    return _done(arguments, lambda people: people.merge(arguments.into, arguments.others))
+
+
+def split(arguments: Arguments) -> int:
+    """gallery split LOCATION ID NEW_ID TEMPLATE..."""
+    return _done(arguments, lambda people: people.split(arguments.id, arguments.templates, arguments.new_id))
+
+
+def quarantine(arguments: Arguments) -> int:
+    """gallery quarantine LOCATION [ID | --template N] --reason TEXT"""
+    what = _meant(arguments)
+    if what is None:
+        return _listed(arguments)
+    if not arguments.reason:
+        raise InvalidItemError("say why with --reason, for whoever finds it there")
+    return _done(arguments, lambda people: people.quarantine(what, arguments.reason))
+
+
+def release(arguments: Arguments) -> int:
+    """gallery release LOCATION ID | --template N"""
+    what = _meant(arguments)
+    if what is None:
+        raise InvalidItemError("give an ID, or --template N")
+    return _done(arguments, lambda people: people.release(what))
+
+
+def _meant(arguments: Arguments) -> str | list[int] | None:
+    if arguments.id is not None and arguments.template:
+        raise InvalidItemError("give an ID, or --template N, not both")
+    meant: str | list[int] | None = arguments.id if arguments.id is not None else arguments.template
+    return meant or None
+
+
+def _listed(arguments: Arguments) -> int:
+    with opening.open(arguments.location, read_only=True) as people:
+        found = people.quarantined()
+    if arguments.json:
+        print_json([one.to_dict() for one in found])
+    elif not found:
+        print("nothing is in quarantine")
+    else:
+        rows = [[one.template, one.id, f"{one.at:%Y-%m-%d %H:%M:%S}", one.reason] for one in found]
+        print(table(["template", "id", "since (UTC)", "reason"], rows))
+    return 0
+
+
+def differ(arguments: Arguments) -> int:
+    """gallery differ LOCATION [ID ID]"""
+    if len(arguments.ids) == 2:
+        one, other = arguments.ids
+        return _done(arguments, lambda people: people.differ(one, other, different=not arguments.forget))
+    if arguments.ids or arguments.forget:
+        raise InvalidItemError("give two ids, or none to list the pairs that are remembered")
+    with opening.open(arguments.location, read_only=True) as people:
+        pairs = people.different()
+    if arguments.json:
+        print_json(pairs)
+    elif not pairs:
+        print("no two subjects are remembered as different")
+    else:
+        print(table(["id", "is not"], pairs))
+    return 0
+
+
+def undo(arguments: Arguments) -> int:
+    """gallery undo LOCATION [OPERATION]"""
+    if arguments.operation is not None:
+        return _done(arguments, lambda people: people.undo(arguments.operation))
+    with opening.open(arguments.location, read_only=True) as people:
+        operations = people.operations()
+    if arguments.json:
+        print_json([one.to_dict() for one in operations])
+    elif not operations:
+        print("nothing that could be undone")
+    else:
+        rows = [
+            [
+                one.operation,
+                f"{one.at:%Y-%m-%d %H:%M:%S}",
+                one.verb,
+                ", ".join(one.subjects),
+                one.templates,
+                one.undone,
+            ]
+            for one in operations
+        ]
+        print(table(["operation", "when (UTC)", "what", "subjects", "templates", "undone by"], rows))
+    return 0
+
+
+def audit(arguments: Arguments) -> int:
+    """gallery audit LOCATION"""
+    name = arguments.encoder or opening.recorded_encoder(arguments.location)
+    try:
+        # Only the encoder knows the threshold it recommends.
+        encoder = load_encoder(name) if name else None
+    except (EncoderError, ImportError):
+        if arguments.encoder:
+            raise
+        encoder = None
+    with opening.open(arguments.location, encoder, read_only=True) as people:
+        found = people.audit(arguments.threshold, most=arguments.most, seed=arguments.seed)
+    if arguments.json:
+        print_json(found.to_dict())
+        return 0
+    print(found)
+    _print_part(
+        "may be the same",
+        ["id", "id", "distance", "templates", "pairs"],
+        [
+            [one.id, one.other_id, one.distance, f"{one.template}, {one.other_template}", one.pairs]
+            for one in found.same
+        ],
+    )
+    _print_part(
+        "may be mislabelled",
+        ["template", "id", "to its own", "nearer to", "distance"],
+        [
+            [one.template, one.id, one.own_distance, one.other_id, one.other_distance]
+            for one in found.mislabelled
+        ],
+    )
+    for what, animals in (
+        ("goats: do not match themselves", found.goats),
+        ("lambs: others are taken for them", found.lambs),
+        ("wolves: are taken for others", found.wolves),
+    ):
+        rows = [[one.id, one.hits, one.trials, one.expected, f"{one.p_value:.2g}"] for one in animals]
+        _print_part(what, ["id", "hits", "of", "expected", "p"], rows)
+    return 0
+
+
+def _print_part(title: str, head: list[str], rows: list[list[Any]]) -> None:
+    if rows:
+        print(f"\n{title}\n{table(head, rows)}")
+
+
+def _done(arguments: Arguments, act: Callable[[Gallery], Operation]) -> int:
+    with opening.open(arguments.location) as people:
+        operation = act(people)
+    if arguments.json:
+        print_json(operation.to_dict())
+    else:
+        print(operation)
+    return 0
