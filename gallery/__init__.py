@@ -25,6 +25,7 @@ _HOMES = {
     "Encoder": "gallery.encoder",
     "EncoderMismatchError": "gallery.errors",
     "Enrollment": "gallery.records",
+    "Evaluation": "gallery.evaluation",
     "Gallery": "gallery.gallery",
     "GalleryError": "gallery.errors",
     "GalleryExistsError": "gallery.errors",
@@ -54,6 +55,7 @@ _HOMES = {
     "find_duplicates": "gallery.dedupe",
     "open": "gallery.opening",
     "repair": "gallery.repairing",
+    "write_evaluation": "gallery.evaluation_page",
     "write_report": "gallery.report",
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "Encoder",
     "EncoderMismatchError",
     "Enrollment",
+    "Evaluation",
     "Gallery",
     "GalleryError",
     "GalleryExistsError",
@@ -97,6 +100,7 @@ __all__ = [
     "find_duplicates",
     "open",
     "repair",
+    "write_evaluation",
     "write_report",
 ]
 

@@ -17,6 +17,8 @@ from gallery.errors import NotCalibratedError as NotCalibratedError
 from gallery.errors import NotEnoughDataError as NotEnoughDataError
 from gallery.errors import StaleCalibrationWarning as StaleCalibrationWarning
 from gallery.errors import UnknownSubjectError as UnknownSubjectError
+from gallery.evaluation import Evaluation as Evaluation
+from gallery.evaluation_page import write_evaluation as write_evaluation
 from gallery.gallery import Gallery as Gallery
 from gallery.info import Info as Info
 from gallery.opening import create as create

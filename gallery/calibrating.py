@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 
 from gallery import calibration as pure
-from gallery.bulk import checked_id, source_of
-from gallery.encoder import Encoder, embed_probes, listed
+from gallery.encoder import Encoder
 from gallery.engines.base import Engine
 from gallery.errors import (
     EncoderMismatchError,
-    InvalidItemError,
     NotEnoughDataError,
     StaleCalibrationWarning,
 )
+from gallery.probes import embedded
 from gallery.records import Calibration
 from gallery.stores.base import Header
-from gallery.vectors import FloatRows
 
 THRESHOLD = "threshold"
 """The setting that keeps what was adopted."""
@@ -66,7 +64,7 @@ class Calibrating:
         """
         encoder, header = self._bound()
         target, requested = _target(target_fmr, target_fpir)
-        asked = None if probes is None else _embedded(encoder, probes)
+        asked = None if probes is None else embedded(encoder, probes)[:3]
         state, scores = self._engine.scores(asked, sample, seed, header)
         if not np.isfinite(scores.distances).any():
             raise NotEnoughDataError(
@@ -133,18 +131,3 @@ def _target(fmr: float | None, fpir: float | None) -> tuple[str, float]:
     if isinstance(wanted, bool) or not 0 < wanted < 1:
         raise ValueError(f"target_{name} is a rate between 0 and 1, not {wanted!r}")
     return name, float(wanted)
-
-
-def _embedded(encoder: Encoder, probes: Iterable[Any]) -> tuple[FloatRows, list[str], list[str | None]]:
-    """The probes' rows, the id of each, and the path of each."""
-    items: list[Any] = []
-    ids: list[str] = []
-    for position, probe in enumerate(probes):
-        if not isinstance(probe, (tuple, list)) or len(probe) != 2:
-            raise InvalidItemError(f"probe {position}: expected (id, items), got {type(probe).__name__}")
-        some = listed(probe[1])
-        items += list(some)
-        ids += [checked_id(probe[0])] * len(some)
-    if not items:
-        raise NotEnoughDataError("there are no probes; nothing can be measured")
-    return np.concatenate(list(embed_probes(encoder, items))), ids, [source_of(item) for item in items]

@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _enroll(_verb(verbs, "enroll", "enroll", "enrol a folder with one subfolder per id, or images"))
     _searches(verbs)
     _calibrate(_verb(verbs, "calibrate", "calibration_commands.calibrate", "measure a threshold"))
+    _evaluate(_verb(verbs, "evaluate", "evaluation_commands.evaluate", "error rates on labelled probes"))
     _verify(_verb(verbs, "verify", "verify", "is this that subject? exit 0 accepted, 1 rejected"))
     _remove(_verb(verbs, "remove", "remove", "remove subjects and all their templates"))
     _verb(verbs, "list", "listing", "the subjects, with their number of templates and metadata")
@@ -105,7 +106,12 @@ def _verb(
     )
     if location:
         parser.add_argument("location", metavar="LOCATION", help="the gallery's folder")
-    parser.add_argument("--json", action="store_true", help="print JSON for programs, and nothing else")
+    if name == "evaluate":
+        parser.add_argument(
+            "--json", metavar="FILE", nargs="?", const=True, help="all figures to FILE, or printed as JSON"
+        )
+    else:
+        parser.add_argument("--json", action="store_true", help="print JSON for programs, and nothing else")
     parser.set_defaults(run=run)
     return parser
 
@@ -205,6 +211,24 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sample", type=int, default=2000, help="enrolled templates to compare with all")
     parser.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
+    _encoder(parser)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "probes",
+        metavar="PROBES",
+        help="a folder with one subfolder per id; those of ids that are not enrolled are strangers",
+    )
+    parser.add_argument("--report", metavar="FILE", help="write an HTML page with curves and pictures")
+    parser.add_argument(
+        "--group", metavar="FIELD", help="errors for each value of this field of the metadata"
+    )
+    parser.add_argument("--worst", type=int, default=12, help="mistakes of each kind to show (default: 12)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="which subjects are compared with, where all are too many"
+    )
+    _threshold(parser)
     _encoder(parser)
 
 

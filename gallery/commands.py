@@ -14,7 +14,16 @@ from gallery.folders import loose_items, subject_folders
 from gallery.info import Info
 from gallery.records import BulkEnrollment, counted
 from gallery.tables import table
-from gallery.terminal import Arguments, load_encoder, note, opened, opened_to_fill, print_json, progress_bar
+from gallery.terminal import (
+    Arguments,
+    check_report,
+    load_encoder,
+    note,
+    opened,
+    opened_to_fill,
+    print_json,
+    progress_bar,
+)
 
 _NEW_GALLERY_ENCODER = "glyph"
 
@@ -289,7 +298,7 @@ def dedupe(arguments: Arguments) -> int:
     from gallery.dedupe import find_duplicates
 
     if arguments.report:
-        _check_report(Path(arguments.report))
+        check_report(Path(arguments.report))
     encoder = load_encoder(arguments.encoder) if arguments.encoder else None
     with progress_bar("reading") as progress:
         found = find_duplicates(arguments.folder, encoder, arguments.threshold, progress=progress)
@@ -304,11 +313,3 @@ def dedupe(arguments: Arguments) -> int:
         if arguments.report:
             print(f"\nreport: {arguments.report}")
     return 0
-
-
-def _check_report(path: Path) -> None:
-    """Better known before a long scan than after it."""
-    if not path.resolve().parent.is_dir():
-        raise InvalidItemError(f"{path} cannot be written: its folder is not there")
-    if path.exists() and path.suffix.lower() not in (".html", ".htm"):
-        raise InvalidItemError(f"{path} is there and is no HTML page: a report never replaces another file")

@@ -17,6 +17,7 @@ from gallery.canary import new_canary
 from gallery.encoder import Encoder, check_same, embed
 from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError
+from gallery.evaluating import Evaluating
 from gallery.info import Info, gathered
 from gallery.metadata import check_keys
 from gallery.migration import Migrating
@@ -38,7 +39,7 @@ _FEW = 64
 """Items that are enrolled without a spool."""
 
 
-class Gallery(Calibrating, Searching, Migrating):
+class Gallery(Calibrating, Searching, Evaluating, Migrating):
     """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
 
     May be shared by threads; other processes may read and write the same folder at the same time.

@@ -14,7 +14,7 @@ from encoders.errors import UnknownEncoderError
 from gallery import opening
 from gallery.bulk import Progress
 from gallery.encoder import Encoder
-from gallery.errors import EncoderMismatchError, GalleryNotFoundError
+from gallery.errors import EncoderMismatchError, GalleryNotFoundError, InvalidItemError
 from gallery.gallery import Gallery
 
 Arguments = argparse.Namespace
@@ -89,3 +89,11 @@ def print_json(value: Any) -> None:
     """The output for programs."""
     # ASCII, so that a file name that is not UTF-8 still makes valid JSON; in one piece.
     print(json.dumps(value, indent=2))
+
+
+def check_report(path: Path) -> None:
+    """Better known before a long scan than after it."""
+    if not path.resolve().parent.is_dir():
+        raise InvalidItemError(f"{path} cannot be written: its folder is not there")
+    if path.exists() and path.suffix.lower() not in (".html", ".htm"):
+        raise InvalidItemError(f"{path} is there and is no HTML page: a report never replaces another file")

@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("the ground", ["errors", "records", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
-    ("pure cores", ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes", "curves"]),
+    (
+        "pure cores",
+        ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes", "curves", "evaluation"],
+    ),
     ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),
     ("stores and indexes", ["stores", "indexes", "stores.*", "indexes.*"]),
@@ -43,11 +46,24 @@ FLOORS = [
             "reading",
             "dedupe",
             "report",
+            "probes",
+            "pictures",
+            "evaluating",
+            "evaluation_page",
         ],
     ),
     (
         "the face and the command line",
-        ["", "cli", "commands", "migration_commands", "search_commands", "calibration_commands", "terminal"],
+        [
+            "",
+            "cli",
+            "commands",
+            "migration_commands",
+            "search_commands",
+            "calibration_commands",
+            "evaluation_commands",
+            "terminal",
+        ],
     ),
 ]
 COMMAND_LINE = {
@@ -56,8 +72,11 @@ COMMAND_LINE = {
     "gallery.migration_commands",
     "gallery.search_commands",
     "gallery.calibration_commands",
+    "gallery.evaluation_commands",
     "gallery.terminal",
 }
+SHARED = {"encoders.images", "encoders.charts"}
+"""Free of torch and of anything to do with encoders: reading images, and drawing lines as text."""
 HEAVY = ("torch", "faiss", "h5py")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 
@@ -154,12 +173,12 @@ def test_encoders_never_import_gallery():
     ] == []
 
 
-def test_gallery_shares_with_encoders_only_the_reading_of_images():
+def test_gallery_shares_with_encoders_only_the_reading_of_images_and_charts():
     foreign = [one for one in IMPORTS if one.by.startswith("gallery") and one.of.startswith("encoders")]
     assert [
         str(one)
         for one in foreign
-        if one.of != "encoders.images"
+        if one.of not in SHARED
         and one.by not in COMMAND_LINE
         # The default encoder of `find_duplicates`, loaded when none was given.
         and not (one.by == "gallery.dedupe" and one.of == "encoders" and not one.at_import)

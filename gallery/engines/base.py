@@ -50,6 +50,19 @@ class Overlap:
     wanted: Numbers
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Distances of p probes to s subjects, and who they are."""
+
+    scores: Scores
+    columns: tuple[str, ...]
+    """(s,) ids"""
+    metadata: tuple[Mapping[str, Any], ...]
+    """(s,) of those subjects"""
+    probe_metadata: tuple[Mapping[str, Any] | None, ...]
+    """(p,) of the probes' own subjects; None where that is not enrolled"""
+
+
 class Engine(Protocol):
     """Holds templates, durably, and finds the nearest subjects."""
 
@@ -120,6 +133,15 @@ class Engine(Protocol):
         probes: (rows, the id of each, the path of each or None); without them up to `sample` enrolled
         templates are compared with all others.
         """
+        ...
+
+    def compared(
+        self,
+        probes: tuple[FloatRows, Sequence[str], Sequence[str | None]],
+        seed: int,
+        of: Header | None = None,
+    ) -> tuple[State, Compared]:
+        """`scores`, with what is known of the subjects."""
         ...
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:

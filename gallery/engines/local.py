@@ -13,7 +13,7 @@ from typing import Any
 
 from gallery.calibration import Scores
 from gallery.engines import index_files, scoring
-from gallery.engines.base import Overlap, State
+from gallery.engines.base import Compared, Overlap, State
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
 from gallery.engines.recall import overlap
 from gallery.engines.searching import Searching
@@ -210,6 +210,18 @@ class LocalEngine:
                 asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
             state = self._state(store, self._cache.in_step(store))
             return state, scoring.scored(store, asked, seed)
+
+    def compared(
+        self,
+        probes: tuple[FloatRows, Sequence[str], Sequence[str | None]],
+        seed: int,
+        of: Header | None = None,
+    ) -> tuple[State, Compared]:
+        with self._at_one_revision(of) as store:
+            rows, ids, sources = probes
+            asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
+            state = self._state(store, self._cache.in_step(store))
+            return state, scoring.compared(store, asked, seed)
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:

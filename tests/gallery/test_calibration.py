@@ -21,6 +21,7 @@ from gallery.calibration import (
     threshold_for_fpir,
     worth,
 )
+from gallery.engines.scoring import ranks
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
 
@@ -67,6 +68,7 @@ def scores_of(distances, mated, owners) -> Scores:
         ranked[:, 0],
         ranked[:, 1],
         np.where(np.isfinite(ranked[:, 0]), distances.argmin(axis=1), -1),
+        ranks(np.asarray(mated, "f4"), distances),
         np.asarray(owners, np.int64),
         distances.shape[1],
     )
