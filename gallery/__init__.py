@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BulkEnrollment": "gallery.records",
-    "Calibration": "gallery.records",
+    "Calibration": "gallery.measures",
     "Candidate": "gallery.records",
     "CorruptGalleryError": "gallery.errors",
     "DuplicateGroup": "gallery.duplicates",
@@ -41,8 +41,8 @@ _HOMES = {
     "NotEnoughDataError": "gallery.errors",
     "Precomputed": "gallery.encoder",
     "Problem": "gallery.records",
-    "Rate": "gallery.records",
-    "Recall": "gallery.records",
+    "Rate": "gallery.measures",
+    "Recall": "gallery.measures",
     "Refusal": "gallery.records",
     "Repair": "gallery.records",
     "StaleCalibrationWarning": "gallery.errors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ import numpy as np
 
 from gallery import calibration as pure
 from gallery.encoder import Encoder
-from gallery.engines.base import Engine
+from gallery.engines.base import Engine, State
 from gallery.errors import (
     EncoderMismatchError,
     NotEnoughDataError,
     StaleCalibrationWarning,
 )
+from gallery.measures import Calibration
+from gallery.naming import likelihoods, margin_for, naming_rates
 from gallery.probes import embedded
-from gallery.records import Calibration
 from gallery.stores.base import Header
 
 THRESHOLD = "threshold"
@@ -46,6 +47,7 @@ class Calibrating:
         target_fpir: float | None = None,
         *,
         extrapolate: bool = False,
+        misnamed: float | None = 0.01,
         sample: int = _SAMPLE,
         seed: int = 0,
     ) -> Calibration:
@@ -58,12 +60,16 @@ class Calibrating:
                      in a gallery of the present size
         extrapolate  go beyond the data by extreme-value theory, which the result says
 
+        misnamed     the share of matches that may be of somebody else, when somebody enrolled is searched
+                     for: it sets the margin below which an answer is "ambiguous"; None: no margin
+
         The threshold is the largest distance within the target. Two embeddings of one file, or of the same
         bytes, are never compared. Raises NotEnoughDataError where the data cannot show so small a rate, with
         the number that it would take.
         """
         encoder, header = self._bound()
         target, requested = _target(target_fmr, target_fpir)
+        _check_misnamed(misnamed)
         asked = None if probes is None else embedded(encoder, probes)[:3]
         state, scores = self._engine.scores(asked, sample, seed, header)
         if not np.isfinite(scores.distances).any():
@@ -72,20 +78,15 @@ class Calibrating:
                 "without a probe and a subject that differ nothing can be compared"
             )
         chosen = pure.chosen_threshold(scores, target, requested, extrapolate)
+        rates: dict[str, Any] = dict(pure.rates(scores, chosen.threshold))
         return Calibration(
             threshold=chosen.threshold,
             target=target,
             requested=requested,
-            **pure.rates(scores, chosen.threshold),
-            subjects=state.subjects,
-            templates=state.templates,
-            probes=len(scores.mated),
-            fusion=FUSION,
-            encoder=header.encoder,
-            fingerprint=header.fingerprint,
+            **rates | _naming(scores, chosen.threshold, misnamed),
+            **_conditions(state, scores, header),
             extrapolated=chosen.extrapolated,
             sure=chosen.sure,
-            measured=datetime.now(UTC),
         )
 
     def adopt(self, calibration: Calibration) -> None:
@@ -104,17 +105,16 @@ class Calibrating:
             )
         self._engine.set_setting(THRESHOLD, json.dumps(calibration.to_dict()), verb="adopt")
 
-    def _warn_when_void(self) -> None:
+    def _warn_when_void(self, adopted: Mapping[str, Any]) -> None:
         """Says so when the adopted threshold was measured in a gallery of quite another size."""
-        stored = self._engine.setting(THRESHOLD)
-        then = None if stored is None else json.loads(stored).get("subjects")
+        then = adopted.get("subjects")
         now = self._engine.counts()[0]
         if then and not then / _VOID_PAST <= now <= then * _VOID_PAST:
             warnings.warn(
                 f"{self.location}: its threshold was calibrated with {then:,} subjects and there are {now:,} "
                 "now, so searches find wrong ones at another rate than was measured: calibrate again",
                 StaleCalibrationWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _bound(self) -> tuple[Encoder, Header]:
@@ -122,6 +122,34 @@ class Calibrating:
 
     def _check_writable(self) -> None:
         raise NotImplementedError
+
+
+def _conditions(state: State, scores: pure.Scores, header: Header) -> dict[str, Any]:
+    """What a calibration was measured in, by the names of `Calibration`."""
+    return {
+        "subjects": state.subjects,
+        "templates": state.templates,
+        "probes": len(scores.mated),
+        "fusion": FUSION,
+        "encoder": header.encoder,
+        "fingerprint": header.fingerprint,
+        "measured": datetime.now(UTC),
+    }
+
+
+def _check_misnamed(misnamed: float | None) -> None:
+    if misnamed is not None and (isinstance(misnamed, bool) or not 0 <= misnamed < 1):
+        raise ValueError(f"misnamed is a rate of 0 or more and below 1, not {misnamed!r}")
+
+
+def _naming(scores: pure.Scores, threshold: float, misnamed: float | None) -> dict[str, Any]:
+    """What a calibration says of who is named, by the names of `Calibration`."""
+    found: dict[str, Any] = {"likelihoods": likelihoods(scores)}
+    margin = None if misnamed is None else margin_for(scores, threshold, misnamed)
+    if margin is not None:
+        found["margin"] = margin
+        found["misnamed"], found["ambiguous"] = naming_rates(scores, threshold, margin)
+    return found
 
 
 def _target(fmr: float | None, fpir: float | None) -> tuple[str, float]:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
-from gallery.records import Rate
+from gallery.measures import Rate
 from gallery.vectors import Numbers
 
 Distances = npt.NDArray[np.float32]

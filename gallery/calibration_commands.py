@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gallery import opening
 from gallery.folders import subject_folders
-from gallery.records import Calibration
+from gallery.measures import Calibration
 from gallery.tables import table
 from gallery.terminal import Arguments, note, opened, print_json
 
@@ -22,6 +22,7 @@ def calibrate(arguments: Arguments) -> int:
             arguments.target_fmr,
             arguments.target_fpir,
             extrapolate=arguments.extrapolate,
+            misnamed=arguments.misnamed,
             sample=arguments.sample,
             seed=arguments.seed,
         )
@@ -34,6 +35,11 @@ def calibrate(arguments: Arguments) -> int:
         return 0
     print(f"threshold {found.threshold:.4f}, for {found.target.upper()} {found.requested:g}")
     print(table(["rate", "measured", "95 % interval", "trials", "independent"], _rows(found)))
+    if found.margin is not None:
+        print(
+            f"margin {found.margin:.4f}: then {found.misnamed} of matches are of somebody else, and "
+            f"{found.ambiguous} of what is found is ambiguous"
+        )
     for line in _remarks(found):
         note(line)
     print("adopted" if arguments.adopt else "not adopted: --adopt makes the gallery decide by it")

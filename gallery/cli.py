@@ -156,6 +156,12 @@ def _searches(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _images(identify)
     identify.add_argument("-k", type=int, default=5, help="how many subjects at most (default: 5)")
     _threshold(identify)
+    identify.add_argument(
+        "--prior",
+        metavar="P",
+        type=float,
+        help="say how probable it is that the nearest is right, if that of being enrolled at all is P",
+    )
     within = _verb(verbs, "within", f"{at}.within", "every subject within a distance")
     _images(within)
     within.add_argument("--radius", type=float, required=True, help="the distance")
@@ -208,6 +214,13 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adopt", action="store_true", help="make the gallery decide by it")
     parser.add_argument(
         "--extrapolate", action="store_true", help="go beyond the data by extreme-value theory"
+    )
+    parser.add_argument(
+        "--misnamed",
+        metavar="RATE",
+        type=float,
+        default=0.01,
+        help="matches that may be of somebody else; rather than more, they are ambiguous (default: 0.01)",
     )
     parser.add_argument("--sample", type=int, default=2000, help="enrolled templates to compare with all")
     parser.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from gallery import calibration as pure
 from gallery.calibration import FEWEST_ERRORS, Scores
 from gallery.curves import Curve, crossing, outline
-from gallery.records import Rate, counted
+from gallery.measures import Rate
+from gallery.records import counted
 
 Flags = npt.NDArray[np.bool_]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gallery.errors import GalleryError, InvalidItemError
 from gallery.evaluation import Evaluation
 from gallery.folders import subject_folders
-from gallery.records import Rate
+from gallery.measures import Rate
 from gallery.tables import table
 from gallery.terminal import Arguments, check_report, note, opened, print_json
 

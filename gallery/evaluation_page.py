@@ -11,8 +11,8 @@ from pathlib import Path
 from encoders.charts import Axis, chart
 from encoders.images import printable
 from gallery.evaluation import Evaluation, Mistake
+from gallery.measures import Rate
 from gallery.page import HEAD, TAIL, write_page
-from gallery.records import Rate
 
 _LOWEST = 0.0001
 _HIGHEST = 0.8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from numbers import Integral
 from pathlib import Path
@@ -11,13 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from gallery.decisions import checked_threshold, identification, verification
+from gallery.decisions import (
+    checked_prior,
+    checked_threshold,
+    identification,
+    verification,
+    with_probability,
+)
 from gallery.encoder import Encoder, embed_probes, listed
 from gallery.engines.base import Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError
 from gallery.filters import Where, checked_where
 from gallery.indexes.choice import check_kind
-from gallery.records import Candidate, Identification, Recall, Verification
+from gallery.measures import Likelihoods, Recall
+from gallery.records import Candidate, Identification, Verification
 from gallery.stores.base import Header
 from gallery.vectors import Numbers, distances
 
@@ -38,17 +45,27 @@ class Searching:
     _engine: Engine
 
     def identify(
-        self, item: Any, k: int = 5, threshold: float | None = None, where: Where | None = None
+        self,
+        item: Any,
+        k: int = 5,
+        threshold: float | None = None,
+        where: Where | None = None,
+        prior: float | None = None,
     ) -> Identification:
         """Who is this? The k nearest subjects within the threshold, or "unknown".
+
+        By an adopted calibration it is "ambiguous" when the first two subjects are too close to call.
 
         k          counts subjects, however many templates each has
         threshold  a distance; None: the gallery's own, else the one the encoder recommends, else nothing is
                    decided and the k nearest are ranked
         where      {"site": "north"}: only subjects whose metadata match, as if no others were enrolled; every
                    key has to, and a list is any of its values
+        prior      how probable it is, before looking, that whoever is asked about is enrolled: the answer
+                   then says how probable it is that its nearest is the right one. Takes an adopted
+                   calibration, else NotCalibratedError, and a search of the whole gallery
         """
-        return self.identify_batch([item], k, threshold, where)[0]
+        return self.identify_batch([item], k, threshold, where, prior)[0]
 
     def identify_batch(
         self,
@@ -56,20 +73,26 @@ class Searching:
         k: int = 5,
         threshold: float | None = None,
         where: Where | None = None,
+        prior: float | None = None,
     ) -> list[Identification]:
         """`identify` for every item, with the same answers; much faster than one by one."""
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
         encoder, header = self._bound()
         # After the encoder, so that it is not the threshold of one that was migrated from in between.
-        limit = self._own_threshold() if threshold is None else checked_threshold(threshold)
+        limit, margin = self._own_limits() if threshold is None else (checked_threshold(threshold), None)
         filter = None if where is None else checked_where(where)
+        odds = None if prior is None else self._likelihoods(checked_prior(prior), filter)
         blocks = list(embed_probes(encoder, listed(items)))
         if not blocks:
             return []
-        # In one call, so that all answers are of one revision.
-        found = self._engine.nearest(np.concatenate(blocks), int(k), header, filter)
-        return [identification(ranked, limit) for ranked in found]
+        # A margin takes the second as well. In one call, so that all answers are of one revision.
+        most = int(k) if margin is None else max(int(k), 2)
+        found = self._engine.nearest(np.concatenate(blocks), most, header, filter)
+        answers = [identification(ranked, limit, int(k), margin) for ranked in found]
+        if odds is None or prior is None:
+            return answers
+        return [with_probability(answer, odds, float(prior)) for answer in answers]
 
     def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
         """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
@@ -91,9 +114,10 @@ class Searching:
     @property
     def threshold(self) -> float | None:
         """The distance decided by: the gallery's own, else the encoder's recommendation, else None."""
-        stored = self._engine.setting("threshold")
-        if stored is not None:
-            return float(json.loads(stored)["threshold"])
+        adopted = self._adopted()
+        return self._recommended() if adopted is None else float(adopted["threshold"])
+
+    def _recommended(self) -> float | None:
         recommended = getattr(self.encoder, "threshold", None)
         return None if recommended is None else checked_threshold(recommended)
 
@@ -158,12 +182,35 @@ class Searching:
             self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
         return measured
 
-    def _own_threshold(self) -> float | None:
-        """The gallery's threshold for a search, with a warning where it is not what it was measured for."""
-        self._warn_when_void()
-        return self.threshold
+    def _adopted(self) -> dict[str, Any] | None:
+        """The adopted calibration, as it is stored."""
+        stored = self._engine.setting("threshold")
+        return None if stored is None else dict(json.loads(stored))
 
-    def _warn_when_void(self) -> None:
+    def _own_limits(self) -> tuple[float | None, float | None]:
+        """(threshold, margin) of a search, with a warning where they are not what they were measured for."""
+        adopted = self._adopted()
+        if adopted is None:
+            return self._recommended(), None
+        self._warn_when_void(adopted)
+        return float(adopted["threshold"]), adopted.get("margin")
+
+    def _likelihoods(self, prior: float, filter: Where | None) -> Likelihoods:
+        """What the adopted calibration knows of how searches come out."""
+        if filter is not None:
+            raise ValueError(
+                "a probability is measured on searches of the whole gallery: give prior or where, not both"
+            )
+        adopted = self._adopted() or {}
+        held = adopted.get("likelihoods")
+        if held is None:
+            lacks = "no calibration was adopted: calibrate() and adopt()"
+            if adopted:
+                lacks = "its calibration saw fewer than 30 searches with somebody enrolled, or with strangers"
+            raise NotCalibratedError(f"{self.location} can state no probability at prior {prior:g}: {lacks}")
+        return Likelihoods(**{name: tuple(values) for name, values in held.items()})
+
+    def _warn_when_void(self, adopted: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
     def _bound(self) -> tuple[Encoder, Header]:

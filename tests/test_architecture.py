@@ -19,11 +19,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    ("the ground", ["errors", "records", "tables", "page", "processes"]),
+    ("the ground", ["errors", "records", "measures", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
     (
         "pure cores",
-        ["decisions", "calibration", "pairs", "duplicates", "filters", "extremes", "curves", "evaluation"],
+        [
+            "decisions",
+            "calibration",
+            "pairs",
+            "duplicates",
+            "filters",
+            "extremes",
+            "curves",
+            "evaluation",
+            "naming",
+        ],
     ),
     ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),
     ("contracts", ["stores.base", "indexes.base", "engines.base"]),

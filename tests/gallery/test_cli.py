@@ -226,6 +226,12 @@ def test_calibrating(shell: Shell, people: str) -> None:
     assert shell.json("log", "g")[-1]["verb"] == "adopt"
 
 
+def test_a_prior_takes_a_calibration(shell: Shell, people: str) -> None:
+    assert shell("identify", "g", "a.png", "--prior", "0.5") == 2
+    assert "no calibration was adopted" in shell.complained
+    assert set(shell.json("identify", "g", "a.png")[0]) == {"path", "decision", "candidates"}
+
+
 def test_import_makes_a_gallery_of_the_encoder_that_the_file_names(shell: Shell, people: str) -> None:
     asked = shell.json("identify", "g", "a.png")
     assert shell("export", "g", "all.h5") == 0
