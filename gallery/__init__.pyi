@@ -22,6 +22,7 @@ from gallery.evaluation_page import write_evaluation as write_evaluation
 from gallery.gallery import Gallery as Gallery
 from gallery.info import Info as Info
 from gallery.measures import Calibration as Calibration
+from gallery.measures import FusionErrors as FusionErrors
 from gallery.measures import Rate as Rate
 from gallery.measures import Recall as Recall
 from gallery.opening import create as create

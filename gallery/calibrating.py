@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 
 from gallery import calibration as pure
+from gallery.comparing import chosen_fusion, fusion_errors
 from gallery.encoder import Encoder
 from gallery.engines.base import Engine, State
 from gallery.errors import (
     EncoderMismatchError,
+    GalleryError,
     NotEnoughDataError,
     StaleCalibrationWarning,
 )
-from gallery.measures import Calibration
+from gallery.fusion import AUTO, FUSIONS, NEAREST, checked_fusion
+from gallery.measures import Calibration, FusionErrors
 from gallery.naming import likelihoods, margin_for, naming_rates
-from gallery.probes import embedded
+from gallery.probes import Asked, embedded
 from gallery.stores.base import Header
 
 THRESHOLD = "threshold"
 """The setting that keeps what was adopted."""
-FUSION = "nearest"
 
 _DEFAULT_FMR = 1e-3
 _SAMPLE = 2000
@@ -48,6 +50,7 @@ class Calibrating:
         *,
         extrapolate: bool = False,
         misnamed: float | None = 0.01,
+        fusion: str = NEAREST,
         sample: int = _SAMPLE,
         seed: int = 0,
     ) -> Calibration:
@@ -59,7 +62,9 @@ class Calibrating:
         target_fpir  the share of searches with somebody not enrolled that may find somebody: for `identify`,
                      in a gallery of the present size
         extrapolate  go beyond the data by extreme-value theory, which the result says
-
+        fusion       how the distances of a subject's templates become one: "nearest", "mean2" or "mean3" (of
+                     the nearest), "centroid" (searches go through everybody), or "auto": "nearest" unless
+                     another one surely misses fewer
         misnamed     the share of matches that may be of somebody else, when somebody enrolled is searched
                      for: it sets the margin below which an answer is "ambiguous"; None: no margin
 
@@ -71,23 +76,59 @@ class Calibrating:
         target, requested = _target(target_fmr, target_fpir)
         _check_misnamed(misnamed)
         asked = None if probes is None else embedded(encoder, probes)[:3]
-        state, scores = self._engine.scores(asked, sample, seed, header)
+        if fusion == AUTO:
+            fusion = chosen_fusion(self._fusions(asked, target, requested, extrapolate, sample, seed))
+        state, found = self._engine.compared(asked, sample, seed, header, checked_fusion(fusion))
+        self._check_comparable(state, found.scores)
+        chosen = pure.chosen_threshold(found.scores, target, requested, extrapolate)
+        return Calibration(
+            target=target,
+            requested=requested,
+            **_measured(found.scores, chosen, misnamed),
+            **_conditions(state, found.scores, header, fusion),
+        )
+
+    def compare_fusions(
+        self,
+        probes: Iterable[Any] | None = None,
+        target_fmr: float | None = None,
+        target_fpir: float | None = None,
+        *,
+        extrapolate: bool = False,
+        sample: int = _SAMPLE,
+        seed: int = 0,
+    ) -> tuple[FusionErrors, ...]:
+        """How the gallery would do by each way of fusing a subject's templates, at its own threshold.
+
+        Each threshold is for the same target, as in `calibrate`, and so are probes, sample and seed. Errors
+        are given by number of templates too. Changes nothing: `calibrate(fusion="auto")`, adopted, does.
+        """
+        encoder, _ = self._bound()
+        target, requested = _target(target_fmr, target_fpir)
+        asked = None if probes is None else embedded(encoder, probes)[:3]
+        return self._fusions(asked, target, requested, extrapolate, sample, seed)
+
+    def _fusions(
+        self, asked: Asked | None, target: str, requested: float, extrapolate: bool, sample: int, seed: int
+    ) -> tuple[FusionErrors, ...]:
+        _, header = self._bound()
+        found, revisions = {}, set()
+        for fusion in FUSIONS:
+            state, one = self._engine.compared(asked, sample, seed, header, fusion)
+            self._check_comparable(state, one.scores)
+            threshold = pure.chosen_threshold(one.scores, target, requested, extrapolate).threshold
+            found[fusion] = one, threshold
+            revisions.add(state.revision)
+        if len(revisions) > 1:
+            raise GalleryError(f"{self.location} changed while it was compared: call it again")
+        return fusion_errors(found)
+
+    def _check_comparable(self, state: State, scores: pure.Scores) -> None:
         if not np.isfinite(scores.distances).any():
             raise NotEnoughDataError(
                 f"{self.location} has {state.subjects} subjects and there are {len(scores.mated)} probes: "
                 "without a probe and a subject that differ nothing can be compared"
             )
-        chosen = pure.chosen_threshold(scores, target, requested, extrapolate)
-        rates: dict[str, Any] = dict(pure.rates(scores, chosen.threshold))
-        return Calibration(
-            threshold=chosen.threshold,
-            target=target,
-            requested=requested,
-            **rates | _naming(scores, chosen.threshold, misnamed),
-            **_conditions(state, scores, header),
-            extrapolated=chosen.extrapolated,
-            sure=chosen.sure,
-        )
 
     def adopt(self, calibration: Calibration) -> None:
         """Makes a calibration's threshold the gallery's own, durably: the only way one gets stored.
@@ -124,13 +165,24 @@ class Calibrating:
         raise NotImplementedError
 
 
-def _conditions(state: State, scores: pure.Scores, header: Header) -> dict[str, Any]:
+def _measured(scores: pure.Scores, chosen: pure.Chosen, misnamed: float | None) -> dict[str, Any]:
+    """What is measured at a threshold, by the names of `Calibration`."""
+    return {
+        "threshold": chosen.threshold,
+        "extrapolated": chosen.extrapolated,
+        "sure": chosen.sure,
+        **pure.rates(scores, chosen.threshold),
+        **_naming(scores, chosen.threshold, misnamed),
+    }
+
+
+def _conditions(state: State, scores: pure.Scores, header: Header, fusion: str) -> dict[str, Any]:
     """What a calibration was measured in, by the names of `Calibration`."""
     return {
         "subjects": state.subjects,
         "templates": state.templates,
         "probes": len(scores.mated),
-        "fusion": FUSION,
+        "fusion": fusion,
         "encoder": header.encoder,
         "fingerprint": header.fingerprint,
         "measured": datetime.now(UTC),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gallery import opening
+from gallery.errors import InvalidItemError
 from gallery.folders import subject_folders
 from gallery.measures import Calibration
 from gallery.tables import table
@@ -16,6 +18,8 @@ def calibrate(arguments: Arguments) -> int:
     probes = None
     if arguments.probes:
         probes = subject_folders(Path(arguments.probes))
+    if arguments.compare_fusions:
+        return _compare(arguments, probes)
     with opened(arguments) as people:
         found = people.calibrate(
             probes,
@@ -23,6 +27,7 @@ def calibrate(arguments: Arguments) -> int:
             arguments.target_fpir,
             extrapolate=arguments.extrapolate,
             misnamed=arguments.misnamed,
+            fusion=arguments.fusion,
             sample=arguments.sample,
             seed=arguments.seed,
         )
@@ -33,7 +38,7 @@ def calibrate(arguments: Arguments) -> int:
     if arguments.json:
         print_json(found.to_dict() | {"adopted": arguments.adopt})
         return 0
-    print(f"threshold {found.threshold:.4f}, for {found.target.upper()} {found.requested:g}")
+    print(f"threshold {found.threshold:.4f}, for {found.target.upper()} {found.requested:g}, {found.fusion}")
     print(table(["rate", "measured", "95 % interval", "trials", "independent"], _rows(found)))
     if found.margin is not None:
         print(
@@ -43,6 +48,34 @@ def calibrate(arguments: Arguments) -> int:
     for line in _remarks(found):
         note(line)
     print("adopted" if arguments.adopt else "not adopted: --adopt makes the gallery decide by it")
+    return 0
+
+
+def _compare(arguments: Arguments, probes: Any) -> int:
+    if arguments.adopt:
+        raise InvalidItemError("--compare-fusions adopts nothing: use --fusion auto --adopt")
+    with opened(arguments) as people:
+        found = people.compare_fusions(
+            probes,
+            arguments.target_fmr,
+            arguments.target_fpir,
+            extrapolate=arguments.extrapolate,
+            sample=arguments.sample,
+            seed=arguments.seed,
+        )
+    if arguments.json:
+        print_json([one.to_dict() for one in found])
+        return 0
+    rows = []
+    for one in found:
+        rows.append([one.fusion, "all", f"{one.threshold:.4f}", str(one.fmr), str(one.fnmr)])
+        for part in one.by_templates:
+            to = "more" if part.high is None else str(part.high)
+            many = to if part.low == part.high else f"{part.low} to {to}"
+            rows.append(["", many, "", str(part.fmr), str(part.fnmr)])
+    print(table(["fusion", "templates", "threshold", "FMR", "FNMR"], rows))
+    best = next(one for one in found if one.chosen)
+    print(f"--fusion auto takes {best.fusion}")
     return 0
 
 

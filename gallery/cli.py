@@ -216,6 +216,15 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
         "--extrapolate", action="store_true", help="go beyond the data by extreme-value theory"
     )
     parser.add_argument(
+        "--fusion",
+        choices=("nearest", "mean2", "mean3", "centroid", "auto"),
+        default="nearest",
+        help="how the distances of a subject's templates become one (default: nearest)",
+    )
+    parser.add_argument(
+        "--compare-fusions", action="store_true", help="only show what each way of fusing comes to"
+    )
+    parser.add_argument(
         "--misnamed",
         metavar="RATE",
         type=float,

@@ -56,11 +56,10 @@ def with_probability(answer: Identification, likelihoods: Likelihoods, prior: fl
 
 
 def verification(
-    id: str, scores: npt.NDArray[np.float32], numbers: Numbers, threshold: float
+    id: str, distance: float, scores: npt.NDArray[np.float32], numbers: Numbers, threshold: float
 ) -> Verification:
-    """The answer to *is this `id`?* from the distances to all of the subject's templates, (m,), m >= 1."""
+    """The answer to *is this `id`?* by its fused distance. scores: to each of its templates, (m,), m >= 1."""
     best = int(np.lexsort((numbers, scores))[0])
-    distance = float(scores[best])
     return Verification(id, distance <= threshold, distance, threshold, int(numbers[best]))
 
 

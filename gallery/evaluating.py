@@ -16,6 +16,7 @@ from gallery.encoder import Encoder
 from gallery.engines.base import Compared, Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError, UnknownSubjectError
 from gallery.evaluation import Evaluation, Mistake
+from gallery.fusion import NEAREST
 from gallery.pictures import picture_of, picture_of_template
 from gallery.probes import Labelled, embedded
 from gallery.stores.base import Header
@@ -61,7 +62,7 @@ class Evaluating:
             )
         source = "given" if threshold is not None else self._threshold_source()
         asked = embedded(encoder, probes)
-        state, found = self._engine.compared(asked[:3], seed, header)
+        state, found = self._engine.compared(asked[:3], 0, seed, header, self._fusion())
         if not np.isfinite(found.scores.distances).any() and not np.isfinite(found.scores.mated).any():
             raise NotEnoughDataError(
                 f"{self.location} has {state.subjects} subjects, and none of the {len(asked.ids)} probes can "
@@ -114,16 +115,18 @@ class Evaluating:
         exact = distances(asked.rows[probe], held.rows, self._engine.header.metric)
         # The one that it was scored by, and not a copy that it was not compared with.
         at = int(np.abs(exact - np.float32(distance)).argmin())
+        fuses = self._fusion() != NEAREST
+        said = distance if fuses else float(exact[at])
         number = int(held.numbers[at])
         source = templates[number].source if number in templates else None
-        accepted = threshold is not None and float(exact[at]) <= threshold
+        accepted = threshold is not None and said <= threshold
         return Mistake(
             probe=asked.sources[probe] or f"probe {probe}",
             probe_id=asked.ids[probe],
             id=id,
             template=number,
             source=source,
-            distance=float(exact[at]),
+            distance=said,
             wrong=threshold is not None and accepted == (id != asked.ids[probe]),
             probe_picture=picture_of(asked.items[probe]),
             template_picture=picture_of_template(self._engine, number, source),
@@ -134,6 +137,9 @@ class Evaluating:
         raise NotImplementedError
 
     def _threshold_source(self) -> str:
+        raise NotImplementedError
+
+    def _fusion(self) -> str:
         raise NotImplementedError
 
     def _bound(self) -> tuple[Encoder, Header]:

@@ -113,6 +113,43 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateErrors:
+    """Errors where the subject that is compared with has so many templates."""
+
+    low: int
+    high: int | None
+    """Up to; None is without end."""
+    fnmr: Rate
+    fmr: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class FusionErrors:
+    """How a gallery would do by one way of fusing, at the threshold for the same target."""
+
+    fusion: str
+    threshold: float
+    fmr: Rate
+    fnmr: Rate
+    fpir: Rate
+    fnir: Rate
+    by_templates: tuple[TemplateErrors, ...]
+    chosen: bool
+    """By `calibrate(fusion="auto")`: it misses fewest, and surely fewer than "nearest"; or is that."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return plain | {
+            **{name: plain[name].to_dict() for name in ("fmr", "fnmr", "fpir", "fnir")},
+            "by_templates": [
+                {"low": one.low, "high": one.high, "fnmr": one.fnmr.to_dict(), "fmr": one.fmr.to_dict()}
+                for one in self.by_templates
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Recall:
     """How many of the nearest subjects an index finds, measured on the gallery's own templates."""
 

@@ -12,6 +12,9 @@ from gallery.encoder import Encoder, embed_probes, listed
 from gallery.errors import InvalidItemError, NotEnoughDataError
 from gallery.vectors import FloatRows
 
+Asked = tuple[FloatRows, list[str], list[str | None]]
+"""The first three of `Labelled`, as an engine takes them."""
+
 
 class Labelled(NamedTuple):
     """p probes. rows: (p, dim); the others in step."""

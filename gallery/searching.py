@@ -22,6 +22,7 @@ from gallery.encoder import Encoder, embed_probes, listed
 from gallery.engines.base import Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError
 from gallery.filters import Where, checked_where
+from gallery.fusion import NEAREST, fused_one
 from gallery.indexes.choice import check_kind
 from gallery.measures import Likelihoods, Recall
 from gallery.records import Candidate, Identification, Verification
@@ -88,7 +89,7 @@ class Searching:
             return []
         # A margin takes the second as well. In one call, so that all answers are of one revision.
         most = int(k) if margin is None else max(int(k), 2)
-        found = self._engine.nearest(np.concatenate(blocks), most, header, filter)
+        found = self._engine.nearest(np.concatenate(blocks), most, header, filter, self._fusion())
         answers = [identification(ranked, limit, int(k), margin) for ranked in found]
         if odds is None or prior is None:
             return answers
@@ -109,7 +110,8 @@ class Searching:
         claimed = self._engine.embeddings(id, header)
         probe = next(embed_probes(encoder, [item]))[0]
         scores = distances(probe, claimed.rows, header.metric)
-        return verification(id, scores, claimed.numbers, limit)
+        distance = fused_one(probe, claimed.rows, scores, self._fusion(), header.metric)
+        return verification(id, distance, scores, claimed.numbers, limit)
 
     @property
     def threshold(self) -> float | None:
@@ -186,6 +188,10 @@ class Searching:
         """The adopted calibration, as it is stored."""
         stored = self._engine.setting("threshold")
         return None if stored is None else dict(json.loads(stored))
+
+    def _fusion(self) -> str:
+        """How the gallery fuses the distances of a subject's templates, whatever threshold they meet."""
+        return str((self._adopted() or {}).get("fusion", NEAREST))
 
     def _own_limits(self) -> tuple[float | None, float | None]:
         """(threshold, margin) of a search, with a warning where they are not what they were measured for."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from gallery.calibration import Scores
 from gallery.filters import Where
+from gallery.fusion import NEAREST
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Generations, Header, NewTemplates, Stored
 from gallery.vectors import FloatRows, Numbers
@@ -61,6 +62,10 @@ class Compared:
     """(s,) of those subjects"""
     probe_metadata: tuple[Mapping[str, Any] | None, ...]
     """(p,) of the probes' own subjects; None where that is not enrolled"""
+    templates: Numbers
+    """(s,) how many each of those subjects has"""
+    own_templates: Numbers
+    """(p,) how many the probe's own subject has, besides the probe; 0 where that is not enrolled"""
 
 
 class Engine(Protocol):
@@ -98,9 +103,16 @@ class Engine(Protocol):
         ...
 
     def nearest(
-        self, probes: FloatRows, k: int, of: Header | None = None, where: Where | None = None
+        self,
+        probes: FloatRows,
+        k: int,
+        of: Header | None = None,
+        where: Where | None = None,
+        fusion: str = NEAREST,
     ) -> list[list[Candidate]]:
-        """For each probe the k nearest subjects by their nearest template, ties by template number.
+        """For each probe the k nearest subjects by their fused distance, ties by template number.
+
+        A candidate's template is the nearest one. fusion: one of `gallery.fusion.FUSIONS`.
 
         of: the header that the probes were embedded for, as in `add`. where: only subjects whose metadata
         match (`gallery.filters`), as if no others were enrolled.
@@ -121,27 +133,19 @@ class Engine(Protocol):
         """How much of the truth the index finds on the gallery's own data: see `Gallery.recall`."""
         ...
 
-    def scores(
+    def compared(
         self,
         probes: tuple[FloatRows, Sequence[str], Sequence[str | None]] | None,
         sample: int,
         seed: int,
         of: Header | None = None,
-    ) -> tuple[State, Scores]:
-        """Every probe against every subject, for a calibration: how things stand, and the distances.
+        fusion: str = NEAREST,
+    ) -> tuple[State, Compared]:
+        """Every probe against every subject: how things stand, the distances, and who they are.
 
         probes: (rows, the id of each, the path of each or None); without them up to `sample` enrolled
-        templates are compared with all others.
+        templates are compared with all others. fusion: any of `gallery.fusion.FUSIONS`.
         """
-        ...
-
-    def compared(
-        self,
-        probes: tuple[FloatRows, Sequence[str], Sequence[str | None]],
-        seed: int,
-        of: Header | None = None,
-    ) -> tuple[State, Compared]:
-        """`scores`, with what is known of the subjects."""
         ...
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gallery.calibration import Scores
 from gallery.engines import index_files, scoring
 from gallery.engines.base import Compared, Overlap, State
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
@@ -19,6 +18,7 @@ from gallery.engines.recall import overlap
 from gallery.engines.searching import Searching
 from gallery.errors import EncoderMismatchError, GalleryError, GalleryLockedError
 from gallery.filters import Where
+from gallery.fusion import NEAREST
 from gallery.indexes.base import VectorIndex
 from gallery.indexes.choice import AUTO
 from gallery.processes import check_not_forked
@@ -167,10 +167,15 @@ class LocalEngine:
     # -- search
 
     def nearest(
-        self, probes: FloatRows, k: int, of: Header | None = None, where: Where | None = None
+        self,
+        probes: FloatRows,
+        k: int,
+        of: Header | None = None,
+        where: Where | None = None,
+        fusion: str = NEAREST,
     ) -> list[list[Candidate]]:
         with self._at_one_revision(of) as store:
-            return self._searching.nearest(store, probes, k, where)
+            return self._searching.nearest(store, probes, k, where, fusion)
 
     def within(
         self, probes: FloatRows, radius: float, of: Header | None = None, where: Where | None = None
@@ -195,13 +200,14 @@ class LocalEngine:
             index = self._cache.in_step(store)
             return self._state(store, index), overlap(store, self._searching, sample, k, seed)
 
-    def scores(
+    def compared(
         self,
         probes: tuple[FloatRows, Sequence[str], Sequence[str | None]] | None,
         sample: int,
         seed: int,
         of: Header | None = None,
-    ) -> tuple[State, Scores]:
+        fusion: str = NEAREST,
+    ) -> tuple[State, Compared]:
         with self._at_one_revision(of) as store:
             if probes is None:
                 asked = scoring.from_the_gallery(store, sample, seed)
@@ -209,19 +215,7 @@ class LocalEngine:
                 rows, ids, sources = probes
                 asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
             state = self._state(store, self._cache.in_step(store))
-            return state, scoring.scored(store, asked, seed)
-
-    def compared(
-        self,
-        probes: tuple[FloatRows, Sequence[str], Sequence[str | None]],
-        seed: int,
-        of: Header | None = None,
-    ) -> tuple[State, Compared]:
-        with self._at_one_revision(of) as store:
-            rows, ids, sources = probes
-            asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
-            state = self._state(store, self._cache.in_step(store))
-            return state, scoring.compared(store, asked, seed)
+            return state, scoring.compared(store, asked, seed, fusion)
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from gallery.calibration import Distances, Scores
 from gallery.engines.base import Compared
 from gallery.engines.drawing import drawn
+from gallery.engines.fusing import whole_subjects
+from gallery.fusion import NEAREST, OF_NEAREST, fused, to_centroids
 from gallery.stores.base import Store, Stored
 from gallery.vectors import FloatRows, Numbers, paired_distances
 
@@ -36,13 +38,15 @@ class Probes:
     rows: FloatRows
     owners: Numbers
     sources: Sequence[str | None]
+    enrolled: bool = False
+    """They are templates themselves."""
 
 
 def from_the_gallery(store: Store, sample: int, seed: int) -> Probes:
     """Enrolled templates as probes, each to be compared with all others."""
     numbers, stored = drawn(store, sample, seed)
     sources = store.sources_of(numbers)
-    return Probes(stored.rows, stored.subjects, [sources.get(int(number)) for number in numbers])
+    return Probes(stored.rows, stored.subjects, [sources.get(int(number)) for number in numbers], True)
 
 
 def owners(store: Store, ids: Sequence[str]) -> Numbers:
@@ -52,21 +56,31 @@ def owners(store: Store, ids: Sequence[str]) -> Numbers:
     return np.array([numbers[id] for id in ids], np.int64)
 
 
-def compared(store: Store, probes: Probes, seed: int) -> Compared:
+def compared(store: Store, probes: Probes, seed: int, fusion: str = NEAREST) -> Compared:
     """The same as `scored`, with what is known of both sides. Inside a snapshot."""
     columns = drawn_columns(store, len(probes.rows), seed)
     enrolled = probes.owners[probes.owners >= 0].tolist()
     known = store.describe({*columns.tolist(), *enrolled})
+    counts = _template_counts(store)
+    own = np.array([counts.get(number, 0) for number in probes.owners.tolist()], np.int64)
     return Compared(
-        scored(store, probes, seed),
+        scored(store, probes, seed, fusion),
         tuple(known[number][0] for number in columns.tolist()),
         tuple(known[number][1] for number in columns.tolist()),
         tuple(known[number][1] if number >= 0 else None for number in probes.owners.tolist()),
+        np.array([counts[number] for number in columns.tolist()], np.int64),
+        own - int(probes.enrolled),
     )
 
 
-def scored(store: Store, probes: Probes, seed: int) -> Scores:
-    """Every probe against every subject, by its nearest template that is no copy. Inside a snapshot."""
+def _template_counts(store: Store) -> dict[int, int]:
+    """{subject: how many templates}"""
+    subjects, counts = np.unique(store.owners()[1], return_counts=True)
+    return dict(zip(subjects.tolist(), counts.tolist(), strict=True))
+
+
+def scored(store: Store, probes: Probes, seed: int, fusion: str = NEAREST) -> Scores:
+    """Every probe against every subject, of its templates that are no copies. Inside a snapshot."""
     count = len(probes.rows)
     subjects = store.counts()[0]
     columns = drawn_columns(store, count, seed)
@@ -75,17 +89,18 @@ def scored(store: Store, probes: Probes, seed: int) -> Scores:
     near = _Nearest(count, RANKS)
     same_file = _same_file(store, probes.sources)
     # So many at a time that what is computed of a block stays small also for many probes.
-    for stored in store.scan(block=min(8192, max(256, MOST_CELLS // max(1, count)))):
+    block = min(8192, max(256, MOST_CELLS // max(1, count)))
+    for stored in store.scan(block=block) if fusion == NEAREST else whole_subjects(store, block):
         away = _away(probes.rows, stored, store.header.metric)
         for at, number in enumerate(stored.numbers.tolist()):
             if number in same_file:
                 away[same_file[number], at] = np.inf
-        own = stored.subjects[None, :] == probes.owners[:, None]
-        np.minimum(mated, np.where(own, away, np.inf).min(axis=1), out=mated)
-        away[own] = np.inf
-        some, fused = _fused(stored.subjects, away)
-        near.take(some, fused)
-        _keep(kept, columns, some, fused)
+        some, each = _fused(probes, stored, away, fusion, store.header.metric)
+        own = some[None, :] == probes.owners[:, None]
+        np.minimum(mated, np.where(own, each, np.inf).min(axis=1), out=mated)
+        each[own] = np.inf
+        near.take(some, each)
+        _keep(kept, columns, some, each)
     mated[np.isinf(mated)] = np.nan
     places = _places(columns, np.concatenate([probes.owners, near.subjects[:, 0]]))
     return Scores(
@@ -154,11 +169,16 @@ def _away(probes: FloatRows, stored: Stored, metric: str) -> Distances:
     return exactly
 
 
-def _fused(subjects: Numbers, away: Distances) -> tuple[Numbers, Distances]:
-    """(the m subjects, ascending, (p, m) the nearest of each one's templates)."""
-    order = np.argsort(subjects, kind="stable")
-    some, starts = np.unique(subjects[order], return_index=True)
-    return some, np.minimum.reduceat(away[:, order], starts, axis=1)
+def _fused(
+    probes: Probes, stored: Stored, away: Distances, fusion: str, metric: str
+) -> tuple[Numbers, Distances]:
+    """(the s subjects, ascending, (p, s) fused distances); of `away`, (p, m), +inf does not count."""
+    order = np.argsort(stored.subjects, kind="stable")
+    some, starts = np.unique(stored.subjects[order], return_index=True)
+    ordered = away[:, order]
+    if fusion in OF_NEAREST:
+        return some, fused(ordered, starts, fusion)
+    return some, to_centroids(probes.rows, stored.rows[order], starts, np.isinf(ordered), metric)
 
 
 def _keep(kept: Distances, columns: Numbers, some: Numbers, fused: Distances) -> None:

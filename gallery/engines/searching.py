@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gallery.engines import fusing
 from gallery.engines.filtering import Views
 from gallery.engines.index_cache import IndexCache
 from gallery.engines.register import Register
@@ -19,6 +20,7 @@ from gallery.engines.seeking import Finalists, Seeker, as_finalists
 from gallery.engines.sweep import Blocks, Sweep
 from gallery.errors import CorruptGalleryError
 from gallery.filters import Where
+from gallery.fusion import CENTROID, NEAREST
 from gallery.indexes.base import HoldsRows, Searchable, Selection, VectorIndex, keeps_rows
 from gallery.indexes.exact import ExactIndex
 from gallery.metadata import as_json
@@ -56,9 +58,19 @@ class Searching:
         self._known.clear()
         self._read = 0
 
-    def nearest(self, store: Store, probes: FloatRows, k: int, where: Where | None) -> list[list[Candidate]]:
+    def nearest(
+        self, store: Store, probes: FloatRows, k: int, where: Where | None, fusion: str = NEAREST
+    ) -> list[list[Candidate]]:
         """See `gallery.engines.base.Engine.nearest`. Inside a snapshot, as everything here."""
-        return self._candidates(store, self.finalists(store, probes, k, where))
+        if fusion == NEAREST:
+            return self._candidates(store, self.finalists(store, probes, k, where))
+        if fusion == CENTROID:
+            found = fusing.by_centroid(store, probes, k, self._selected(store, where))
+        else:
+            found = fusing.ranked(
+                store, probes, k, fusion, lambda some, most: self.finalists(store, some, most, where)
+            )
+        return self._candidates(store, found)
 
     def finalists(
         self,
