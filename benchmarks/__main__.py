@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-BENCHMARKS = ("omniglot", "dedupe", "storage", "search_library", "calibration")
+BENCHMARKS = ("omniglot", "dedupe", "storage", "search_library", "calibration", "normalisation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ from gallery.measures import Rate as Rate
 from gallery.measures import Recall as Recall
 from gallery.opening import create as create
 from gallery.opening import open as open
+from gallery.quality import ImageQuality as ImageQuality
 from gallery.records import BulkEnrollment as BulkEnrollment
 from gallery.records import Candidate as Candidate
 from gallery.records import Enrollment as Enrollment

@@ -134,6 +134,11 @@ def _enroll(parser: argparse.ArgumentParser) -> None:
     )
     _on_error(parser, "raise enrols nothing, skip enrols the others")
     parser.add_argument(
+        "--quality",
+        choices=("refuse", "flag"),
+        help="look at each picture first: one too small, without content or blurred is refused, or reported",
+    )
+    parser.add_argument(
         "--keep-items",
         action="store_true",
         help="a new gallery keeps the images too, so that another encoder can embed them one day",

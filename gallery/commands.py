@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,17 @@ def enroll(arguments: Arguments) -> int:
             f"{arguments.location} is there already: whether a gallery keeps its images is settled when it "
             "is made; leave out --keep-items"
         )
-    filled = opened_to_fill(arguments.location, encoder, keep_items=arguments.keep_items)
+    filled = opened_to_fill(
+        arguments.location, encoder, keep_items=arguments.keep_items, on_quality=arguments.quality
+    )
     with filled as people, progress_bar("enrolling") as progress:
         done = people.enroll_many(subjects, on_error=arguments.on_error, progress=progress, total=total)
     paths = {id: items for id, items, _ in subjects}
-    refused = [
-        {"id": refusal.id, "path": paths[refusal.id][refusal.index], "reason": refusal.reason}
-        for refusal in done.refused
-    ]
-    _print_enrolled(arguments, done, refused)
+    refused, flagged = (
+        [{"id": one.id, "path": paths[one.id][one.index], "reason": one.reason} for one in some]
+        for some in (done.refused, done.flagged)
+    )
+    _print_enrolled(arguments, done, refused, flagged)
     return 0
 
 
@@ -82,7 +85,12 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[dict[str, str]]) -> None:
+def _print_enrolled(
+    arguments: Arguments,
+    done: BulkEnrollment,
+    refused: list[dict[str, str]],
+    flagged: Sequence[dict[str, str]] = (),
+) -> None:
     if arguments.json:
         print_json(
             {
@@ -91,13 +99,13 @@ def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[di
                 "created": done.created,
                 "refused": refused,
             }
+            | ({"flagged": list(flagged)} if flagged else {})
         )
         return
     print(done)
-    if refused:
-        print(
-            table(["refused", "id", "reason"], [[row["path"], row["id"], row["reason"]] for row in refused])
-        )
+    for what, rows in (("refused", refused), ("doubtful", flagged)):
+        if rows:
+            print(table([what, "id", "reason"], [[row["path"], row["id"], row["reason"]] for row in rows]))
 
 
 def verify(arguments: Arguments) -> int:

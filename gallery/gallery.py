@@ -23,6 +23,7 @@ from gallery.metadata import check_keys
 from gallery.migration import Migrating
 from gallery.originals import KEEP_ITEMS
 from gallery.processes import check_not_forked
+from gallery.quality import Gate, gatekeeper
 from gallery.records import (
     BulkEnrollment,
     Enrollment,
@@ -45,11 +46,21 @@ class Gallery(Calibrating, Searching, Evaluating, Migrating):
     May be shared by threads; other processes may read and write the same folder at the same time.
     """
 
-    def __init__(self, location: Path, engine: Engine, encoder: Encoder | None, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        location: Path,
+        engine: Engine,
+        encoder: Encoder | None,
+        *,
+        read_only: bool,
+        quality: Gate | None = None,
+        on_quality: str = "refuse",
+    ) -> None:
         self.location = location
         self.encoder = encoder
         self.read_only = read_only
         self._engine = engine
+        self._quality = gatekeeper(quality, on_quality)
         self._canary_is_settled = False
         self._keeps_items: bool | None = None
         self._binding = threading.RLock()
@@ -83,7 +94,7 @@ class Gallery(Calibrating, Searching, Evaluating, Migrating):
                 refusal.index,
             )
         one = added[0]
-        return Enrollment(one.id, one.templates, one.created, bulk.revision, bulk.refused)
+        return Enrollment(one.id, one.templates, one.created, bulk.revision, bulk.refused, bulk.flagged)
 
     def enroll_many(
         self,
@@ -106,20 +117,20 @@ class Gallery(Calibrating, Searching, Evaluating, Migrating):
     ) -> tuple[BulkEnrollment, list[Added]]:
         self._check_writable()
         encoder, header = self._bound()
-        spool = Spool(encoder, on_error, progress, total, keep=self._keeps())
+        spool = Spool(encoder, on_error, progress, total, self._keeps(), self._quality)
         try:
             fill(spool, subjects)
             settings = self._canary_settings(encoder, header, spool.first)
             added, revision = self._engine.add(spool.batches(), header, settings=settings)
         finally:
             spool.close()
-        return _summary(added, revision, tuple(spool.refused)), added
+        return _summary(added, revision, tuple(spool.refused), tuple(spool.flagged)), added
 
     def _without_spool(
         self, id: str, items: Any, metadata: Mapping[str, Any] | None
     ) -> tuple[list[Added], int] | None:
         """The short way for a few good items; None, and nothing written, where the spool has to look."""
-        if not isinstance(items, list) or not 0 < len(items) <= _FEW or self._keeps():
+        if not isinstance(items, list) or not 0 < len(items) <= _FEW or self._keeps() or self._quality:
             return None
         self._check_writable()
         encoder, header = self._bound()
@@ -322,13 +333,16 @@ class Gallery(Calibrating, Searching, Evaluating, Migrating):
             raise GalleryError(f"{self.location} was opened read-only; nothing was written")
 
 
-def _summary(added: list[Added], revision: int, refused: tuple[Refusal, ...]) -> BulkEnrollment:
+def _summary(
+    added: list[Added], revision: int, refused: tuple[Refusal, ...], flagged: tuple[Refusal, ...] = ()
+) -> BulkEnrollment:
     return BulkEnrollment(
         subjects=len({one.id for one in added}),
         templates=sum(len(one.templates) for one in added),
         created=sum(one.created for one in added),
         revision=revision,
         refused=refused,
+        flagged=flagged,
     )
 
 

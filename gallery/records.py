@@ -67,10 +67,12 @@ class Enrollment:
     """True when the subject was not enrolled before."""
     revision: int
     refused: tuple[Refusal, ...] = ()
+    flagged: tuple[Refusal, ...] = ()
+    """Enrolled, though the gallery's quality gate has something against them."""
 
     def __str__(self) -> str:
         state = "new" if self.created else "known"
-        return f"{self.id} ({state}), {_enrolled(len(self.templates), self.refused)}"
+        return f"{self.id} ({state}), {_enrolled(len(self.templates), self.refused, self.flagged)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,12 @@ class BulkEnrollment:
     """How many of the subjects were not enrolled before."""
     revision: int
     refused: tuple[Refusal, ...] = ()
+    flagged: tuple[Refusal, ...] = ()
+    """Enrolled, though the gallery's quality gate has something against them."""
 
     def __str__(self) -> str:
         subjects = counted(self.subjects, "subject")
-        return f"{subjects} ({self.created:,} new), {_enrolled(self.templates, self.refused)}"
+        return f"{subjects} ({self.created:,} new), {_enrolled(self.templates, self.refused, self.flagged)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +306,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _enrolled(templates: int, refused: tuple[Refusal, ...]) -> str:
+def _enrolled(templates: int, refused: tuple[Refusal, ...], flagged: tuple[Refusal, ...]) -> str:
     said = f"{counted(templates, 'template')} enrolled"
+    if flagged:
+        said += f", {len(flagged):,} of them of doubtful quality"
     return f"{said}, {counted(len(refused), 'item')} refused" if refused else said

@@ -16,15 +16,21 @@ from gallery.bulk import Progress
 from gallery.encoder import Encoder
 from gallery.errors import EncoderMismatchError, GalleryNotFoundError, InvalidItemError
 from gallery.gallery import Gallery
+from gallery.quality import ImageQuality
 
 Arguments = argparse.Namespace
 
 
 @contextmanager
-def opened_to_fill(location: str, encoder: Encoder | None, *, keep_items: bool = False) -> Iterator[Gallery]:
+def opened_to_fill(
+    location: str, encoder: Encoder | None, *, keep_items: bool = False, on_quality: str | None = None
+) -> Iterator[Gallery]:
     """The gallery to add to; one that is made now and not filled goes again, bound to nothing."""
     made_now = opening.recorded_encoder(location) is None
-    with opening.open(location, encoder, keep_items=keep_items) as people:
+    gate = None if on_quality is None else ImageQuality()
+    with opening.open(
+        location, encoder, keep_items=keep_items, quality=gate, on_quality=on_quality or "refuse"
+    ) as people:
         try:
             yield people
         except BaseException:
