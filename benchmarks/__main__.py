@@ -6,7 +6,16 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-BENCHMARKS = ("omniglot", "dedupe", "storage", "search_library", "calibration", "normalisation")
+BENCHMARKS = (
+    "omniglot",
+    "dedupe",
+    "storage",
+    "search_library",
+    "calibration",
+    "normalisation",
+    "naming",
+    "quality",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,8 +20,8 @@ from benchmarks import calibration_data, report
 from gallery.curves import curve, equal_error_rate, fnmr_at_fmr
 from gallery.normalisation import adaptive_s_norm, s_norm, t_norm, z_norm
 
-SETS = calibration_data.SETS | {"FSDD": calibration_data.fsdd}
-ASKED, OF_COHORT, MOST_PEOPLE = 3, 3, 900
+SETS = {"AT&T": calibration_data.att, "LFW3D": calibration_data.lfw3d, "FSDD": calibration_data.fsdd}
+ASKED, OF_COHORT, MOST_PEOPLE = 3, 3, 600
 NEAREST = 0.2
 """Share of the cohort that the adaptive one looks at."""
 

@@ -178,7 +178,8 @@ def rate_of(value: float, total: float, variance: float, subjects: int) -> Rate:
         inflated = variance * subjects / (subjects - 1) * (stdtrit(subjects - 1, 0.975) / 1.96) ** 2
         binomial = total * value * (1 - value)
         independent = total * min(1.0, binomial / max(inflated, 1e-300))
-    low, high = exact_interval(value * independent, independent)
+    # Less than one comparison says nothing.
+    low, high = exact_interval(value * independent, independent) if independent >= 1 else (0.0, 1.0)
     return Rate(value, min(low, value), max(high, value), round(total), int(independent))
 
 

@@ -73,6 +73,8 @@ td:first-child { font: 12px ui-monospace, Menlo, Consolas, monospace; }
 .chart svg { display: block; width: 100%; height: auto; }
 .chart p { margin: 6px 4px 2px; color: #555; }
 .wide { overflow-x: auto; margin: 0 0 14px; }
+.wide table { min-width: 620px; }
+.wide td, .wide th { overflow-wrap: break-word; }
 .wide td:first-child { font: inherit; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; height: 176px; background: var(--empty);
   border-bottom: 1px solid var(--line); }

@@ -24,22 +24,26 @@ LONGEST = 256
 and in small pictures."""
 
 
+_ROUNDING = 20 / 12 / 255**2
+"""The variance that rounding to 256 greys alone gives a Laplacian: all that is left of strong blur."""
+
+
 def contrast(grey: Grey) -> float:
     """The standard deviation of the grey values, (h, w) in 0 to 1: 0 for a blank, at most 0.5."""
     return float(grey.std())
 
 
 def sharpness(grey: Grey) -> float:
-    """The variance of the Laplacian (Pech-Pacheco et al. 2000) over that of the grey values, (h, w).
+    """The variance of the Laplacian (Pech-Pacheco et al. 2000) over that of 8-bit grey values, (h, w).
 
-    The quotient does not change with contrast or brightness. 0 for a blank; less for a blurred picture than
+    The quotient hardly changes with contrast or brightness. 0 for a blank; less for a blurred picture than
     for the same one in focus. Noise is sharp too.
     """
     if min(grey.shape) < 3 or not grey.std():
         return 0.0
     middle = grey[1:-1, 1:-1]
     around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float((around - 4 * middle).var() / grey.var())
+    return float(max(0.0, (around - 4 * middle).var() - _ROUNDING) / grey.var())
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,13 @@ def test_exact_intervals_are_scipys():
         assert exact_interval(wrong, total) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
+def test_two_people_who_differ_in_everything_say_nothing():
+    near = np.full((6, 6), 9.0)
+    near[:3] = 1
+    found = rates(scores_of(near, np.full(6, np.nan), [7, 7, 7, 8, 8, 8]), 1.0)["fpir"]
+    assert (found.value, found.low, found.high, found.independent) == (0.5, 0.0, 1.0, 0)
+
+
 def test_rates_agree_with_scikit_learn():
     scores = simulated(40, 3, 0.3, np.random.default_rng(0))
     other = scores.distances[np.isfinite(scores.distances)]
