@@ -81,15 +81,19 @@ class Searching:
             raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
         encoder, header = self._bound()
         # After the encoder, so that it is not the threshold of one that was migrated from in between.
-        limit, margin = self._own_limits() if threshold is None else (checked_threshold(threshold), None)
+        # Once, so that threshold, margin and fusion are of one calibration.
+        adopted = self._adopted() or {}
+        limit, margin = (
+            (checked_threshold(threshold), None) if threshold is not None else self._limits(adopted)
+        )
         filter = None if where is None else checked_where(where)
-        odds = None if prior is None else self._likelihoods(checked_prior(prior), filter)
+        odds = None if prior is None else self._likelihoods(adopted, checked_prior(prior), filter)
         blocks = list(embed_probes(encoder, listed(items)))
         if not blocks:
             return []
         # A margin takes the second as well. In one call, so that all answers are of one revision.
         most = int(k) if margin is None else max(int(k), 2)
-        found = self._engine.nearest(np.concatenate(blocks), most, header, filter, self._fusion())
+        found = self._engine.nearest(np.concatenate(blocks), most, header, filter, fusion_of(adopted))
         answers = [identification(ranked, limit, int(k), margin) for ranked in found]
         if odds is None or prior is None:
             return answers
@@ -101,7 +105,8 @@ class Searching:
         Raises UnknownSubjectError, and NotCalibratedError when no threshold is known.
         """
         encoder, header = self._bound()
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        adopted = self._adopted() or {}
+        limit = self._limit(adopted) if threshold is None else checked_threshold(threshold)
         if limit is None:
             raise NotCalibratedError(
                 f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
@@ -110,16 +115,17 @@ class Searching:
         claimed = self._engine.embeddings(id, header)
         probe = next(embed_probes(encoder, [item]))[0]
         scores = distances(probe, claimed.rows, header.metric)
-        distance = fused_one(probe, claimed.rows, scores, self._fusion(), header.metric)
+        distance = fused_one(probe, claimed.rows, scores, fusion_of(adopted), header.metric)
         return verification(id, distance, scores, claimed.numbers, limit)
 
     @property
     def threshold(self) -> float | None:
         """The distance decided by: the gallery's own, else the encoder's recommendation, else None."""
-        adopted = self._adopted()
-        return self._recommended() if adopted is None else float(adopted["threshold"])
+        return self._limit(self._adopted() or {})
 
-    def _recommended(self) -> float | None:
+    def _limit(self, adopted: Mapping[str, Any]) -> float | None:
+        if adopted:
+            return float(adopted["threshold"])
         recommended = getattr(self.encoder, "threshold", None)
         return None if recommended is None else checked_threshold(recommended)
 
@@ -190,24 +196,19 @@ class Searching:
         return None if stored is None else dict(json.loads(stored))
 
     def _fusion(self) -> str:
-        """How the gallery fuses the distances of a subject's templates, whatever threshold they meet."""
-        return str((self._adopted() or {}).get("fusion", NEAREST))
+        return fusion_of(self._adopted() or {})
 
-    def _own_limits(self) -> tuple[float | None, float | None]:
+    def _limits(self, adopted: Mapping[str, Any]) -> tuple[float | None, float | None]:
         """(threshold, margin) of a search, with a warning where they are not what they were measured for."""
-        adopted = self._adopted()
-        if adopted is None:
-            return self._recommended(), None
         self._warn_when_void(adopted)
-        return float(adopted["threshold"]), adopted.get("margin")
+        return self._limit(adopted), adopted.get("margin")
 
-    def _likelihoods(self, prior: float, filter: Where | None) -> Likelihoods:
+    def _likelihoods(self, adopted: Mapping[str, Any], prior: float, filter: Where | None) -> Likelihoods:
         """What the adopted calibration knows of how searches come out."""
         if filter is not None:
             raise ValueError(
                 "a probability is measured on searches of the whole gallery: give prior or where, not both"
             )
-        adopted = self._adopted() or {}
         held = adopted.get("likelihoods")
         if held is None:
             lacks = "no calibration was adopted: calibrate() and adopt()"
@@ -224,6 +225,11 @@ class Searching:
 
     def _check_writable(self) -> None:
         raise NotImplementedError
+
+
+def fusion_of(adopted: Mapping[str, Any]) -> str:
+    """How a gallery fuses the distances of a subject's templates, whatever threshold they meet."""
+    return str(adopted.get("fusion", NEAREST))
 
 
 def known_recall(text: str | None, state: State) -> Recall | None:

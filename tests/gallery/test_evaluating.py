@@ -291,7 +291,7 @@ def test_pictures_are_of_what_was_kept_or_of_the_file(pictures: Path):
 
 def test_on_the_command_line(pictures: Path, monkeypatch, capsys):
     monkeypatch.chdir(pictures)
-    assert main(["enroll", "g", "enrolled", "--encoder", "photo"]) == 0
+    assert main(["enroll", "g", "enrolled", "--encoder", "glyph"]) == 0
     assert (
         main(["evaluate", "g", "probes", "--threshold", "0.2", "--report", "r.html", "--json", "r.json"]) == 0
     )
