@@ -11,6 +11,7 @@ import numpy as np
 
 from gallery import calibration as calibrated
 from gallery import evaluation as pure
+from gallery.bulk import Progress
 from gallery.decisions import checked_threshold
 from gallery.encoder import Encoder
 from gallery.engines.base import Compared, Engine, State
@@ -39,6 +40,7 @@ class Evaluating:
         group: str | None = None,
         worst: int = 12,
         seed: int = 0,
+        progress: Progress | None = None,
     ) -> Evaluation:
         """Measures every error rate of the gallery as it stands, on probes of known subjects.
 
@@ -48,6 +50,7 @@ class Evaluating:
         group      a field of the subjects' metadata: errors are reported for each of its values too
         worst      how many false matches and false non-matches to keep, with pictures
         seed       of the subjects that are drawn to be compared with, where all would be too many
+        progress   called with (done, total) while the probes are embedded
 
         Changes nothing; `gallery.write_evaluation` makes a page of it. A probe is never compared with a
         template of the same file or bytes. Raises NotEnoughDataError where nothing can be compared.
@@ -61,13 +64,9 @@ class Evaluating:
                 f"errors by {group!r} are those at a threshold, and {self.location} has none: pass threshold="
             )
         source = "given" if threshold is not None else self._threshold_source()
-        asked = embedded(encoder, probes)
+        asked = embedded(encoder, probes, progress)
         state, found = self._engine.compared(asked[:3], 0, seed, header, self._fusion())
-        if not np.isfinite(found.scores.distances).any() and not np.isfinite(found.scores.mated).any():
-            raise NotEnoughDataError(
-                f"{self.location} has {state.subjects} subjects, and none of the {len(asked.ids)} probes can "
-                "be compared with any but a copy"
-            )
+        self._check_compared(state, found)
         return Evaluation(
             location=self.location.name,
             encoder=header.encoder,
@@ -81,6 +80,14 @@ class Evaluating:
             seed=seed,
             measured=datetime.now(UTC),
         )
+
+    def _check_compared(self, state: State, found: Compared) -> None:
+        scores = found.scores
+        if not np.isfinite(scores.distances).any() and not np.isfinite(scores.mated).any():
+            raise NotEnoughDataError(
+                f"{self.location} has {state.subjects} subjects, and none of the {len(scores.mated)} probes "
+                "can be compared with any but a copy"
+            )
 
     def _false_matches(
         self, asked: Labelled, found: Compared, threshold: float | None, worst: int

@@ -94,7 +94,7 @@ class Histogram:
     other: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
     """How a gallery does on labelled probes. `gallery.write_evaluation` makes a page of it."""
 

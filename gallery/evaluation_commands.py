@@ -10,7 +10,7 @@ from gallery.evaluation import Evaluation
 from gallery.folders import subject_folders
 from gallery.measures import Rate
 from gallery.tables import table
-from gallery.terminal import Arguments, check_report, note, opened, print_json
+from gallery.terminal import Arguments, check_report, note, opened, print_json, progress_bar
 
 
 def evaluate(arguments: Arguments) -> int:
@@ -21,13 +21,14 @@ def evaluate(arguments: Arguments) -> int:
     if target is not None:
         _check_json(target)
     probes = subject_folders(arguments.probes)
-    with opened(arguments) as people:
+    with opened(arguments) as people, progress_bar("reading") as progress:
         found = people.evaluate(
             probes,
             threshold=arguments.threshold,
             group=arguments.group,
             worst=arguments.worst,
             seed=arguments.seed,
+            progress=progress,
         )
     if arguments.report:
         from gallery.evaluation_page import write_evaluation

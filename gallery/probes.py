@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gallery.bulk import checked_id, source_of
+from gallery.bulk import Progress, checked_id, source_of
 from gallery.encoder import Encoder, embed_probes, listed
 from gallery.errors import InvalidItemError, NotEnoughDataError
 from gallery.vectors import FloatRows
+
+_BATCH = 256
 
 Asked = tuple[FloatRows, list[str], list[str | None]]
 """The first three of `Labelled`, as an engine takes them."""
@@ -26,8 +28,8 @@ class Labelled(NamedTuple):
     items: list[Any]
 
 
-def embedded(encoder: Encoder, probes: Iterable[Any]) -> Labelled:
-    """The probes of an iterable of (id, items).
+def embedded(encoder: Encoder, probes: Iterable[Any], progress: Progress | None = None) -> Labelled:
+    """The probes of an iterable of (id, items). progress(done, total) is called after every batch.
 
     InvalidItemError names the one that cannot be used; NotEnoughDataError where there are none.
     """
@@ -42,11 +44,15 @@ def embedded(encoder: Encoder, probes: Iterable[Any]) -> Labelled:
     if not items:
         raise NotEnoughDataError("there are no probes; nothing can be measured")
     sources = [source_of(item) for item in items]
+    blocks: list[FloatRows] = []
     try:
-        rows = np.concatenate(list(embed_probes(encoder, items)))
+        for block in embed_probes(encoder, items, _BATCH):
+            blocks.append(block)
+            if progress is not None:
+                progress(sum(map(len, blocks)), len(items))
     except InvalidItemError as error:
         source = None if error.index is None else sources[error.index]
         if source is None or source in str(error):
             raise
         raise InvalidItemError(f"{source}: {error}", error.index) from error
-    return Labelled(rows, ids, sources, items)
+    return Labelled(np.concatenate(blocks), ids, sources, items)

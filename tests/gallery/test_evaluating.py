@@ -60,7 +60,9 @@ def asked(people):
 def test_every_figure_is_what_the_verbs_do(people):
     everything = asked(people)
     limit = float(np.median([min(away.values()) for _, _, away in everything]))
-    found = people.evaluate(PROBES, threshold=limit, group="site")
+    told = []
+    found = people.evaluate(PROBES, threshold=limit, group="site", progress=lambda *said: told.append(said))
+    assert told == [(78, 78)]
     assert (found.subjects, found.templates, found.probes, found.strangers) == (20, 40, 78, 18)
     mated = [away[id] for id, _, away in everything if id in people]
     other = [d for id, _, away in everything for one, d in away.items() if one != id]
