@@ -6,7 +6,17 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-BENCHMARKS = ("omniglot", "dedupe", "storage", "search_exact", "search_library", "calibration")
+BENCHMARKS = (
+    "omniglot",
+    "dedupe",
+    "storage",
+    "search_exact",
+    "search_library",
+    "calibration",
+    "normalisation",
+    "naming",
+    "quality",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gallery.calibration import Scores
+from gallery.engines.scoring import ranks
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +49,8 @@ def scores_of(distances: Floats, mated: Floats, owners: NDArray[np.int64]) -> Sc
     kept = distances.astype(np.float32)
     two = np.sort(np.partition(kept, 1, axis=1)[:, :2], axis=1)
     found = np.where(np.isfinite(two[:, 0]), kept.argmin(axis=1), -1)
-    return Scores(kept, mated.astype(np.float32), two[:, 0], two[:, 1], found, owners, kept.shape[1])
+    own = mated.astype(np.float32)
+    return Scores(kept, own, two[:, 0], two[:, 1], found, ranks(own, kept), owners, kept.shape[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from gallery.encoder import Encoder, embed, listed
 from gallery.errors import GalleryError, InvalidItemError
 from gallery.metadata import checked_json
 from gallery.originals import Packed, is_file, pack
+from gallery.quality import Gatekeeper
 from gallery.records import Refusal
 from gallery.stores.base import NewTemplates
 from gallery.vectors import FloatRows
@@ -62,7 +63,7 @@ class _Subject:
 class Spool:
     """Embeddings on their way to one commit: written once, read once, in memory while they are few.
 
-    keep: the items themselves go the same way, in a file of their own.
+    keep: the items themselves go the same way, in a file of their own. quality: looks at the items first.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class Spool:
         progress: Progress | None,
         total: int | None,
         keep: bool = False,
+        quality: Gatekeeper | None = None,
     ) -> None:
         self._encoder = encoder
         self._skip = skips(on_error)
         self._progress = progress
         self._total = total
+        self._quality = quality
         self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by close()
         self._kept = SpooledTemporaryFile(max_size=_IN_MEMORY) if keep else None  # noqa: SIM115
         self._subjects: list[_Subject] = []
@@ -85,6 +88,8 @@ class Spool:
         self.first: Any = None
         """The first item that could be used."""
         self.refused: list[Refusal] = []
+        self.flagged: list[Refusal] = []
+        """Enrolled all the same."""
 
     def take(self, id: str, items: Any, metadata: Mapping[str, Any] | None = None) -> None:
         """Adds a subject's items; those before may be encoded now."""
@@ -112,8 +117,9 @@ class Spool:
         if not waiting:
             return
         rows, bad = embed(self._encoder, [item for _, _, item in waiting])
+        objections = self._objections(waiting, bad)
         with _room_for("embeddings"):
-            unkept = self._keep(waiting, bad)
+            unkept = objections | self._keep(waiting, bad | objections)
             if unkept:
                 used = [position for position in range(len(waiting)) if position not in bad]
                 rows = rows[[position not in unkept for position in used]]
@@ -149,6 +155,18 @@ class Spool:
                 assert subject.originals is not None
                 subject.originals.append((kind, len(content)))
         return unkept
+
+    def _objections(self, waiting: list[tuple[_Subject, int, Any]], bad: Mapping[int, str]) -> dict[int, str]:
+        """{position: what the quality gate has against it}, of those that are not enrolled for that."""
+        if self._quality is None:
+            return {}
+        found = self._quality.objections([item for _, _, item in waiting], bad)
+        if not self._quality.flags:
+            return found
+        for position, reason in found.items():
+            subject, index, _ = waiting[position]
+            self.flagged.append(Refusal(subject.id, index, reason))
+        return {}
 
     def _refuse(self, refusal: Refusal, items: int) -> None:
         if not self._skip:

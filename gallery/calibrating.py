@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 
 from gallery import calibration as pure
-from gallery.bulk import checked_id, source_of
-from gallery.encoder import Encoder, embed_probes, listed
-from gallery.engines.base import Engine
+from gallery.comparing import chosen_fusion, fusion_errors
+from gallery.encoder import Encoder
+from gallery.engines.base import Engine, State
 from gallery.errors import (
     EncoderMismatchError,
-    InvalidItemError,
+    GalleryError,
     NotEnoughDataError,
     StaleCalibrationWarning,
 )
-from gallery.records import Calibration
+from gallery.fusion import AUTO, FUSIONS, NEAREST, checked_fusion
+from gallery.measures import Calibration, FusionErrors
+from gallery.naming import likelihoods, margin_for, naming_rates
+from gallery.probes import Asked, embedded
 from gallery.stores.base import Header
-from gallery.vectors import FloatRows
 
 THRESHOLD = "threshold"
 """The setting that keeps what was adopted."""
-FUSION = "nearest"
 
 _DEFAULT_FMR = 1e-3
 _SAMPLE = 2000
@@ -48,6 +49,8 @@ class Calibrating:
         target_fpir: float | None = None,
         *,
         extrapolate: bool = False,
+        misnamed: float | None = 0.01,
+        fusion: str = NEAREST,
         sample: int = _SAMPLE,
         seed: int = 0,
     ) -> Calibration:
@@ -59,6 +62,11 @@ class Calibrating:
         target_fpir  the share of searches with somebody not enrolled that may find somebody: for `identify`,
                      in a gallery of the present size
         extrapolate  go beyond the data by extreme-value theory, which the result says
+        fusion       how the distances of a subject's templates become one: "nearest", "mean2" or "mean3" (of
+                     the nearest), "centroid" (searches go through everybody), or "auto": "nearest" unless
+                     another one surely misses fewer
+        misnamed     the share of matches that may be of somebody else, when somebody enrolled is searched
+                     for: it sets the margin below which an answer is "ambiguous"; None: no margin
 
         The threshold is the largest distance within the target. Two embeddings of one file, or of the same
         bytes, are never compared. Raises NotEnoughDataError where the data cannot show so small a rate, with
@@ -66,29 +74,61 @@ class Calibrating:
         """
         encoder, header = self._bound()
         target, requested = _target(target_fmr, target_fpir)
-        asked = None if probes is None else _embedded(encoder, probes)
-        state, scores = self._engine.scores(asked, sample, seed, header)
+        _check_misnamed(misnamed)
+        asked = None if probes is None else embedded(encoder, probes)[:3]
+        if fusion == AUTO:
+            fusion = chosen_fusion(self._fusions(asked, target, requested, extrapolate, sample, seed))
+        state, found = self._engine.compared(asked, sample, seed, header, checked_fusion(fusion))
+        self._check_comparable(state, found.scores)
+        chosen = pure.chosen_threshold(found.scores, target, requested, extrapolate)
+        return Calibration(
+            target=target,
+            requested=requested,
+            **_measured(found.scores, chosen, misnamed),
+            **_conditions(state, found.scores, header, fusion),
+        )
+
+    def compare_fusions(
+        self,
+        probes: Iterable[Any] | None = None,
+        target_fmr: float | None = None,
+        target_fpir: float | None = None,
+        *,
+        extrapolate: bool = False,
+        sample: int = _SAMPLE,
+        seed: int = 0,
+    ) -> tuple[FusionErrors, ...]:
+        """How the gallery would do by each way of fusing a subject's templates, at its own threshold.
+
+        Each threshold is for the same target, as in `calibrate`, and so are probes, sample and seed. Errors
+        are given by number of templates too. Changes nothing: `calibrate(fusion="auto")`, adopted, does.
+        """
+        encoder, _ = self._bound()
+        target, requested = _target(target_fmr, target_fpir)
+        asked = None if probes is None else embedded(encoder, probes)[:3]
+        return self._fusions(asked, target, requested, extrapolate, sample, seed)
+
+    def _fusions(
+        self, asked: Asked | None, target: str, requested: float, extrapolate: bool, sample: int, seed: int
+    ) -> tuple[FusionErrors, ...]:
+        _, header = self._bound()
+        found, revisions = {}, set()
+        for fusion in FUSIONS:
+            state, one = self._engine.compared(asked, sample, seed, header, fusion)
+            self._check_comparable(state, one.scores)
+            threshold = pure.chosen_threshold(one.scores, target, requested, extrapolate).threshold
+            found[fusion] = one, threshold
+            revisions.add(state.revision)
+        if len(revisions) > 1:
+            raise GalleryError(f"{self.location} changed while it was compared: call it again")
+        return fusion_errors(found)
+
+    def _check_comparable(self, state: State, scores: pure.Scores) -> None:
         if not np.isfinite(scores.distances).any():
             raise NotEnoughDataError(
                 f"{self.location} has {state.subjects} subjects and there are {len(scores.mated)} probes: "
                 "without a probe and a subject that differ nothing can be compared"
             )
-        chosen = pure.chosen_threshold(scores, target, requested, extrapolate)
-        return Calibration(
-            threshold=chosen.threshold,
-            target=target,
-            requested=requested,
-            **pure.rates(scores, chosen.threshold),
-            subjects=state.subjects,
-            templates=state.templates,
-            probes=len(scores.mated),
-            fusion=FUSION,
-            encoder=header.encoder,
-            fingerprint=header.fingerprint,
-            extrapolated=chosen.extrapolated,
-            sure=chosen.sure,
-            measured=datetime.now(UTC),
-        )
 
     def adopt(self, calibration: Calibration) -> None:
         """Makes a calibration's threshold the gallery's own, durably: the only way one gets stored.
@@ -106,17 +146,16 @@ class Calibrating:
             )
         self._engine.set_setting(THRESHOLD, json.dumps(calibration.to_dict()), verb="adopt")
 
-    def _warn_when_void(self) -> None:
+    def _warn_when_void(self, adopted: Mapping[str, Any]) -> None:
         """Says so when the adopted threshold was measured in a gallery of quite another size."""
-        stored = self._engine.setting(THRESHOLD)
-        then = None if stored is None else json.loads(stored).get("subjects")
+        then = adopted.get("subjects")
         now = self._engine.counts()[0]
         if then and not then / _VOID_PAST <= now <= then * _VOID_PAST:
             warnings.warn(
                 f"{self.location}: its threshold was calibrated with {then:,} subjects and there are {now:,} "
                 "now, so searches find wrong ones at another rate than was measured: calibrate again",
                 StaleCalibrationWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _bound(self) -> tuple[Encoder, Header]:
@@ -126,6 +165,45 @@ class Calibrating:
         raise NotImplementedError
 
 
+def _measured(scores: pure.Scores, chosen: pure.Chosen, misnamed: float | None) -> dict[str, Any]:
+    """What is measured at a threshold, by the names of `Calibration`."""
+    return {
+        "threshold": chosen.threshold,
+        "extrapolated": chosen.extrapolated,
+        "sure": chosen.sure,
+        **pure.rates(scores, chosen.threshold),
+        **_naming(scores, chosen.threshold, misnamed),
+    }
+
+
+def _conditions(state: State, scores: pure.Scores, header: Header, fusion: str) -> dict[str, Any]:
+    """What a calibration was measured in, by the names of `Calibration`."""
+    return {
+        "subjects": state.subjects,
+        "templates": state.templates,
+        "probes": len(scores.mated),
+        "fusion": fusion,
+        "encoder": header.encoder,
+        "fingerprint": header.fingerprint,
+        "measured": datetime.now(UTC),
+    }
+
+
+def _check_misnamed(misnamed: float | None) -> None:
+    if misnamed is not None and (isinstance(misnamed, bool) or not 0 <= misnamed < 1):
+        raise ValueError(f"misnamed is a rate of 0 or more and below 1, not {misnamed!r}")
+
+
+def _naming(scores: pure.Scores, threshold: float, misnamed: float | None) -> dict[str, Any]:
+    """What a calibration says of who is named, by the names of `Calibration`."""
+    found: dict[str, Any] = {"likelihoods": likelihoods(scores)}
+    margin = None if misnamed is None else margin_for(scores, threshold, misnamed)
+    if margin is not None:
+        found["margin"] = margin
+        found["misnamed"], found["ambiguous"] = naming_rates(scores, threshold, margin)
+    return found
+
+
 def _target(fmr: float | None, fpir: float | None) -> tuple[str, float]:
     if fmr is not None and fpir is not None:
         raise ValueError("give target_fmr or target_fpir, not both: a threshold is for one of them")
@@ -133,18 +211,3 @@ def _target(fmr: float | None, fpir: float | None) -> tuple[str, float]:
     if isinstance(wanted, bool) or not 0 < wanted < 1:
         raise ValueError(f"target_{name} is a rate between 0 and 1, not {wanted!r}")
     return name, float(wanted)
-
-
-def _embedded(encoder: Encoder, probes: Iterable[Any]) -> tuple[FloatRows, list[str], list[str | None]]:
-    """The probes' rows, the id of each, and the path of each."""
-    items: list[Any] = []
-    ids: list[str] = []
-    for position, probe in enumerate(probes):
-        if not isinstance(probe, (tuple, list)) or len(probe) != 2:
-            raise InvalidItemError(f"probe {position}: expected (id, items), got {type(probe).__name__}")
-        some = listed(probe[1])
-        items += list(some)
-        ids += [checked_id(probe[0])] * len(some)
-    if not items:
-        raise NotEnoughDataError("there are no probes; nothing can be measured")
-    return np.concatenate(list(embed_probes(encoder, items))), ids, [source_of(item) for item in items]

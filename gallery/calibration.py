@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
-from gallery.records import Rate
+from gallery.measures import Rate
 from gallery.vectors import Numbers
 
 Distances = npt.NDArray[np.float32]
@@ -45,6 +45,8 @@ class Scores:
     nearest        (p,) distance to the nearest other subject of the whole gallery
     second         (p,) distance to the second nearest other subject of the whole gallery; +inf without one
     found          (p,) the number of the nearest other subject, as in `probe_subject`; -1 without one
+    rank           (p,) the place of the probe's own subject among all, 1 is first, after those as near;
+                   0 where `mated` is NaN; of a low place it is only known that it is low
     probe_subject  (p,) a number for each probe's subject: its column, or s and above when it has none
     subjects       how many are enrolled in the whole gallery, of which s were compared with
     """
@@ -54,6 +56,7 @@ class Scores:
     nearest: Distances
     second: Distances
     found: Numbers
+    rank: Numbers
     probe_subject: Numbers
     subjects: int
 
@@ -95,7 +98,7 @@ def rates(scores: Scores, threshold: float) -> dict[str, Rate]:
 
 def false_matches(scores: Scores, threshold: float) -> Rate:
     """The FMR at a threshold."""
-    return _of_pairs(scores, scores.distances <= np.float32(threshold), np.isfinite(scores.distances))
+    return of_pairs(scores, scores.distances <= np.float32(threshold), np.isfinite(scores.distances))
 
 
 def false_positives(scores: Scores, threshold: float) -> Rate:
@@ -103,12 +106,12 @@ def false_positives(scores: Scores, threshold: float) -> Rate:
     limit, searched = np.float32(threshold), np.isfinite(scores.nearest)
     errors = searched & (scores.nearest <= limit)
     # Where several are found, the error stands without any one of them.
-    return _of_probes(scores, errors, searched, _found_both_ways(scores, errors & ~(scores.second <= limit)))
+    return of_probes(scores, errors, searched, _found_both_ways(scores, errors & ~(scores.second <= limit)))
 
 
 def _missed(scores: Scores, threshold: float) -> Rate:
     mated = np.isfinite(scores.mated)
-    return _of_probes(scores, mated & ~(scores.mated <= np.float32(threshold)), mated)
+    return of_probes(scores, mated & ~(scores.mated <= np.float32(threshold)), mated)
 
 
 def _found_both_ways(scores: Scores, sole: npt.NDArray[np.bool_]) -> float:
@@ -119,7 +122,7 @@ def _found_both_ways(scores: Scores, sole: npt.NDArray[np.bool_]) -> float:
     return float(sum(n * counted.get((other, one), 0) for (one, other), n in counted.items()))
 
 
-def _of_probes(
+def of_probes(
     scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_], shared: float = 0.0
 ) -> Rate:
     """The rate of errors among the probes tried, (p,) each; those of one subject belong together.
@@ -134,7 +137,7 @@ def _of_probes(
     return rate_of(value, total, float(np.square(shares).sum()) + shared, subjects)
 
 
-def _of_pairs(scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_]) -> Rate:
+def of_pairs(scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_]) -> Rate:
     """The rate of errors among the comparisons tried, (p, s) each; those with a subject in common do too."""
     total = float(tried.sum())
     value = float(errors.sum()) / total if total else float("nan")
@@ -175,7 +178,8 @@ def rate_of(value: float, total: float, variance: float, subjects: int) -> Rate:
         inflated = variance * subjects / (subjects - 1) * (stdtrit(subjects - 1, 0.975) / 1.96) ** 2
         binomial = total * value * (1 - value)
         independent = total * min(1.0, binomial / max(inflated, 1e-300))
-    low, high = exact_interval(value * independent, independent)
+    # Less than one comparison says nothing.
+    low, high = exact_interval(value * independent, independent) if independent >= 1 else (0.0, 1.0)
     return Rate(value, min(low, value), max(high, value), round(total), int(independent))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gallery import opening
+from gallery.errors import InvalidItemError
 from gallery.folders import checked_folder
-from gallery.records import Calibration
+from gallery.measures import Calibration
 from gallery.tables import table
 from gallery.terminal import Arguments, note, opened, print_json, subjects_in
 
@@ -13,6 +14,8 @@ def calibrate(arguments: Arguments) -> int:
     """gallery calibrate LOCATION [PROBES]"""
     if arguments.probes:
         checked_folder(arguments.probes)  # a mistyped one is told before a model is loaded
+    if arguments.compare_fusions:
+        return _compare(arguments)
     with opened(arguments) as people:
         probes = subjects_in(arguments.probes, people.encoder) if arguments.probes else None
         found = people.calibrate(
@@ -20,6 +23,8 @@ def calibrate(arguments: Arguments) -> int:
             arguments.target_fmr,
             arguments.target_fpir,
             extrapolate=arguments.extrapolate,
+            misnamed=arguments.misnamed,
+            fusion=arguments.fusion,
             sample=arguments.sample,
             seed=arguments.seed,
         )
@@ -30,11 +35,45 @@ def calibrate(arguments: Arguments) -> int:
     if arguments.json:
         print_json(found.to_dict() | {"adopted": arguments.adopt})
         return 0
-    print(f"threshold {found.threshold:.4f}, for {found.target.upper()} {found.requested:g}")
+    print(f"threshold {found.threshold:.4f}, for {found.target.upper()} {found.requested:g}, {found.fusion}")
     print(table(["rate", "measured", "95 % interval", "trials", "independent"], _rows(found)))
+    if found.margin is not None:
+        print(
+            f"margin {found.margin:.4f}: then {found.misnamed} of matches are of somebody else, and "
+            f"{found.ambiguous} of what is found is ambiguous"
+        )
     for line in _remarks(found):
         note(line)
     print("adopted" if arguments.adopt else "not adopted: --adopt makes the gallery decide by it")
+    return 0
+
+
+def _compare(arguments: Arguments) -> int:
+    if arguments.adopt:
+        raise InvalidItemError("--compare-fusions adopts nothing: use --fusion auto --adopt")
+    with opened(arguments) as people:
+        probes = subjects_in(arguments.probes, people.encoder) if arguments.probes else None
+        found = people.compare_fusions(
+            probes,
+            arguments.target_fmr,
+            arguments.target_fpir,
+            extrapolate=arguments.extrapolate,
+            sample=arguments.sample,
+            seed=arguments.seed,
+        )
+    if arguments.json:
+        print_json([one.to_dict() for one in found])
+        return 0
+    rows = []
+    for one in found:
+        rows.append([one.fusion, "all", f"{one.threshold:.4f}", str(one.fmr), str(one.fnmr)])
+        for part in one.by_templates:
+            to = "more" if part.high is None else str(part.high)
+            many = to if part.low == part.high else f"{part.low} to {to}"
+            rows.append(["", many, "", str(part.fmr), str(part.fnmr)])
+    print(table(["fusion", "templates", "threshold", "FMR", "FNMR"], rows))
+    best = next(one for one in found if one.chosen)
+    print(f"--fusion auto takes {best.fusion}")
     return 0
 
 

@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _enroll(_verb(verbs, "enroll", "enroll", "enrol a folder with one subfolder per id, or images"))
     _searches(verbs)
     _calibrate(_verb(verbs, "calibrate", "calibration_commands.calibrate", "measure a threshold"))
+    _evaluate(_verb(verbs, "evaluate", "evaluation_commands.evaluate", "error rates on labelled probes"))
     _verify(_verb(verbs, "verify", "verify", "is this that subject? exit 0 accepted, 1 rejected"))
     _remove(_verb(verbs, "remove", "remove", "remove subjects and all their templates"))
     _verb(verbs, "list", "listing", "the subjects, with their number of templates and metadata")
@@ -106,7 +107,12 @@ def _verb(
     )
     if location:
         parser.add_argument("location", metavar="LOCATION", help="the gallery's folder")
-    parser.add_argument("--json", action="store_true", help="print JSON for programs, and nothing else")
+    if name == "evaluate":
+        parser.add_argument(
+            "--json", metavar="FILE", nargs="?", const=True, help="all figures to FILE, or printed as JSON"
+        )
+    else:
+        parser.add_argument("--json", action="store_true", help="print JSON for programs, and nothing else")
     parser.set_defaults(run=run)
     return parser
 
@@ -136,6 +142,11 @@ def _enroll(parser: argparse.ArgumentParser) -> None:
         "enrols nothing (default: ignore, without a look)",
     )
     parser.add_argument(
+        "--quality",
+        choices=("refuse", "flag"),
+        help="look at each picture first: one too small, without content or blurred is refused, or reported",
+    )
+    parser.add_argument(
         "--keep-items",
         action="store_true",
         help="a new gallery keeps the images too, so that another encoder can embed them one day",
@@ -158,6 +169,12 @@ def _searches(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _images(identify)
     identify.add_argument("-k", type=int, default=5, help="how many subjects at most (default: 5)")
     _threshold(identify)
+    identify.add_argument(
+        "--prior",
+        metavar="P",
+        type=float,
+        help="say how probable it is that the nearest is right, if that of being enrolled at all is P",
+    )
     within = _verb(verbs, "within", f"{at}.within", "every subject within a distance")
     _images(within)
     within.add_argument("--radius", type=float, required=True, help="the distance")
@@ -211,8 +228,42 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extrapolate", action="store_true", help="go beyond the data by extreme-value theory"
     )
+    parser.add_argument(
+        "--fusion",
+        choices=("nearest", "mean2", "mean3", "centroid", "auto"),
+        default="nearest",
+        help="how the distances of a subject's templates become one (default: nearest)",
+    )
+    parser.add_argument(
+        "--compare-fusions", action="store_true", help="only show what each way of fusing comes to"
+    )
+    parser.add_argument(
+        "--misnamed",
+        metavar="RATE",
+        type=float,
+        default=0.01,
+        help="matches that may be of somebody else; rather than more, they are ambiguous (default: 0.01)",
+    )
     parser.add_argument("--sample", type=int, default=2000, help="enrolled templates to compare with all")
     parser.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
+    _encoder(parser)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "probes",
+        metavar="PROBES",
+        help="a folder with one subfolder per id; those of ids that are not enrolled are strangers",
+    )
+    parser.add_argument("--report", metavar="FILE", help="write an HTML page with curves and pictures")
+    parser.add_argument(
+        "--group", metavar="FIELD", help="errors for each value of this field of the metadata"
+    )
+    parser.add_argument("--worst", type=int, default=12, help="mistakes of each kind to show (default: 12)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="which subjects are compared with, where all are too many"
+    )
+    _threshold(parser)
     _encoder(parser)
 
 

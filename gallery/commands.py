@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gallery.records import BulkEnrollment, counted
 from gallery.tables import table
 from gallery.terminal import (
     Arguments,
+    check_report,
     load_encoder,
     note,
     opened,
@@ -45,7 +47,9 @@ def enroll(arguments: Arguments) -> int:
             f"{arguments.location} is there already: whether a gallery keeps its images is settled when it "
             "is made; leave out --keep-items"
         )
-    filled = opened_to_fill(arguments.location, encoder, keep_items=arguments.keep_items)
+    filled = opened_to_fill(
+        arguments.location, encoder, keep_items=arguments.keep_items, on_quality=arguments.quality
+    )
     with filled as people, progress_bar("enrolling") as progress:
         done = people.enroll_many(
             subjects,
@@ -55,11 +59,11 @@ def enroll(arguments: Arguments) -> int:
             on_conflict=arguments.on_conflict,
         )
     paths = {id: items for id, items, _ in subjects}
-    refused = [
-        {"id": refusal.id, "path": str(paths[refusal.id][refusal.index]), "reason": refusal.reason}
-        for refusal in done.refused
-    ]
-    _print_enrolled(arguments, done, refused)
+    refused, flagged = (
+        [{"id": one.id, "path": str(paths[one.id][one.index]), "reason": one.reason} for one in some]
+        for some in (done.refused, done.flagged)
+    )
+    _print_enrolled(arguments, done, refused, flagged)
     return 0
 
 
@@ -91,7 +95,12 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[dict[str, str]]) -> None:
+def _print_enrolled(
+    arguments: Arguments,
+    done: BulkEnrollment,
+    refused: list[dict[str, str]],
+    flagged: Sequence[dict[str, str]] = (),
+) -> None:
     if arguments.json:
         plain = {
             "subjects": done.subjects,
@@ -99,17 +108,18 @@ def _print_enrolled(arguments: Arguments, done: BulkEnrollment, refused: list[di
             "created": done.created,
             "refused": refused,
         }
+        if flagged:
+            plain["flagged"] = list(flagged)
         if getattr(arguments, "on_conflict", "ignore") != "ignore":
             plain["conflicts"] = [one.to_dict() for one in done.conflicts]
         print_json(plain)
         return
     print(done)
-    for one in done.conflicts:
-        print(one)
-    if refused:
-        print(
-            table(["refused", "id", "reason"], [[row["path"], row["id"], row["reason"]] for row in refused])
-        )
+    for conflict in done.conflicts:
+        print(conflict)
+    for what, rows in (("refused", refused), ("doubtful", flagged)):
+        if rows:
+            print(table([what, "id", "reason"], [[row["path"], row["id"], row["reason"]] for row in rows]))
 
 
 def verify(arguments: Arguments) -> int:
@@ -313,7 +323,7 @@ def dedupe(arguments: Arguments) -> int:
     from gallery.dedupe import find_duplicates
 
     if arguments.report:
-        _check_report(Path(arguments.report))
+        check_report(Path(arguments.report))
     encoder = load_encoder(arguments.encoder) if arguments.encoder else None
     with progress_bar("reading") as progress:
         found = find_duplicates(arguments.folder, encoder, arguments.threshold, progress=progress)
@@ -328,11 +338,3 @@ def dedupe(arguments: Arguments) -> int:
         if arguments.report:
             print(f"\nreport: {arguments.report}")
     return 0
-
-
-def _check_report(path: Path) -> None:
-    """Better known before a long scan than after it."""
-    if not path.resolve().parent.is_dir():
-        raise InvalidItemError(f"{path} cannot be written: its folder is not there")
-    if path.exists() and path.suffix.lower() not in (".html", ".htm"):
-        raise InvalidItemError(f"{path} is there and is no HTML page: a report never replaces another file")

@@ -161,7 +161,7 @@ class Curating:
         same, wrong = likely_same(found), likely_mislabelled(found)
         zoo = sampled(found, seed)
         comparisons = len(found.numbers) * (len(ids) - 1) / 2
-        rate = self._false_matches(limit)
+        rate = self._rate_of_false_matches(limit)
         low, value, high = (None, None, None) if rate is None else (comparisons * one for one in rate)
         return Audit(
             subjects=len(ids),
@@ -180,7 +180,7 @@ class Curating:
             wolves=_named(wolf_counts(zoo), ids),
         )
 
-    def _false_matches(self, threshold: float) -> tuple[float, float, float] | None:
+    def _rate_of_false_matches(self, threshold: float) -> tuple[float, float, float] | None:
         """(low, value, high) of the FMR that was measured for the threshold; None where none was."""
         stored = json.loads(self._engine.setting("threshold") or "{}")
         rate = stored.get("fmr")

@@ -23,16 +23,42 @@ class Curve:
     fnmr: Floats
 
 
-def curve(mated: Distances, other: Distances) -> Curve:
-    """FMR and FNMR at every distance there is, accepting `distance <= threshold`; ValueError without any."""
+def curve(mated: Distances, other: Distances, steps: Distances | None = None) -> Curve:
+    """FMR and FNMR at every distance there is, accepting `distance <= threshold`; ValueError without any.
+
+    steps: or only at these thresholds, ascending, and -inf.
+    """
     if not len(mated) or not len(other):
         raise ValueError(f"a curve takes mated and other distances, not {len(mated)} and {len(other)}")
-    steps = np.concatenate([[-np.inf], np.unique(np.concatenate([mated, other]))])
+    if steps is None:
+        steps = np.unique(np.concatenate([mated, other]))
+    steps = np.concatenate([np.array([-np.inf], np.float32), steps])
     return Curve(
         steps.astype(np.float64),
         np.searchsorted(np.sort(other), steps, "right") / len(other),
         1 - np.searchsorted(np.sort(mated), steps, "right") / len(mated),
     )
+
+
+def outline(mated: Distances, other: Distances, points: int = 200) -> Curve:
+    """The curve at about so many thresholds, closer together where errors are few."""
+    steps = np.concatenate([_few(np.sort(other), points // 2), _few(np.sort(mated)[::-1], points // 2)])
+    return curve(mated, other, np.unique(steps))
+
+
+def _few(ordered: Distances, points: int) -> Distances:
+    """Some, by their place: the first, and less and less of the later ones."""
+    places = np.geomspace(1, len(ordered), points) - 1
+    return ordered[np.unique(places.round().astype(np.intp))]
+
+
+def crossing(mated: Distances, other: Distances) -> tuple[float, float]:
+    """`equal_error_rate` of the whole curve, without making the whole of it."""
+    rough = outline(mated, other)
+    after = int(np.argmax(rough.fmr >= rough.fnmr))
+    low, high = rough.thresholds[max(0, after - 1)], rough.thresholds[after]
+    both = np.concatenate([mated, other])
+    return equal_error_rate(curve(mated, other, np.unique(both[(both >= low) & (both <= high)])))
 
 
 def equal_error_rate(rates: Curve) -> tuple[float, float]:

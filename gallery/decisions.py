@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from gallery.measures import Likelihoods
 from gallery.records import Candidate, Identification, Verification
 from gallery.vectors import Numbers
 
@@ -29,25 +31,43 @@ def nearest_for_each_probe(
     return nearest
 
 
-def identification(ranked: Sequence[Candidate], threshold: float | None) -> Identification:
-    """The answer to *who is this?* from the nearest subjects, nearest first.
+def identification(
+    ranked: Sequence[Candidate], threshold: float | None, k: int, margin: float | None = None
+) -> Identification:
+    """The answer to *who is this?* from the nearest subjects, nearest first, of which k are wanted.
 
-    threshold None: ranked, "undecided". Else the candidates within it, "match" when there is one.
+    threshold None: ranked, "undecided". Else the candidates within it, "match" when there is one. margin: of
+    two subjects, ranked[:2], that are less than that apart neither is a match: "ambiguous".
     """
     nearest = ranked[0] if ranked else None
     if threshold is None:
-        return Identification("undecided", tuple(ranked), None, nearest)
-    within = tuple(candidate for candidate in ranked if candidate.distance <= threshold)
-    return Identification("match" if within else "unknown", within, threshold, nearest)
+        return Identification("undecided", tuple(ranked[:k]), None, nearest)
+    within = tuple(candidate for candidate in ranked[:k] if candidate.distance <= threshold)
+    if within and margin is not None and len(ranked) > 1 and ranked[1].distance - ranked[0].distance < margin:
+        return Identification("ambiguous", within, threshold, nearest, ranked[1], margin)
+    return Identification("match" if within else "unknown", within, threshold, nearest, None, margin)
+
+
+def with_probability(answer: Identification, likelihoods: Likelihoods, prior: float) -> Identification:
+    """The answer with the probability that its nearest is the right one; None in an empty gallery."""
+    nearest = answer.nearest
+    how_likely = None if nearest is None else likelihoods.probability(nearest.distance, prior)
+    return replace(answer, probability=how_likely, prior=prior)
 
 
 def verification(
-    id: str, scores: npt.NDArray[np.float32], numbers: Numbers, threshold: float
+    id: str, distance: float, scores: npt.NDArray[np.float32], numbers: Numbers, threshold: float
 ) -> Verification:
-    """The answer to *is this `id`?* from the distances to all of the subject's templates, (m,), m >= 1."""
+    """The answer to *is this `id`?* by its fused distance. scores: to each of its templates, (m,), m >= 1."""
     best = int(np.lexsort((numbers, scores))[0])
-    distance = float(scores[best])
     return Verification(id, distance <= threshold, distance, threshold, int(numbers[best]))
+
+
+def checked_prior(prior: float) -> float:
+    """A probability between 0 and 1, both excluded; ValueError for anything else."""
+    if isinstance(prior, (bool, str)) or not 0 < prior < 1:
+        raise ValueError(f"a prior is a probability above 0 and below 1, of being enrolled, not {prior!r}")
+    return float(prior)
 
 
 def checked_threshold(threshold: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -18,18 +18,19 @@ from gallery.curating import Curating, Screen
 from gallery.encoder import Encoder, check_same, embed
 from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError
+from gallery.evaluating import Evaluating
 from gallery.findings import Conflict
 from gallery.info import Info, gathered
 from gallery.metadata import check_keys
 from gallery.migration import Migrating
 from gallery.originals import KEEP_ITEMS
 from gallery.processes import check_not_forked
+from gallery.quality import Gate, gatekeeper
 from gallery.records import (
     BulkEnrollment,
     Enrollment,
     LogEntry,
     Problem,
-    Refusal,
     Subject,
     Template,
 )
@@ -40,17 +41,27 @@ _FEW = 64
 """Items that are enrolled without a spool."""
 
 
-class Gallery(Calibrating, Searching, Curating, Migrating):
+class Gallery(Calibrating, Searching, Curating, Evaluating, Migrating):
     """Enrolled templates under ids, in a folder that survives crashes. Made by `gallery.open` or `create`.
 
     May be shared by threads; other processes may read and write the same folder at the same time.
     """
 
-    def __init__(self, location: Path, engine: Engine, encoder: Encoder | None, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        location: Path,
+        engine: Engine,
+        encoder: Encoder | None,
+        *,
+        read_only: bool,
+        quality: Gate | None = None,
+        on_quality: str = "refuse",
+    ) -> None:
         self.location = location
         self.encoder = encoder
         self.read_only = read_only
         self._engine = engine
+        self._quality = gatekeeper(quality, on_quality)
         self._canary_is_settled = False
         self._keeps_items: bool | None = None
         self._binding = threading.RLock()
@@ -96,7 +107,9 @@ class Gallery(Calibrating, Searching, Curating, Migrating):
                 refusal.index,
             )
         one = added[0]
-        return Enrollment(one.id, one.templates, one.created, bulk.revision, bulk.refused, bulk.conflicts)
+        return Enrollment(
+            one.id, one.templates, one.created, bulk.revision, bulk.refused, bulk.conflicts, bulk.flagged
+        )
 
     def enroll_many(
         self,
@@ -126,7 +139,7 @@ class Gallery(Calibrating, Searching, Curating, Migrating):
     ) -> tuple[BulkEnrollment, list[Added]]:
         self._check_writable()
         encoder, header = self._bound()
-        spool = Spool(encoder, on_error, progress, total, keep=self._keeps())
+        spool = Spool(encoder, on_error, progress, total, self._keeps(), self._quality)
         try:
             fill(spool, subjects)
             settings = self._canary_settings(encoder, header, spool.first)
@@ -139,13 +152,13 @@ class Gallery(Calibrating, Searching, Curating, Migrating):
                 )
         finally:
             spool.close()
-        return _summary(added, revision, tuple(spool.refused), tuple(noticed)), added
+        return _summary(added, revision, spool, noticed), added
 
     def _without_spool(
         self, id: str, items: Any, metadata: Mapping[str, Any] | None
     ) -> tuple[list[Added], int] | None:
         """The short way for a few good items; None, and nothing written, where the spool has to look."""
-        if not isinstance(items, list) or not 0 < len(items) <= _FEW or self._keeps():
+        if not isinstance(items, list) or not 0 < len(items) <= _FEW or self._keeps() or self._quality:
             return None
         self._check_writable()
         encoder, header = self._bound()
@@ -351,18 +364,16 @@ class Gallery(Calibrating, Searching, Curating, Migrating):
 
 
 def _summary(
-    added: list[Added],
-    revision: int,
-    refused: tuple[Refusal, ...] = (),
-    conflicts: tuple[Conflict, ...] = (),
+    added: list[Added], revision: int, spool: Spool | None = None, conflicts: Sequence[Conflict] = ()
 ) -> BulkEnrollment:
     return BulkEnrollment(
         subjects=len({one.id for one in added}),
         templates=sum(len(one.templates) for one in added),
         created=sum(one.created for one in added),
         revision=revision,
-        refused=refused,
-        conflicts=conflicts,
+        refused=tuple(spool.refused) if spool else (),
+        conflicts=tuple(conflicts),
+        flagged=tuple(spool.flagged) if spool else (),
     )
 
 

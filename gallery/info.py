@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gallery.engines.base import Engine
-from gallery.records import Generation, Recall
+from gallery.measures import Recall
+from gallery.records import Generation
 from gallery.searching import RECALL, known_recall
 
 

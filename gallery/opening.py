@@ -14,6 +14,7 @@ from gallery.gallery import Gallery
 from gallery.indexes.choice import check_kind
 from gallery.migration import bound_encoder
 from gallery.originals import KEEP_ITEMS
+from gallery.quality import Gate, gatekeeper
 from gallery.stores import catalog
 from gallery.stores.base import canary_setting
 from gallery.stores.sqlite import SqliteStore, new_header
@@ -33,6 +34,8 @@ def create(
     keep_items: bool = False,
     audit: bool = True,
     actor: str | None = None,
+    quality: Gate | None = None,
+    on_quality: str = "refuse",
 ) -> Gallery:
     """Makes a new gallery folder for an encoder.
 
@@ -41,11 +44,15 @@ def create(
     keep_items    keep the enrolled items themselves as well, so that another encoder can embed them one day
     audit         keep a log of who changed what when (see `Gallery.log`)
     actor         who the log says did it; None is user@host
+    quality       called with each item before it is enrolled: what is wrong with it, or None, as
+                  `gallery.ImageQuality` says of pictures. It is not stored: give it whenever you open
+    on_quality    "refuse": such an item cannot be used; "flag": it is enrolled and listed in the result
 
     Raises GalleryExistsError when a gallery, or anything else, is already there.
     """
     folder = Path(os.fsdecode(location))
     check_encoder(encoder)
+    gatekeeper(quality, on_quality)
     check_kind(index, encoder.dim, encoder.metric)
     _check_manner(lock_timeout, actor)
     _make_folder(folder)
@@ -58,7 +65,8 @@ def create(
     store = SqliteStore.create(
         folder / CATALOG, header, lock_timeout=lock_timeout, settings=settings, audit_log=audit, actor=actor
     )
-    return Gallery(folder, LocalEngine(store, folder / INDEX), encoder, read_only=False)
+    engine = LocalEngine(store, folder / INDEX)
+    return Gallery(folder, engine, encoder, read_only=False, quality=quality, on_quality=on_quality)
 
 
 def open(
@@ -71,15 +79,18 @@ def open(
     keep_items: bool = False,
     audit: bool = True,
     actor: str | None = None,
+    quality: Gate | None = None,
+    on_quality: str = "refuse",
 ) -> Gallery:
     """Opens a gallery; creates it when nothing is there, an encoder is given and read_only is not.
 
     encoder   the one the gallery was filled by, else EncoderMismatchError. Without one the gallery can be
               looked at and removed from; galleries of precomputed vectors need none.
-    index, keep_items, audit: only for a gallery that is created now; actor: see `create`
+    index, keep_items, audit: only for a gallery that is created now; actor, quality, on_quality: see `create`
 
     Raises GalleryNotFoundError, EncoderMismatchError, CorruptGalleryError.
     """
+    gatekeeper(quality, on_quality)
     folder = Path(os.fsdecode(location))
     path = folder / CATALOG
     _check_manner(lock_timeout, actor)
@@ -96,20 +107,27 @@ def open(
                 keep_items=keep_items,
                 audit=audit,
                 actor=actor,
+                quality=quality,
+                on_quality=on_quality,
             )
         except GalleryExistsError:
             # Another process made it since we looked.
             if not catalog.has_gallery(path):
                 raise
     store = SqliteStore(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
+    encoder = _bound(store, encoder, folder)
+    engine = LocalEngine(store, folder / INDEX, read_only=read_only)
+    return Gallery(folder, engine, encoder, read_only=read_only, quality=quality, on_quality=on_quality)
+
+
+def _bound(store: SqliteStore, encoder: Encoder | None, folder: Path) -> Encoder | None:
+    """The encoder, when it is the one that filled the store; else the store is closed."""
     try:
         canary = store.setting(canary_setting(store.header.generation))
-        encoder = bound_encoder(encoder, store.header, canary, str(folder))
+        return bound_encoder(encoder, store.header, canary, str(folder))
     except BaseException:
         store.close()
         raise
-    engine = LocalEngine(store, folder / INDEX, read_only=read_only)
-    return Gallery(folder, engine, encoder, read_only=read_only)
 
 
 def recorded_encoder(location: str | os.PathLike[str]) -> str | None:

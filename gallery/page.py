@@ -1,6 +1,15 @@
-"""The frame of the HTML report: styles for light and dark, for a screen of any width and for a printer."""
+"""The frame of the HTML reports: styles for light and dark, for a screen of any width and for a printer."""
 
 from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from encoders.images import printable
+from gallery.errors import GalleryError
 
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -58,8 +67,48 @@ table { width: 100%; border-collapse: collapse; background: var(--card); border:
 th, td { padding: 7px 12px; text-align: left; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 th { color: var(--soft); font-weight: 500; }
 td:first-child { font: 12px ui-monospace, Menlo, Consolas, monospace; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 14px; }
+.chart { margin: 0; padding: 10px 12px; border: 1px solid var(--line); border-radius: 10px; background: #fff;
+  color: #333; }
+.chart svg { display: block; width: 100%; height: auto; }
+.chart p { margin: 6px 4px 2px; color: #555; }
+.wide { overflow-x: auto; margin: 0 0 14px; }
+.wide table { min-width: 620px; }
+.wide td, .wide th { overflow-wrap: break-word; }
+.wide td:first-child { font: inherit; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; height: 176px; background: var(--empty);
+  border-bottom: 1px solid var(--line); }
+.pair > * { display: flex; align-items: center; justify-content: center; min-width: 0; overflow: hidden; }
+.pair img { width: 100%; height: 168px; object-fit: contain; }
+.pair .said { padding: 8px; color: var(--soft); font-size: 12px; text-align: center;
+  overflow-wrap: anywhere; }
 @media print { section { break-inside: avoid; content-visibility: visible; } }
 </style></head><body>
 """
 
 TAIL = "</body></html>\n"
+
+
+def write_page(place: Path, pieces: Iterable[str]) -> Path:
+    """Writes a page, replacing `place` in one step when it is complete. Raises GalleryError if it cannot."""
+    try:
+        _write(place, pieces)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise GalleryError(f"the report {printable(place)} cannot be written: {reason}") from error
+    return place
+
+
+def _write(place: Path, pieces: Iterable[str]) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.writelines(pieces)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(place)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

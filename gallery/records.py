@@ -70,10 +70,12 @@ class Enrollment:
     revision: int
     refused: tuple[Refusal, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
+    flagged: tuple[Refusal, ...] = ()
+    """Enrolled, though the gallery's quality gate has something against them."""
 
     def __str__(self) -> str:
         state = "new" if self.created else "known"
-        return f"{self.id} ({state}), {_enrolled(len(self.templates), self.refused)}"
+        return f"{self.id} ({state}), {_enrolled(len(self.templates), self.refused, self.flagged)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,12 @@ class BulkEnrollment:
     revision: int
     refused: tuple[Refusal, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
+    flagged: tuple[Refusal, ...] = ()
+    """Enrolled, though the gallery's quality gate has something against them."""
 
     def __str__(self) -> str:
         subjects = counted(self.subjects, "subject")
-        return f"{subjects} ({self.created:,} new), {_enrolled(self.templates, self.refused)}"
+        return f"{subjects} ({self.created:,} new), {_enrolled(self.templates, self.refused, self.flagged)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +121,25 @@ class Candidate:
 class Identification:
     """The answer to *who is this?*
 
-    decision    "match" (someone is within the threshold), "unknown" (no one is), or "undecided" (no threshold
-                is known, so the nearest are ranked and nothing is decided)
+    decision    "match" (someone is within the threshold), "ambiguous" (someone is, and somebody else is
+                nearly as near: too close to call), "unknown" (no one is), or "undecided" (no threshold is
+                known, so the nearest are ranked and nothing is decided)
     candidates  the subjects within the threshold, nearest first; all k nearest when undecided
     nearest     the nearest subject whatever the threshold, None in an empty gallery: how near "unknown" was
+    rival       when ambiguous: the second subject, within the threshold or not
+    margin      how far the second has to be behind for a match; None where no adopted calibration says
+    probability of the nearest being the right one, where a prior was stated; else None
+    prior       the stated probability that whoever is asked about is enrolled at all
     """
 
     decision: str
     candidates: tuple[Candidate, ...]
     threshold: float | None
     nearest: Candidate | None = None
+    rival: Candidate | None = None
+    margin: float | None = None
+    probability: float | None = None
+    prior: float | None = None
 
     @property
     def best(self) -> Candidate | None:
@@ -137,7 +150,12 @@ class Identification:
         if self.nearest is None:
             return f"{self.decision}: the gallery is empty"
         limit = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4f}"
-        return f"{self.decision}: nearest is {self.nearest.id} at {self.nearest.distance:.4f} ({limit})"
+        said = f"{self.decision}: nearest is {self.nearest.id} at {self.nearest.distance:.4f} ({limit})"
+        if self.rival is not None:
+            said += f", {self.rival.id} at {self.rival.distance:.4f} is within the margin {self.margin:.4f}"
+        if self.probability is not None:
+            said += f"; right with probability {self.probability:.3g} at prior {self.prior:g}"
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,107 +275,6 @@ class LogEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """An error rate, with a 95 % interval from resampling subjects."""
-
-    value: float
-    low: float
-    high: float
-    trials: int
-    """Comparisons, or searches, that it is a rate of."""
-    independent: int
-    """How many independent ones those are worth; those that share a subject are not."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dict for JSON; NaN, where there was nothing to try, is null."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        return plain | {"value": None if self.value != self.value else self.value}
-
-    def __str__(self) -> str:
-        if self.trials == 0:
-            return "not measured"
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """A threshold measured on data, and what to expect of it. `Gallery.adopt` makes a gallery use it."""
-
-    threshold: float
-    target: str
-    """"fmr" or "fpir": which rate the threshold was set for."""
-    requested: float
-    fmr: Rate
-    """Of comparisons of a probe with a subject that it is not: accepted."""
-    fnmr: Rate
-    """Of comparisons of a probe with its own subject: rejected."""
-    fpir: Rate
-    """Of searches with somebody who is not enrolled, in a gallery of this size: somebody is found."""
-    fnir: Rate
-    """Of searches with somebody who is enrolled: not found."""
-    subjects: int
-    """How many were enrolled. An FPIR is of this size."""
-    templates: int
-    probes: int
-    fusion: str
-    """How the distances of a subject's templates become one."""
-    encoder: str
-    fingerprint: str
-    extrapolated: bool
-    """The threshold lies beyond the data, where only extreme-value theory says what to expect."""
-    sure: bool
-    """False where so few errors are behind it that it may be off by more than a factor of two."""
-    measured: datetime
-    """UTC."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dict for JSON."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        rates = {name: plain[name].to_dict() for name in ("fmr", "fnmr", "fpir", "fnir")}
-        return plain | rates | {"measured": self.measured.isoformat()}
-
-    def __str__(self) -> str:
-        said = f"threshold {self.threshold:.4f} for {self.target.upper()} {self.requested:g}"
-        if self.extrapolated:
-            said += " (extrapolated)"
-        rates = ", ".join(f"{name.upper()} {getattr(self, name)}" for name in ("fmr", "fnmr", "fpir", "fnir"))
-        return f"{said}: {rates}; {counted(self.subjects, 'subject')}, {counted(self.probes, 'probe')}"
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """How many of the nearest subjects an index finds, measured on the gallery's own templates."""
-
-    index: str
-    """The kind that was measured."""
-    k: int
-    """How many subjects were asked for."""
-    value: float
-    """The share of the true k nearest subjects that was found, 0 to 1."""
-    low: float
-    high: float
-    """A 95 % interval, by resampling the probes."""
-    probes: int
-    """How many templates were asked about."""
-    templates: int
-    """How many were enrolled."""
-    measured: datetime
-    """UTC."""
-    changes: int
-    """Templates that were ever added or removed by then."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dict for JSON."""
-        return {name: getattr(self, name) for name in self.__slots__} | {
-            "measured": self.measured.isoformat()
-        }
-
-    def __str__(self) -> str:
-        between = f"{self.low:.4f} to {self.high:.4f}"
-        return f"recall@{self.k} {self.value:.4f} ({between}) of {self.index}, {self.probes:,} probes"
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
     """Something that `check` found damaged."""
 
@@ -393,6 +310,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _enrolled(templates: int, refused: tuple[Refusal, ...]) -> str:
+def _enrolled(templates: int, refused: tuple[Refusal, ...], flagged: tuple[Refusal, ...]) -> str:
     said = f"{counted(templates, 'template')} enrolled"
+    if flagged:
+        said += f", {len(flagged):,} of them of doubtful quality"
     return f"{said}, {counted(len(refused), 'item')} refused" if refused else said

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 
 from encoders.images import ImageError, printable, thumbnail
 from gallery.duplicates import DuplicateGroup, DuplicateMember, Duplicates, Picture
-from gallery.errors import GalleryError
 from gallery.folders import Unreadable
-from gallery.page import HEAD, TAIL
+from gallery.page import HEAD, TAIL, write_page
 
 THUMBNAIL = 168  # pixels of the longer side
 
@@ -27,13 +24,7 @@ def write_report(
     The groups whose weakest member is farthest from its keeper come first: they are worth a look. Pictures
     are read again for their thumbnails; one that has vanished meanwhile is shown by its reason.
     """
-    place = Path(path)
-    try:
-        _write(place, page(duplicates, title))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise GalleryError(f"the report {printable(place)} cannot be written: {reason}") from error
-    return place
+    return write_page(Path(path), page(duplicates, title))
 
 
 def page(duplicates: Duplicates, title: str = "Duplicate images") -> Iterator[str]:
@@ -49,21 +40,6 @@ def page(duplicates: Duplicates, title: str = "Duplicate images") -> Iterator[st
         yield '<p class="none">No duplicates were found.</p>'
     yield _unreadable(duplicates.unreadable)
     yield TAIL
-
-
-def _write(place: Path, pieces: Iterator[str]) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.writelines(pieces)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(place)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def _figures(duplicates: Duplicates) -> str:

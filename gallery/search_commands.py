@@ -20,7 +20,9 @@ def identify(arguments: Arguments) -> int:
         where = _filter(arguments.where)
         answers = _in_batches(
             arguments.images,
-            lambda some: people.identify_batch(some, arguments.k, arguments.threshold, where),
+            lambda some: people.identify_batch(
+                some, arguments.k, arguments.threshold, where, arguments.prior
+            ),
         )
     if arguments.json:
         print_json(
@@ -30,6 +32,7 @@ def identify(arguments: Arguments) -> int:
                     "decision": answer.decision,
                     "candidates": [candidate.to_dict() for candidate in answer.candidates],
                 }
+                | _doubts(answer)
                 for path, answer in zip(arguments.images, answers, strict=True)
             ]
         )
@@ -40,6 +43,9 @@ def identify(arguments: Arguments) -> int:
         for row in _identified(path, answer)
     ]
     print(table(["image", "decision", "id", "distance", "template"], rows))
+    for path, answer in zip(arguments.images, answers, strict=True):
+        if answer.rival is not None or answer.probability is not None:
+            print(f"{path}: {answer}")
     threshold = answers[0].threshold
     print("\nno threshold: ranked, not decided" if threshold is None else f"\nthreshold {threshold:.4f}")
     return 0
@@ -80,6 +86,16 @@ def _filter(pairs: list[str]) -> dict[str, Any] | None:
 
 def _no_value(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _doubts(answer: Identification) -> dict[str, Any]:
+    """What an object of the JSON says besides, where there is something to say."""
+    said: dict[str, Any] = {}
+    if answer.rival is not None:
+        said |= {"rival": answer.rival.to_dict(), "margin": answer.margin}
+    if answer.prior is not None:
+        said |= {"probability": answer.probability, "prior": answer.prior}
+    return said
 
 
 def _identified(path: str, answer: Identification) -> list[list[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from numbers import Integral
 from pathlib import Path
@@ -11,13 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from gallery.decisions import checked_threshold, identification, verification
+from gallery.decisions import (
+    checked_prior,
+    checked_threshold,
+    identification,
+    verification,
+    with_probability,
+)
 from gallery.encoder import Encoder, embed_probes, listed
 from gallery.engines.base import Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError
 from gallery.filters import Where, checked_where
+from gallery.fusion import NEAREST, fused_one
 from gallery.indexes.choice import check_kind
-from gallery.records import Candidate, Identification, Recall, Verification
+from gallery.measures import Likelihoods, Recall
+from gallery.records import Candidate, Identification, Verification
 from gallery.stores.base import Header
 from gallery.vectors import Numbers, distances
 
@@ -38,17 +46,27 @@ class Searching:
     _engine: Engine
 
     def identify(
-        self, item: Any, k: int = 5, threshold: float | None = None, where: Where | None = None
+        self,
+        item: Any,
+        k: int = 5,
+        threshold: float | None = None,
+        where: Where | None = None,
+        prior: float | None = None,
     ) -> Identification:
         """Who is this? The k nearest subjects within the threshold, or "unknown".
+
+        By an adopted calibration it is "ambiguous" when the first two subjects are too close to call.
 
         k          counts subjects, however many templates each has
         threshold  a distance; None: the gallery's own, else the one the encoder recommends, else nothing is
                    decided and the k nearest are ranked
         where      {"site": "north"}: only subjects whose metadata match, as if no others were enrolled; every
                    key has to, and a list is any of its values
+        prior      how probable it is, before looking, that whoever is asked about is enrolled: the answer
+                   then says how probable it is that its nearest is the right one. Takes an adopted
+                   calibration, else NotCalibratedError, and a search of the whole gallery
         """
-        return self.identify_batch([item], k, threshold, where)[0]
+        return self.identify_batch([item], k, threshold, where, prior)[0]
 
     def identify_batch(
         self,
@@ -56,20 +74,30 @@ class Searching:
         k: int = 5,
         threshold: float | None = None,
         where: Where | None = None,
+        prior: float | None = None,
     ) -> list[Identification]:
         """`identify` for every item, with the same answers; much faster than one by one."""
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise ValueError(f"k must be a whole number of subjects, 1 or more, not {k!r}")
         encoder, header = self._bound()
         # After the encoder, so that it is not the threshold of one that was migrated from in between.
-        limit = self._own_threshold() if threshold is None else checked_threshold(threshold)
+        # Once, so that threshold, margin and fusion are of one calibration.
+        adopted = self._adopted() or {}
+        limit, margin = (
+            (checked_threshold(threshold), None) if threshold is not None else self._limits(adopted)
+        )
         filter = None if where is None else checked_where(where)
+        odds = None if prior is None else self._likelihoods(adopted, checked_prior(prior), filter)
         blocks = list(embed_probes(encoder, listed(items)))
         if not blocks:
             return []
-        # In one call, so that all answers are of one revision.
-        found = self._engine.nearest(np.concatenate(blocks), int(k), header, filter)
-        return [identification(ranked, limit) for ranked in found]
+        # A margin takes the second as well. In one call, so that all answers are of one revision.
+        most = int(k) if margin is None else max(int(k), 2)
+        found = self._engine.nearest(np.concatenate(blocks), most, header, filter, fusion_of(adopted))
+        answers = [identification(ranked, limit, int(k), margin) for ranked in found]
+        if odds is None or prior is None:
+            return answers
+        return [with_probability(answer, odds, float(prior)) for answer in answers]
 
     def verify(self, id: str, item: Any, threshold: float | None = None) -> Verification:
         """Is this `id`? Scores all templates of that subject exactly; truthy when accepted.
@@ -77,7 +105,8 @@ class Searching:
         Raises UnknownSubjectError, and NotCalibratedError when no threshold is known.
         """
         encoder, header = self._bound()
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        adopted = self._adopted() or {}
+        limit = self._limit(adopted) if threshold is None else checked_threshold(threshold)
         if limit is None:
             raise NotCalibratedError(
                 f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
@@ -86,14 +115,17 @@ class Searching:
         claimed = self._engine.embeddings(id, header)
         probe = next(embed_probes(encoder, [item]))[0]
         scores = distances(probe, claimed.rows, header.metric)
-        return verification(id, scores, claimed.numbers, limit)
+        distance = fused_one(probe, claimed.rows, scores, fusion_of(adopted), header.metric)
+        return verification(id, distance, scores, claimed.numbers, limit)
 
     @property
     def threshold(self) -> float | None:
         """The distance decided by: the gallery's own, else the encoder's recommendation, else None."""
-        stored = self._engine.setting("threshold")
-        if stored is not None:
-            return float(json.loads(stored)["threshold"])
+        return self._limit(self._adopted() or {})
+
+    def _limit(self, adopted: Mapping[str, Any]) -> float | None:
+        if adopted:
+            return float(adopted["threshold"])
         recommended = getattr(self.encoder, "threshold", None)
         return None if recommended is None else checked_threshold(recommended)
 
@@ -158,12 +190,34 @@ class Searching:
             self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
         return measured
 
-    def _own_threshold(self) -> float | None:
-        """The gallery's threshold for a search, with a warning where it is not what it was measured for."""
-        self._warn_when_void()
-        return self.threshold
+    def _adopted(self) -> dict[str, Any] | None:
+        """The adopted calibration, as it is stored."""
+        stored = self._engine.setting("threshold")
+        return None if stored is None else dict(json.loads(stored))
 
-    def _warn_when_void(self) -> None:
+    def _fusion(self) -> str:
+        return fusion_of(self._adopted() or {})
+
+    def _limits(self, adopted: Mapping[str, Any]) -> tuple[float | None, float | None]:
+        """(threshold, margin) of a search, with a warning where they are not what they were measured for."""
+        self._warn_when_void(adopted)
+        return self._limit(adopted), adopted.get("margin")
+
+    def _likelihoods(self, adopted: Mapping[str, Any], prior: float, filter: Where | None) -> Likelihoods:
+        """What the adopted calibration knows of how searches come out."""
+        if filter is not None:
+            raise ValueError(
+                "a probability is measured on searches of the whole gallery: give prior or where, not both"
+            )
+        held = adopted.get("likelihoods")
+        if held is None:
+            lacks = "no calibration was adopted: calibrate() and adopt()"
+            if adopted:
+                lacks = "its calibration saw fewer than 30 searches with somebody enrolled, or with strangers"
+            raise NotCalibratedError(f"{self.location} can state no probability at prior {prior:g}: {lacks}")
+        return Likelihoods(**{name: tuple(values) for name, values in held.items()})
+
+    def _warn_when_void(self, adopted: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
     def _bound(self) -> tuple[Encoder, Header]:
@@ -171,6 +225,11 @@ class Searching:
 
     def _check_writable(self) -> None:
         raise NotImplementedError
+
+
+def fusion_of(adopted: Mapping[str, Any]) -> str:
+    """How a gallery fuses the distances of a subject's templates, whatever threshold they meet."""
+    return str(adopted.get("fusion", NEAREST))
 
 
 def known_recall(text: str | None, state: State) -> Recall | None:

@@ -14,18 +14,24 @@ from encoders.errors import UnknownEncoderError
 from gallery import opening
 from gallery.bulk import Progress
 from gallery.encoder import Encoder
-from gallery.errors import EncoderMismatchError, GalleryNotFoundError
+from gallery.errors import EncoderMismatchError, GalleryNotFoundError, InvalidItemError
 from gallery.folders import subject_folders
 from gallery.gallery import Gallery
+from gallery.quality import ImageQuality
 
 Arguments = argparse.Namespace
 
 
 @contextmanager
-def opened_to_fill(location: str, encoder: Encoder | None, *, keep_items: bool = False) -> Iterator[Gallery]:
+def opened_to_fill(
+    location: str, encoder: Encoder | None, *, keep_items: bool = False, on_quality: str | None = None
+) -> Iterator[Gallery]:
     """The gallery to add to; one that is made now and not filled goes again, bound to nothing."""
     made_now = opening.recorded_encoder(location) is None
-    with opening.open(location, encoder, keep_items=keep_items) as people:
+    gate = None if on_quality is None else ImageQuality()
+    with opening.open(
+        location, encoder, keep_items=keep_items, quality=gate, on_quality=on_quality or "refuse"
+    ) as people:
         try:
             yield people
         except BaseException:
@@ -99,3 +105,11 @@ def print_json(value: Any) -> None:
     """The output for programs."""
     # ASCII, so that a file name that is not UTF-8 still makes valid JSON; in one piece.
     print(json.dumps(value, indent=2))
+
+
+def check_report(path: Path) -> None:
+    """Better known before a long scan than after it."""
+    if not path.resolve().parent.is_dir():
+        raise InvalidItemError(f"{path} cannot be written: its folder is not there")
+    if path.exists() and path.suffix.lower() not in (".html", ".htm"):
+        raise InvalidItemError(f"{path} is there and is no HTML page: a report never replaces another file")

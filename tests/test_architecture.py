@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    ("the ground", ["errors", "records", "findings", "tables", "page", "processes"]),
+    ("the ground", ["errors", "records", "measures", "findings", "tables", "page", "processes"]),
     ("arrays and folders", ["vectors", "folders", "metadata"]),
     (
         "pure cores",
@@ -33,6 +33,11 @@ FLOORS = [
             "curves",
             "curation",
             "auditing",
+            "evaluation",
+            "naming",
+            "fusion",
+            "normalisation",
+            "quality",
         ],
     ),
     ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),
@@ -57,6 +62,11 @@ FLOORS = [
             "reading",
             "dedupe",
             "report",
+            "probes",
+            "pictures",
+            "evaluating",
+            "comparing",
+            "evaluation_page",
         ],
     ),
     (
@@ -69,6 +79,7 @@ FLOORS = [
             "search_commands",
             "calibration_commands",
             "curation_commands",
+            "evaluation_commands",
             "terminal",
         ],
     ),
@@ -80,9 +91,12 @@ COMMAND_LINE = {
     "gallery.search_commands",
     "gallery.calibration_commands",
     "gallery.curation_commands",
+    "gallery.evaluation_commands",
     "gallery.terminal",
+    "encoders.evaluate_command",
 }
-COMMAND_LINE |= {"encoders.evaluate_command"}
+SHARED = {"encoders.images", "encoders.charts"}
+"""Free of torch and of anything to do with encoders: reading images, and drawing lines as text."""
 HEAVY = ("torch", "faiss", "h5py")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 
@@ -179,12 +193,12 @@ def test_encoders_never_import_gallery():
     ] == []
 
 
-def test_gallery_shares_with_encoders_only_the_reading_of_images():
+def test_gallery_shares_with_encoders_only_the_reading_of_images_and_charts():
     foreign = [one for one in IMPORTS if one.by.startswith("gallery") and one.of.startswith("encoders")]
     assert [
         str(one)
         for one in foreign
-        if one.of != "encoders.images"
+        if one.of not in SHARED
         and one.by not in COMMAND_LINE
         # The default encoder of `find_duplicates`, loaded when none was given.
         and not (one.by == "gallery.dedupe" and one.of == "encoders" and not one.at_import)

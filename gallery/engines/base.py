@@ -20,6 +20,7 @@ from gallery.auditing import Bounds, Everyone
 from gallery.calibration import Scores
 from gallery.filters import Where
 from gallery.findings import Conflict
+from gallery.fusion import NEAREST
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Curation, Generations, Header, NewTemplates, Stored
 from gallery.vectors import FloatRows, Numbers
@@ -53,6 +54,23 @@ class Overlap:
 
     found: Numbers
     wanted: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Distances of p probes to s subjects, and who they are."""
+
+    scores: Scores
+    columns: tuple[str, ...]
+    """(s,) ids"""
+    metadata: tuple[Mapping[str, Any], ...]
+    """(s,) of those subjects"""
+    probe_metadata: tuple[Mapping[str, Any] | None, ...]
+    """(p,) of the probes' own subjects; None where that is not enrolled"""
+    templates: Numbers
+    """(s,) how many each of those subjects has"""
+    own_templates: Numbers
+    """(p,) how many the probe's own subject has, besides the probe; 0 where that is not enrolled"""
 
 
 class Engine(Protocol):
@@ -106,9 +124,16 @@ class Engine(Protocol):
         ...
 
     def nearest(
-        self, probes: FloatRows, k: int, of: Header | None = None, where: Where | None = None
+        self,
+        probes: FloatRows,
+        k: int,
+        of: Header | None = None,
+        where: Where | None = None,
+        fusion: str = NEAREST,
     ) -> list[list[Candidate]]:
-        """For each probe the k nearest subjects by their nearest template, ties by template number.
+        """For each probe the k nearest subjects by their fused distance, ties by template number.
+
+        A candidate's template is the nearest one. fusion: one of `gallery.fusion.FUSIONS`.
 
         of: the header that the probes were embedded for, as in `add`. where: only subjects whose metadata
         match (`gallery.filters`), as if no others were enrolled.
@@ -129,17 +154,18 @@ class Engine(Protocol):
         """How much of the truth the index finds on the gallery's own data: see `Gallery.recall`."""
         ...
 
-    def scores(
+    def compared(
         self,
         probes: tuple[FloatRows, Sequence[str], Sequence[str | None]] | None,
         sample: int,
         seed: int,
         of: Header | None = None,
-    ) -> tuple[State, Scores]:
-        """Every probe against every subject, for a calibration: how things stand, and the distances.
+        fusion: str = NEAREST,
+    ) -> tuple[State, Compared]:
+        """Every probe against every subject: how things stand, the distances, and who they are.
 
         probes: (rows, the id of each, the path of each or None); without them up to `sample` enrolled
-        templates are compared with all others.
+        templates are compared with all others. fusion: any of `gallery.fusion.FUSIONS`.
         """
         ...
 

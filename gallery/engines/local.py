@@ -14,23 +14,22 @@ from typing import Any
 import numpy as np
 
 from gallery.auditing import Bounds, Everyone
-from gallery.calibration import Scores
 from gallery.engines import index_files, scoring
-from gallery.engines.base import Overlap, State, Whole
+from gallery.engines.base import Compared, Overlap, State, Whole
 from gallery.engines.carrying import carried_over
 from gallery.engines.everyone import everyone
 from gallery.engines.index_cache import ERASED, INDEX_FILE, INDEX_WISH
 from gallery.engines.recall import overlap
-from gallery.engines.register import members
 from gallery.engines.screening import screened
 from gallery.engines.searching import Searching
-from gallery.errors import EncoderMismatchError, GalleryError, GalleryLockedError, QuarantinedError
+from gallery.errors import EncoderMismatchError, GalleryError, GalleryLockedError
 from gallery.filters import Where
 from gallery.findings import Conflict
+from gallery.fusion import NEAREST
 from gallery.indexes.base import VectorIndex
 from gallery.indexes.choice import AUTO
 from gallery.processes import check_not_forked
-from gallery.records import Candidate, LogEntry, Problem, Subject, Template, counted
+from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Curation, Generations, Header, NewTemplates, Store, Stored
 from gallery.stores.repair import discard_put_aside
 from gallery.unpacking import discard_unpacked
@@ -217,10 +216,15 @@ class LocalEngine:
     # -- search
 
     def nearest(
-        self, probes: FloatRows, k: int, of: Header | None = None, where: Where | None = None
+        self,
+        probes: FloatRows,
+        k: int,
+        of: Header | None = None,
+        where: Where | None = None,
+        fusion: str = NEAREST,
     ) -> list[list[Candidate]]:
         with self._at_one_revision(of) as store:
-            return self._searching.nearest(store, probes, k, where)
+            return self._searching.nearest(store, probes, k, where, fusion)
 
     def within(
         self, probes: FloatRows, radius: float, of: Header | None = None, where: Where | None = None
@@ -245,13 +249,14 @@ class LocalEngine:
             index = self._cache.in_step(store)
             return self._state(store, index), overlap(store, self._searching, sample, k, seed)
 
-    def scores(
+    def compared(
         self,
         probes: tuple[FloatRows, Sequence[str], Sequence[str | None]] | None,
         sample: int,
         seed: int,
         of: Header | None = None,
-    ) -> tuple[State, Scores]:
+        fusion: str = NEAREST,
+    ) -> tuple[State, Compared]:
         with self._at_one_revision(of) as store:
             barred = self._searching.barred(store)
             if probes is None:
@@ -260,7 +265,7 @@ class LocalEngine:
                 rows, ids, sources = probes
                 asked = scoring.Probes(rows, scoring.owners(store, ids), sources)
             state = self._state(store, self._cache.in_step(store))
-            return state, scoring.scored(store, asked, seed, barred)
+            return state, scoring.compared(store, asked, seed, fusion, barred)
 
     def everyone(self, threshold: float) -> tuple[State, Everyone, dict[int, str]]:
         with self._at_one_revision() as store:
@@ -270,16 +275,7 @@ class LocalEngine:
 
     def embeddings(self, id: str, of: Header | None = None) -> Stored:
         with self._at_one_revision(of) as store:
-            stored = store.embeddings(id)
-            matched = ~members(stored.numbers, self._searching.barred(store))
-            if not matched.any():
-                why = {one.template: one.reason for one in store.curation.quarantined()}
-                first = int(stored.numbers[0])
-                raise QuarantinedError(
-                    f"all {counted(len(matched), 'template')} of {id!r} are in quarantine (template {first}: "
-                    f"{why[first]}): release some, or enrol others"
-                )
-            return Stored(stored.numbers[matched], stored.subjects[matched], stored.rows[matched])
+            return self._searching.embeddings(store, id)
 
     # -- questions
 

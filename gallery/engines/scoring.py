@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.calibration import Distances, Scores
+from gallery.engines.base import Compared
 from gallery.engines.drawing import drawn
+from gallery.engines.fusing import whole_subjects
 from gallery.engines.register import members
+from gallery.fusion import NEAREST, OF_NEAREST, fused, to_centroids
 from gallery.stores.base import Store, Stored
 from gallery.vectors import FloatRows, Numbers, paired_distances
 
@@ -22,6 +25,8 @@ MOST_CELLS = 25_000_000
 
 NOBODY: Numbers = np.empty(0, np.int64)
 """No templates in quarantine."""
+RANKS = 20
+"""How many of the nearest subjects are looked at for the place of the right one."""
 
 _COPY = {"cosine": 1e-9, "euclidean": 4e-5}
 """Distances up to which two embeddings are of the same bytes; euclidean ones relative to their length."""
@@ -36,6 +41,8 @@ class Probes:
     rows: FloatRows
     owners: Numbers
     sources: Sequence[str | None]
+    enrolled: bool = False
+    """They are templates themselves."""
 
 
 def from_the_gallery(store: Store, sample: int, seed: int, barred: Numbers = NOBODY) -> Probes:
@@ -43,7 +50,7 @@ def from_the_gallery(store: Store, sample: int, seed: int, barred: Numbers = NOB
     stored = matched(drawn(store, sample, seed)[1], barred)
     numbers = stored.numbers
     sources = store.sources_of(numbers)
-    return Probes(stored.rows, stored.subjects, [sources.get(int(number)) for number in numbers])
+    return Probes(stored.rows, stored.subjects, [sources.get(int(number)) for number in numbers], True)
 
 
 def matched(stored: Stored, barred: Numbers) -> Stored:
@@ -61,16 +68,46 @@ def owners(store: Store, ids: Sequence[str]) -> Numbers:
     return np.array([numbers[id] for id in ids], np.int64)
 
 
-def scored(store: Store, probes: Probes, seed: int, barred: Numbers = NOBODY) -> Scores:
-    """Every probe against every subject, by its nearest template that is no copy. Inside a snapshot."""
+def compared(
+    store: Store, probes: Probes, seed: int, fusion: str = NEAREST, barred: Numbers = NOBODY
+) -> Compared:
+    """The same as `scored`, with what is known of both sides. Inside a snapshot."""
+    columns = drawn_columns(store, len(probes.rows), seed)
+    enrolled = probes.owners[probes.owners >= 0].tolist()
+    known = store.describe({*columns.tolist(), *enrolled})
+    counts = _template_counts(store, barred)
+    own = np.array([counts.get(number, 0) for number in probes.owners.tolist()], np.int64)
+    return Compared(
+        scored(store, probes, seed, fusion, barred),
+        tuple(known[number][0] for number in columns.tolist()),
+        tuple(known[number][1] for number in columns.tolist()),
+        tuple(known[number][1] if number >= 0 else None for number in probes.owners.tolist()),
+        np.array([counts.get(number, 0) for number in columns.tolist()], np.int64),
+        own - int(probes.enrolled),
+    )
+
+
+def _template_counts(store: Store, barred: Numbers) -> dict[int, int]:
+    """{subject: how many templates that are not in quarantine}"""
+    numbers, owned = store.owners()
+    subjects, counts = np.unique(owned[~members(numbers, barred)], return_counts=True)
+    return dict(zip(subjects.tolist(), counts.tolist(), strict=True))
+
+
+def scored(
+    store: Store, probes: Probes, seed: int, fusion: str = NEAREST, barred: Numbers = NOBODY
+) -> Scores:
+    """Every probe against every subject, of its templates that are no copies. Inside a snapshot."""
     count = len(probes.rows)
     subjects = store.counts()[0]
-    columns = _columns(store, subjects, max(1, MOST_CELLS // max(1, count)), seed)
+    columns = drawn_columns(store, count, seed)
     kept = np.full((count, len(columns)), np.inf, np.float32)
     mated = np.full(count, np.inf, np.float32)
-    two = _NearestTwo(count)
+    near = _Nearest(count, RANKS)
     same_file = _same_file(store, probes.sources)
-    for every in store.scan():
+    # So many at a time that what is computed of a block stays small also for many probes.
+    block = min(8192, max(256, MOST_CELLS // max(1, count)))
+    for every in store.scan(block=block) if fusion == NEAREST else whole_subjects(store, block):
         stored = matched(every, barred)
         if len(stored.numbers) == 0:
             continue
@@ -78,21 +115,38 @@ def scored(store: Store, probes: Probes, seed: int, barred: Numbers = NOBODY) ->
         for at, number in enumerate(stored.numbers.tolist()):
             if number in same_file:
                 away[same_file[number], at] = np.inf
-        own = stored.subjects[None, :] == probes.owners[:, None]
-        np.minimum(mated, np.where(own, away, np.inf).min(axis=1), out=mated)
-        away[own] = np.inf
-        some, fused = _fused(stored.subjects, away)
-        two.take(some, fused)
-        _keep(kept, columns, some, fused)
+        some, each = _fused(probes, stored, away, fusion, store.header.metric)
+        own = some[None, :] == probes.owners[:, None]
+        np.minimum(mated, np.where(own, each, np.inf).min(axis=1), out=mated)
+        each[own] = np.inf
+        near.take(some, each)
+        _keep(kept, columns, some, each)
     mated[np.isinf(mated)] = np.nan
-    places = _places(columns, np.concatenate([probes.owners, two.subjects[:, 0]]))
-    found = np.where(np.isfinite(two.distances[:, 0]), places[count:], -1)
-    return Scores(kept, mated, two.distances[:, 0], two.distances[:, 1], found, places[:count], subjects)
+    places = _places(columns, np.concatenate([probes.owners, near.subjects[:, 0]]))
+    return Scores(
+        distances=kept,
+        mated=mated,
+        nearest=near.distances[:, 0],
+        second=near.distances[:, 1],
+        found=np.where(np.isfinite(near.distances[:, 0]), places[count:], -1),
+        rank=ranks(mated, near.distances),
+        probe_subject=places[:count],
+        subjects=subjects,
+    )
 
 
-def _columns(store: Store, subjects: int, most: int, seed: int) -> Numbers:
-    """The numbers of the subjects to compare with, ascending."""
-    every = store.subject_numbers()
+def ranks(mated: Distances, others: Distances) -> Numbers:
+    """The place of each probe's own subject, 1 is first, behind those that are as near; 0 without one.
+
+    others: (p, k) the nearest other subjects; a place above k is not told from k + 1.
+    """
+    behind = (others <= mated[:, None]).sum(axis=1) + 1
+    return np.where(np.isfinite(mated), behind, 0).astype(np.int64)
+
+
+def drawn_columns(store: Store, probes: int, seed: int) -> Numbers:
+    """The numbers of the subjects to compare so many probes with, ascending: all, where there is room."""
+    every, most = store.subject_numbers(), max(1, MOST_CELLS // max(1, probes))
     if len(every) <= most:
         return every
     return np.sort(np.random.default_rng(seed).choice(every, most, replace=False))
@@ -135,11 +189,16 @@ def _away(probes: FloatRows, stored: Stored, metric: str) -> Distances:
     return exactly
 
 
-def _fused(subjects: Numbers, away: Distances) -> tuple[Numbers, Distances]:
-    """(the m subjects, ascending, (p, m) the nearest of each one's templates)."""
-    order = np.argsort(subjects, kind="stable")
-    some, starts = np.unique(subjects[order], return_index=True)
-    return some, np.minimum.reduceat(away[:, order], starts, axis=1)
+def _fused(
+    probes: Probes, stored: Stored, away: Distances, fusion: str, metric: str
+) -> tuple[Numbers, Distances]:
+    """(the s subjects, ascending, (p, s) fused distances); of `away`, (p, m), +inf does not count."""
+    order = np.argsort(stored.subjects, kind="stable")
+    some, starts = np.unique(stored.subjects[order], return_index=True)
+    ordered = away[:, order]
+    if fusion in OF_NEAREST:
+        return some, fused(ordered, starts, fusion)
+    return some, to_centroids(probes.rows, stored.rows[order], starts, np.isinf(ordered), metric)
 
 
 def _keep(kept: Distances, columns: Numbers, some: Numbers, fused: Distances) -> None:
@@ -150,30 +209,36 @@ def _keep(kept: Distances, columns: Numbers, some: Numbers, fused: Distances) ->
     kept[:, at[there]] = np.minimum(kept[:, at[there]], fused[:, there])
 
 
-class _NearestTwo:
-    """The two nearest subjects of each probe so far, (p, 2), nearest first."""
+class _Nearest:
+    """The nearest subjects of each probe so far, (p, k), nearest first; +inf and -1 where there are fewer."""
 
-    def __init__(self, count: int) -> None:
-        self.distances: Distances = np.full((count, 2), np.inf, np.float32)
-        self.subjects: Numbers = np.full((count, 2), -1, np.int64)
+    def __init__(self, count: int, most: int) -> None:
+        self.distances: Distances = np.full((count, most), np.inf, np.float32)
+        self.subjects: Numbers = np.full((count, most), -1, np.int64)
 
     def take(self, some: Numbers, fused: Distances) -> None:
         """One more block; a subject's templates may lie in several."""
-        best = np.argsort(fused, axis=1, kind="stable")[:, :2] if len(some) < 3 else _smallest_two(fused)
+        most = self.distances.shape[1]
+        best = _smallest(fused, most)
         distances = np.concatenate([self.distances, np.take_along_axis(fused, best, axis=1)], axis=1)
         subjects = np.concatenate([self.subjects, some[best]], axis=1)
-        order = np.argsort(distances, axis=1, kind="stable")
-        distances = np.take_along_axis(distances, order, axis=1)
-        subjects = np.take_along_axis(subjects, order, axis=1)
-        # The second is the first one that is of another subject than the nearest.
-        other = (subjects != subjects[:, :1]).argmax(axis=1)
-        row = np.arange(len(distances))
-        lonely = other == 0
-        self.distances = np.stack(
-            [distances[:, 0], np.where(lonely, np.float32(np.inf), distances[row, other])], axis=1
-        )
-        self.subjects = np.stack([subjects[:, 0], np.where(lonely, -1, subjects[row, other])], axis=1)
+        _once(distances, subjects)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :most]
+        self.distances = np.take_along_axis(distances, order, axis=1)
+        self.subjects = np.take_along_axis(subjects, order, axis=1)
 
 
-def _smallest_two(fused: Distances) -> Numbers:
-    return np.argpartition(fused, 1, axis=1)[:, :2].astype(np.int64)
+def _smallest(fused: Distances, most: int) -> npt.NDArray[np.intp]:
+    """(p, up to most) where the smallest of each row are."""
+    if fused.shape[1] <= most:
+        return np.argsort(fused, axis=1, kind="stable")
+    return np.argpartition(fused, most - 1, axis=1)[:, :most]
+
+
+def _once(distances: Distances, subjects: Numbers) -> None:
+    """Of a subject that is twice in a row the farther place is emptied."""
+    order = np.lexsort((distances, subjects), axis=1)
+    whose = np.take_along_axis(subjects, order, axis=1)
+    row, at = np.nonzero(whose[:, 1:] == whose[:, :-1])
+    again = order[row, at + 1]
+    distances[row, again], subjects[row, again] = np.inf, -1

@@ -12,16 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from gallery.engines import fusing
 from gallery.engines.filtering import Views
 from gallery.engines.index_cache import IndexCache
 from gallery.engines.register import OutOfStep, Register, lost, members
 from gallery.engines.seeking import Finalists, Seeker, as_finalists
 from gallery.engines.sweep import Blocks, Sweep
+from gallery.errors import QuarantinedError
 from gallery.filters import Where
+from gallery.fusion import CENTROID, NEAREST
 from gallery.indexes.base import HoldsRows, Searchable, Selection, VectorIndex, keeps_rows
 from gallery.indexes.exact import ExactIndex
 from gallery.metadata import as_json
-from gallery.records import Candidate
+from gallery.records import Candidate, counted
 from gallery.stores.base import Store, Stored
 from gallery.vectors import FloatRows, Numbers
 
@@ -58,9 +61,24 @@ class Searching:
         self._barred_at = (0, -1)
         self._read = 0
 
-    def nearest(self, store: Store, probes: FloatRows, k: int, where: Where | None) -> list[list[Candidate]]:
+    def nearest(
+        self, store: Store, probes: FloatRows, k: int, where: Where | None, fusion: str = NEAREST
+    ) -> list[list[Candidate]]:
         """See `gallery.engines.base.Engine.nearest`. Inside a snapshot, as everything here."""
-        return self._candidates(store, self.finalists(store, probes, k, where))
+        if fusion == NEAREST:
+            return self._candidates(store, self.finalists(store, probes, k, where))
+        if fusion == CENTROID:
+            found = fusing.by_centroid(store, probes, k, self._selected(store, where), self.barred(store))
+        else:
+            found = fusing.ranked(
+                store,
+                probes,
+                k,
+                fusion,
+                lambda some, most: self.finalists(store, some, most, where),
+                self.barred(store),
+            )
+        return self._candidates(store, found)
 
     def finalists(
         self,
@@ -128,6 +146,19 @@ class Searching:
         if at != self._barred_at:
             self._barred, self._barred_at, self._allowed = store.curation.in_quarantine(), at, {}
         return self._barred
+
+    def embeddings(self, store: Store, id: str) -> Stored:
+        """What may be matched of a subject; UnknownSubjectError, QuarantinedError when nothing may."""
+        stored = store.embeddings(id)
+        matched = ~members(stored.numbers, self.barred(store))
+        if not matched.any():
+            why = {one.template: one.reason for one in store.curation.quarantined()}
+            first = int(stored.numbers[0])
+            raise QuarantinedError(
+                f"all {counted(len(matched), 'template')} of {id!r} are in quarantine (template {first}: "
+                f"{why[first]}): release some, or enrol others"
+            )
+        return Stored(stored.numbers[matched], stored.subjects[matched], stored.rows[matched])
 
     def _selected(self, store: Store, where: Where | None) -> Numbers | None:
         """The templates that may be found; None when that is all of them."""

@@ -62,6 +62,8 @@ def check_scores(scores, expected):
     np.testing.assert_allclose(scores.nearest, nearest, rtol=1e-4, atol=1e-6)
     ranked = np.sort(distances, axis=1)
     np.testing.assert_allclose(scores.second, ranked[:, 1], rtol=1e-4, atol=1e-6)
+    behind = [1 + sum(row <= own) if own == own else 0 for row, own in zip(distances, mated, strict=True)]
+    np.testing.assert_array_equal(scores.rank, np.minimum(behind, 1 + scoring.RANKS))
     at = distances[np.arange(len(distances)), scores.found]
     np.testing.assert_allclose(at, ranked[:, 0], rtol=1e-4, atol=1e-6)
 
@@ -120,6 +122,7 @@ def test_a_large_gallery_is_compared_in_part_and_searched_whole(people, monkeypa
     np.testing.assert_array_equal(part.mated, whole.mated)
     np.testing.assert_array_equal(part.nearest, whole.nearest)
     np.testing.assert_array_equal(part.second, whole.second)
+    np.testing.assert_array_equal(part.rank, whole.rank)
     # The same pairs find each other, whatever their numbers.
     for scores in (part, whole):
         assert len(set(zip(scores.probe_subject.tolist(), asked.owners.tolist(), strict=True))) == len(

@@ -21,6 +21,7 @@ from gallery.calibration import (
     threshold_for_fpir,
     worth,
 )
+from gallery.engines.scoring import ranks
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
 
@@ -67,6 +68,7 @@ def scores_of(distances, mated, owners) -> Scores:
         ranked[:, 0],
         ranked[:, 1],
         np.where(np.isfinite(ranked[:, 0]), distances.argmin(axis=1), -1),
+        ranks(np.asarray(mated, "f4"), distances),
         np.asarray(owners, np.int64),
         distances.shape[1],
     )
@@ -150,6 +152,13 @@ def test_exact_intervals_are_scipys():
     for wrong, total in ((0, 10), (1, 10), (5, 10), (10, 10), (3, 1000), (0, 7)):
         theirs = stats.binomtest(wrong, total).proportion_ci(0.95, "exact")
         assert exact_interval(wrong, total) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_two_people_who_differ_in_everything_say_nothing():
+    near = np.full((6, 6), 9.0)
+    near[:3] = 1
+    found = rates(scores_of(near, np.full(6, np.nan), [7, 7, 7, 8, 8, 8]), 1.0)["fpir"]
+    assert (found.value, found.low, found.high, found.independent) == (0.5, 0.0, 1.0, 0)
 
 
 def test_rates_agree_with_scikit_learn():

@@ -226,6 +226,27 @@ def test_calibrating(shell: Shell, people: str) -> None:
     assert shell.json("log", "g")[-1]["verb"] == "adopt"
 
 
+def test_ways_of_fusing_are_compared_and_one_is_adopted(shell: Shell, people: str) -> None:
+    target = ("--target-fmr", "0.9")
+    assert shell("calibrate", "g", "people", *target, "--compare-fusions") == 0
+    for said in ("nearest", "mean2", "mean3", "centroid", "--fusion auto takes nearest"):
+        assert said in shell.said
+    found = shell.json("calibrate", "g", *target, "--compare-fusions")
+    assert [one["fusion"] for one in found if one["chosen"]] == ["nearest"]
+    assert shell("calibrate", "g", *target, "--compare-fusions", "--adopt") == 2
+    assert "--fusion auto --adopt" in shell.complained
+    assert shell.json("calibrate", "g", *target, "--fusion", "mean2", "--adopt")["fusion"] == "mean2"
+    nearest = shell.json("identify", "g", "a.png", "--threshold", "2")[0]["candidates"][0]
+    assert nearest["id"] == "A"
+    assert shell.json("verify", "g", "A", "a.png", "--threshold", "2")["distance"] == nearest["distance"]
+
+
+def test_a_prior_takes_a_calibration(shell: Shell, people: str) -> None:
+    assert shell("identify", "g", "a.png", "--prior", "0.5") == 2
+    assert "no calibration was adopted" in shell.complained
+    assert set(shell.json("identify", "g", "a.png")[0]) == {"path", "decision", "candidates"}
+
+
 def test_import_makes_a_gallery_of_the_encoder_that_the_file_names(shell: Shell, people: str) -> None:
     asked = shell.json("identify", "g", "a.png")
     assert shell("export", "g", "all.h5") == 0

@@ -1,0 +1,56 @@
+"""What an item looks like, for a page: a small JPEG, or words in place of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoders.images import ImageError, thumbnail
+from gallery.engines.base import Engine
+from gallery.errors import CorruptGalleryError
+from gallery.originals import is_file, unpack
+
+Picture = bytes | str
+"""JPEG bytes, or words."""
+
+SIZE = 168
+_LONGEST = 160
+
+
+def picture_of(item: Any) -> Picture:
+    """The item as it is shown; why not, where it is no image."""
+    if isinstance(item, str) and not is_file(item):
+        return item[:_LONGEST]
+    if isinstance(item, np.ndarray) and item.ndim == 1:
+        return f"a vector of {len(item):,} numbers"
+    try:
+        return thumbnail(item, SIZE)
+    except ImageError as error:
+        return error.reason
+    except TypeError:
+        return f"{type(item).__name__}: no picture"
+
+
+def picture_of_template(engine: Engine, template: int, source: str | None) -> Picture:
+    """The item that a template was made of: as it was kept, else as its file is now."""
+    try:
+        with engine.generations() as generations:
+            packed = generations.original(template)
+        if packed is not None:
+            return _unpacked(*packed)
+    except CorruptGalleryError as error:
+        return str(error)
+    if source is None:
+        return "not kept"
+    path = Path(os.fsdecode(source))
+    return picture_of(path) if path.is_file() else "not kept, and its file is gone"
+
+
+def _unpacked(kind: str, content: bytes) -> Picture:
+    if kind.startswith(("file:", "path:")):
+        return picture_of(content)
+    # No other kind needs a folder.
+    return picture_of(unpack(kind, content, Path(), ""))
