@@ -97,7 +97,7 @@ def open(
     if not catalog.has_gallery(path):
         _check_not_lost(path)
         if encoder is None or read_only:
-            raise GalleryNotFoundError(f"no gallery is at {folder}; opened with an encoder, one is made")
+            raise GalleryNotFoundError(f"there is no gallery at {folder}; with an encoder, one is made")
         try:
             return create(
                 folder,
