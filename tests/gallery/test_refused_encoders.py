@@ -240,6 +240,8 @@ def test_every_error_is_a_gallery_error_and_the_built_in_one():
         "NotCalibratedError": "GalleryError",
         "NotEnoughDataError": "ValueError",
         "MissingExtraError": "ImportError",
+        "ConflictError": "GalleryError",
+        "QuarantinedError": "GalleryError",
     }
     assert all(f"{name}" in errors.__doc__ for name in kinds)
     assert str(UnknownSubjectError("no 'x'")) == "no 'x'"
