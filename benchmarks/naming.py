@@ -12,16 +12,14 @@ template of which is compared with all others. One is calibrated for an FPIR of 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import calibration_data, report
+from benchmarks import calibration_data, over_sets
 from benchmarks.calibration_real import Embedded, leave_one_out
 from gallery.calibration import Scores, threshold_for_fpir
 from gallery.naming import likelihoods, margin_for, naming_rates
@@ -33,24 +31,11 @@ FPIR, MISNAMED, PRIORS = 0.1, 0.01, (0.5, 0.1)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser("python -m benchmarks.naming")
-    parser.add_argument("--rounds", type=int, default=50, help="rounds (%(default)s)")
-    parser.add_argument("--output", default=str(report.RESULTS), help="folder for naming.json")
-    arguments = parser.parse_args(argv)
-    results: dict[str, Any] = {"rounds": arguments.rounds, "sets": {}, "skipped": {}}
-    for name, load in SETS.items():
-        try:
-            rows, owners = load()
-        except FileNotFoundError as error:
-            results["skipped"][name] = f"{Path(error.filename or '').name} is not there"
-            continue
-        results["sets"][name] = measured(rows, owners, arguments.rounds)
-        for what, value in results["sets"][name].items():
-            print(f"{name:7}{what:32}{value}", flush=True)
-    for name, why in results["skipped"].items():
-        print(f"skipped: {name}: {why}")
-    print(report.write("naming", results, Path(arguments.output)).name)
-    return 0
+    return over_sets.run("naming", SETS, measured, _said, argv)
+
+
+def _said(name: str, found: dict[str, Any]) -> str:
+    return "\n".join(f"{name:7}{what:32}{value}" for what, value in found.items())
 
 
 def measured(rows: NDArray[np.float32], owners: NDArray[np.int64], rounds: int) -> dict[str, Any]:

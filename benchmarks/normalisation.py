@@ -7,16 +7,14 @@ how much each normalisation changes them: the median over rounds of other people
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import calibration_data, report
+from benchmarks import calibration_data, over_sets
 from gallery.curves import curve, equal_error_rate, fnmr_at_fmr
 from gallery.normalisation import adaptive_s_norm, s_norm, t_norm, z_norm
 
@@ -39,23 +37,7 @@ WAYS: dict[str, Callable[[Apart, Apart, Apart], NDArray[Any]]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser("python -m benchmarks.normalisation")
-    parser.add_argument("--rounds", type=int, default=50, help="rounds (%(default)s)")
-    parser.add_argument("--output", default=str(report.RESULTS), help="folder for normalisation.json")
-    arguments = parser.parse_args(argv)
-    results: dict[str, Any] = {"rounds": arguments.rounds, "sets": {}, "skipped": {}}
-    for name, load in SETS.items():
-        try:
-            rows, owners = load()
-        except FileNotFoundError as error:
-            results["skipped"][name] = f"{Path(error.filename or '').name} is not there"
-            continue
-        results["sets"][name] = measured(rows, owners, arguments.rounds)
-        print(_said(name, results["sets"][name]), flush=True)
-    for name, why in results["skipped"].items():
-        print(f"skipped: {name}: {why}")
-    print(report.write("normalisation", results, Path(arguments.output)).name)
-    return 0
+    return over_sets.run("normalisation", SETS, measured, _said, argv)
 
 
 def measured(rows: Apart, owners: NDArray[np.int64], rounds: int) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gallery import opening
+from gallery.encoder import Encoder
 from gallery.errors import InvalidItemError
 from gallery.folders import checked_folder
 from gallery.measures import Calibration
@@ -17,16 +20,8 @@ def calibrate(arguments: Arguments) -> int:
     if arguments.compare_fusions:
         return _compare(arguments)
     with opened(arguments) as people:
-        probes = subjects_in(arguments.probes, people.encoder) if arguments.probes else None
         found = people.calibrate(
-            probes,
-            arguments.target_fmr,
-            arguments.target_fpir,
-            extrapolate=arguments.extrapolate,
-            misnamed=arguments.misnamed,
-            fusion=arguments.fusion,
-            sample=arguments.sample,
-            seed=arguments.seed,
+            **_asked(arguments, people.encoder), misnamed=arguments.misnamed, fusion=arguments.fusion
         )
         encoder = people.encoder
     if arguments.adopt:
@@ -48,19 +43,18 @@ def calibrate(arguments: Arguments) -> int:
     return 0
 
 
+def _asked(arguments: Arguments, encoder: Encoder | None) -> dict[str, Any]:
+    """What is measured, and for which target."""
+    names = ("target_fmr", "target_fpir", "extrapolate", "sample", "seed")
+    probes = subjects_in(arguments.probes, encoder) if arguments.probes else None
+    return {"probes": probes} | {name: getattr(arguments, name) for name in names}
+
+
 def _compare(arguments: Arguments) -> int:
     if arguments.adopt:
         raise InvalidItemError("--compare-fusions adopts nothing: use --fusion auto --adopt")
     with opened(arguments) as people:
-        probes = subjects_in(arguments.probes, people.encoder) if arguments.probes else None
-        found = people.compare_fusions(
-            probes,
-            arguments.target_fmr,
-            arguments.target_fpir,
-            extrapolate=arguments.extrapolate,
-            sample=arguments.sample,
-            seed=arguments.seed,
-        )
+        found = people.compare_fusions(**_asked(arguments, people.encoder))
     if arguments.json:
         print_json([one.to_dict() for one in found])
         return 0

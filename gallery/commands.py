@@ -14,8 +14,8 @@ from gallery.encoder import Encoder
 from gallery.errors import InvalidItemError
 from gallery.folders import IMAGE_SUFFIXES, loose_items
 from gallery.info import Info
-from gallery.records import BulkEnrollment, counted
-from gallery.tables import table
+from gallery.records import BulkEnrollment
+from gallery.tables import counted, table
 from gallery.terminal import (
     Arguments,
     check_report,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from encoders.errors import EncoderError
@@ -57,14 +57,9 @@ def _meant(arguments: Arguments) -> str | list[int] | None:
 def _listed(arguments: Arguments) -> int:
     with opening.open(arguments.location, read_only=True) as people:
         found = people.quarantined()
-    if arguments.json:
-        print_json([one.to_dict() for one in found])
-    elif not found:
-        print("nothing is in quarantine")
-    else:
-        rows = [[one.template, one.id, f"{one.at:%Y-%m-%d %H:%M:%S}", one.reason] for one in found]
-        print(table(["template", "id", "since (UTC)", "reason"], rows))
-    return 0
+    rows = [[one.template, one.id, f"{one.at:%Y-%m-%d %H:%M:%S}", one.reason] for one in found]
+    head = ["template", "id", "since (UTC)", "reason"]
+    return _print_list(arguments, [one.to_dict() for one in found], head, rows, "nothing is in quarantine")
 
 
 def differ(arguments: Arguments) -> int:
@@ -76,13 +71,8 @@ def differ(arguments: Arguments) -> int:
         raise InvalidItemError("give two ids, or none to list the pairs that are remembered")
     with opening.open(arguments.location, read_only=True) as people:
         pairs = people.different()
-    if arguments.json:
-        print_json(pairs)
-    elif not pairs:
-        print("no two subjects are remembered as different")
-    else:
-        print(table(["id", "is not"], pairs))
-    return 0
+    nothing = "no two subjects are remembered as different"
+    return _print_list(arguments, pairs, ["id", "is not"], pairs, nothing)
 
 
 def undo(arguments: Arguments) -> int:
@@ -91,24 +81,20 @@ def undo(arguments: Arguments) -> int:
         return _done(arguments, lambda people: people.undo(arguments.operation))
     with opening.open(arguments.location, read_only=True) as people:
         operations = people.operations()
-    if arguments.json:
-        print_json([one.to_dict() for one in operations])
-    elif not operations:
-        print("nothing that could be undone")
-    else:
-        rows = [
-            [
-                one.operation,
-                f"{one.at:%Y-%m-%d %H:%M:%S}",
-                one.verb,
-                ", ".join(one.subjects),
-                one.templates,
-                one.undone,
-            ]
-            for one in operations
+    rows = [
+        [
+            one.operation,
+            f"{one.at:%Y-%m-%d %H:%M:%S}",
+            one.verb,
+            ", ".join(one.subjects),
+            one.templates,
+            one.undone,
         ]
-        print(table(["operation", "when (UTC)", "what", "subjects", "templates", "undone by"], rows))
-    return 0
+        for one in operations
+    ]
+    head = ["operation", "when (UTC)", "what", "subjects", "templates", "undone by"]
+    plain = [one.to_dict() for one in operations]
+    return _print_list(arguments, plain, head, rows, "nothing that could be undone")
 
 
 def audit(arguments: Arguments) -> int:
@@ -156,6 +142,16 @@ def audit(arguments: Arguments) -> int:
 def _print_part(title: str, head: list[str], rows: list[list[Any]]) -> None:
     if rows:
         print(f"\n{title}\n{table(head, rows)}")
+
+
+def _print_list(
+    arguments: Arguments, plain: Sequence[Any], head: list[str], rows: Sequence[Sequence[Any]], nothing: str
+) -> int:
+    if arguments.json:
+        print_json(plain)
+    else:
+        print(table(head, rows) if rows else nothing)
+    return 0
 
 
 def _done(arguments: Arguments, act: Callable[[Gallery], Operation]) -> int:

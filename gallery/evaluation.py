@@ -18,7 +18,7 @@ from gallery import calibration as pure
 from gallery.calibration import FEWEST_ERRORS, Scores
 from gallery.curves import Curve, crossing, outline
 from gallery.measures import Rate
-from gallery.records import counted
+from gallery.tables import counted
 
 Flags = npt.NDArray[np.bool_]
 

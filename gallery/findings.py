@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from gallery.tables import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -34,19 +36,13 @@ class Operation:
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON."""
-        return {
-            "operation": self.operation,
-            "verb": self.verb,
-            "at": self.at.isoformat(),
-            "subjects": list(self.subjects),
-            "templates": self.templates,
-            "undone": self.undone,
-        }
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return plain | {"at": self.at.isoformat(), "subjects": list(self.subjects)}
 
     def __str__(self) -> str:
         about = ", ".join(self.subjects)
         undone = "" if self.undone is None else f", undone by {self.undone}"
-        many = "1 template" if self.templates == 1 else f"{self.templates:,} templates"
+        many = counted(self.templates, "template")
         return f"operation {self.operation}: {self.verb} {about} ({many}){undone}"
 
 
@@ -67,12 +63,7 @@ class Quarantined:
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON."""
-        return {
-            "template": self.template,
-            "id": self.id,
-            "reason": self.reason,
-            "at": self.at.isoformat(),
-        }
+        return {name: getattr(self, name) for name in self.__slots__} | {"at": self.at.isoformat()}
 
     def __str__(self) -> str:
         return f"template {self.template} of {self.id}: {self.reason}"
@@ -206,11 +197,9 @@ class Audit:
         if self.expected is not None:
             between = f"{self.expected_low:.3g} to {self.expected_high:.3g}"
             coincidences = f"at most about {self.expected:.3g} ({between}) expected by coincidence"
-        pairs = "1 pair" if self.same_found == 1 else f"{self.same_found:,} pairs"
-        wrong = "1 template" if self.mislabelled_found == 1 else f"{self.mislabelled_found:,} templates"
         return (
             f"{self.subjects:,} subjects, {self.templates:,} templates, threshold {self.threshold:.4f}: "
-            f"{pairs} of subjects may be the same, {coincidences}; "
-            f"{wrong} may be mislabelled; "
+            f"{counted(self.same_found, 'pair')} of subjects may be the same, {coincidences}; "
+            f"{counted(self.mislabelled_found, 'template')} may be mislabelled; "
             f"{len(self.goats):,} goats, {len(self.lambs):,} lambs, {len(self.wolves):,} wolves"
         )

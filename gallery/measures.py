@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gallery.records import counted
+from gallery.tables import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Any
 from encoders.errors import EncoderError
 from gallery import opening
 from gallery.errors import InvalidItemError
-from gallery.records import Refusal, counted
-from gallery.tables import table
+from gallery.records import Refusal
+from gallery.tables import counted, table
 from gallery.terminal import Arguments, load_encoder, note, print_json, progress_bar, subjects_in
 
 

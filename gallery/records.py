@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gallery.findings import Conflict
+from gallery.tables import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -303,11 +304,6 @@ class Repair:
         saved = f"{counted(self.subjects, 'subject')}, {counted(self.templates, 'template')} saved"
         kept = "" if self.damaged is None else f"; the damaged files are in {self.damaged}"
         return f"{saved}, {'nothing' if not self.lost else len(self.lost)} lost{kept}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 template, 2 templates."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _enrolled(templates: int, refused: tuple[Refusal, ...], flagged: tuple[Refusal, ...]) -> str:

@@ -15,8 +15,9 @@ from gallery.encoder import Encoder, embed, encoder_name, listed
 from gallery.engines.base import Engine
 from gallery.errors import CorruptGalleryError, GalleryError, InvalidItemError, UnknownSubjectError
 from gallery.originals import KEEP_ITEMS, unpack
-from gallery.records import Refusal, Template, counted
+from gallery.records import Refusal, Template
 from gallery.stores.base import Header, canary_setting
+from gallery.tables import counted
 from gallery.unpacking import discard_unpacked, unpacking
 
 Waiting = tuple[Template, Any]

@@ -1,10 +1,15 @@
-"""Tables for people."""
+"""Tables and numbers for people."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 template, 2 templates."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

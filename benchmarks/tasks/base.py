@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from encoders.datasets import LabelledSet
 from encoders.verification import Comparisons, eer
@@ -122,3 +123,13 @@ def draws(labels: Ints, count: int, times: int, seed: int) -> list[tuple[Ints, I
         enrolled = np.concatenate([rng.choice(m, count, replace=False) for m in members])
         found.append((enrolled, np.setdiff1d(np.arange(len(labels)), enrolled)))
     return found
+
+
+def unit_pixels(read: Callable[[Image.Image], Any]) -> Embed:
+    """Raw features: what `read` makes of each picture, at unit length."""
+
+    def embed(items: Any) -> Floats:
+        rows = np.stack([read(Image.fromarray(item)).reshape(-1) for item in items])
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    return embed

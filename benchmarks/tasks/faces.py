@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from benchmarks import data_sets
-from benchmarks.tasks.base import Embed, Floats, Fold, Measure, Scores, Trials
+from benchmarks.tasks.base import Embed, Fold, Measure, Scores, Trials, unit_pixels
 from encoders import evaluation
 from encoders.datasets import from_arrays
 from encoders.preprocess import GreyPreprocess
@@ -53,13 +52,7 @@ def folds() -> list[Fold]:
 
 def baseline(fold: Fold) -> tuple[Embed, str]:
     """Pixels of the standardised picture."""
-    read = GreyPreprocess(28, 23)
-
-    def embed(items: Any) -> Floats:
-        rows = np.stack([read(Image.fromarray(item)).reshape(-1) for item in items])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-    return embed, "cosine"
+    return unit_pixels(GreyPreprocess(28, 23)), "cosine"
 
 
 def score(embed: Embed, metric: str, fold: Fold) -> dict[str, Trials]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import data_sets
-from benchmarks.tasks.base import Embed, Floats, Fold, Ints, Measure, Scores, Trials
+from benchmarks.tasks.base import Embed, Floats, Fold, Ints, Measure, Scores, Trials, unit_pixels
 from encoders import evaluation
 from encoders.datasets import from_arrays
 from encoders.preprocess import StrokesPreprocess
@@ -80,13 +80,7 @@ def folds() -> list[Fold]:
 
 def baseline(fold: Fold) -> tuple[Embed, str]:
     """Ink in a frame of 32 x 64 pixels."""
-    prepare = StrokesPreprocess(32, 64)
-
-    def embed(items: Any) -> Floats:
-        rows = np.stack([prepare(Image.fromarray(item)).reshape(-1) for item in items])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-    return embed, "cosine"
+    return unit_pixels(StrokesPreprocess(32, 64)), "cosine"
 
 
 def score(embed: Embed, metric: str, fold: Fold) -> dict[str, Trials]:

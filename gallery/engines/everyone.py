@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from gallery.auditing import Everyone, nearest_other
-from gallery.engines.scoring import matched
+from gallery.engines.register import matched
 from gallery.pairs import near_pairs
 from gallery.stores.base import Store, Stored
 from gallery.vectors import FloatRows, Numbers

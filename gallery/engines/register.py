@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gallery.errors import CorruptGalleryError
 from gallery.filters import Where, text_of, texts_of
 from gallery.metadata import as_json
-from gallery.stores.base import REGROUPED, Store
+from gallery.stores.base import REGROUPED, Store, Stored
 from gallery.vectors import Numbers
 
 _CHANGED_AT_MOST = 4096
@@ -30,6 +30,14 @@ def members(numbers: Numbers, among: Numbers) -> npt.NDArray[np.bool_]:
     at[at == len(among)] = 0
     found: npt.NDArray[np.bool_] = among[at] == numbers
     return found
+
+
+def matched(stored: Stored, barred: Numbers) -> Stored:
+    """Those that are not in quarantine; `barred` ascends."""
+    if len(barred) == 0:
+        return stored
+    kept = ~members(stored.numbers, barred)
+    return Stored(stored.numbers[kept], stored.subjects[kept], stored.rows[kept])
 
 
 class OutOfStep(CorruptGalleryError):

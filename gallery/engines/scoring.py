@@ -15,7 +15,7 @@ from gallery.calibration import Distances, Scores
 from gallery.engines.base import Compared
 from gallery.engines.drawing import drawn
 from gallery.engines.fusing import whole_subjects
-from gallery.engines.register import members
+from gallery.engines.register import matched, members
 from gallery.fusion import NEAREST, OF_NEAREST, fused, to_centroids
 from gallery.stores.base import Store, Stored
 from gallery.vectors import FloatRows, Numbers, paired_distances
@@ -51,14 +51,6 @@ def from_the_gallery(store: Store, sample: int, seed: int, barred: Numbers = NOB
     numbers = stored.numbers
     sources = store.sources_of(numbers)
     return Probes(stored.rows, stored.subjects, [sources.get(int(number)) for number in numbers], True)
-
-
-def matched(stored: Stored, barred: Numbers) -> Stored:
-    """Those that are not in quarantine."""
-    if len(barred) == 0:
-        return stored
-    kept = ~members(stored.numbers, barred)
-    return Stored(stored.numbers[kept], stored.subjects[kept], stored.rows[kept])
 
 
 def owners(store: Store, ids: Sequence[str]) -> Numbers:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gallery.auditing import Bounds, nearest_other
-from gallery.engines.register import members
+from gallery.engines.register import matched
 from gallery.engines.searching import Searching
 from gallery.errors import ConflictError
 from gallery.findings import Conflict
@@ -137,11 +137,10 @@ class Screening:
             rows, numbers = self._rows[items], self._next + items
             first = 0
             if subject > 0:
-                stored = self._store.embeddings(id)
-                kept = ~members(stored.numbers, self._searching.barred(self._store))
-                first = int(kept.sum())
-                rows = np.concatenate([stored.rows[kept], rows])
-                numbers = np.concatenate([stored.numbers[kept], numbers])
+                held = matched(self._store.embeddings(id), self._searching.barred(self._store))
+                first = len(held.numbers)
+                rows = np.concatenate([held.rows, rows])
+                numbers = np.concatenate([held.numbers, numbers])
             away, at = nearest_other(rows, self._bounds.metric, first=first)
             lengths = np.sqrt(np.square(self._rows[items].astype(np.float64)).sum(axis=1))
             copies = self._bounds.is_copy(away, lengths)

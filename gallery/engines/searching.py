@@ -15,7 +15,7 @@ import numpy as np
 from gallery.engines import fusing
 from gallery.engines.filtering import Views
 from gallery.engines.index_cache import IndexCache
-from gallery.engines.register import OutOfStep, Register, lost, members
+from gallery.engines.register import OutOfStep, Register, lost, matched, members
 from gallery.engines.seeking import Finalists, Seeker, as_finalists
 from gallery.engines.sweep import Blocks, Sweep
 from gallery.errors import QuarantinedError
@@ -24,8 +24,9 @@ from gallery.fusion import CENTROID, NEAREST
 from gallery.indexes.base import HoldsRows, Searchable, Selection, VectorIndex, keeps_rows
 from gallery.indexes.exact import ExactIndex
 from gallery.metadata import as_json
-from gallery.records import Candidate, counted
+from gallery.records import Candidate
 from gallery.stores.base import Store, Stored
+from gallery.tables import counted
 from gallery.vectors import FloatRows, Numbers
 
 _REGISTER_COSTS = 16
@@ -81,12 +82,7 @@ class Searching:
         return self._candidates(store, found)
 
     def finalists(
-        self,
-        store: Store,
-        probes: FloatRows,
-        k: int,
-        where: Where | None = None,
-        without: Numbers | None = None,
+        self, store: Store, probes: FloatRows, k: int, where: Where | None = None
     ) -> list[Finalists]:
         """The k nearest subjects of each probe."""
         try:
@@ -150,15 +146,15 @@ class Searching:
     def embeddings(self, store: Store, id: str) -> Stored:
         """What may be matched of a subject; UnknownSubjectError, QuarantinedError when nothing may."""
         stored = store.embeddings(id)
-        matched = ~members(stored.numbers, self.barred(store))
-        if not matched.any():
+        left = matched(stored, self.barred(store))
+        if not len(left.numbers):
             why = {one.template: one.reason for one in store.curation.quarantined()}
             first = int(stored.numbers[0])
             raise QuarantinedError(
-                f"all {counted(len(matched), 'template')} of {id!r} are in quarantine (template {first}: "
-                f"{why[first]}): release some, or enrol others"
+                f"all {counted(len(stored.numbers), 'template')} of {id!r} are in quarantine "
+                f"(template {first}: {why[first]}): release some, or enrol others"
             )
-        return Stored(stored.numbers[matched], stored.subjects[matched], stored.rows[matched])
+        return left
 
     def _selected(self, store: Store, where: Where | None) -> Numbers | None:
         """The templates that may be found; None when that is all of them."""

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.records import Generation, Template, counted
+from gallery.records import Generation, Template
 from gallery.stores import catalog, headers
 from gallery.stores.base import OF_ENCODER, Header, canary_setting
 from gallery.stores.integrity import agrees, original_checksum, template_checksum
 from gallery.stores.session import Session
+from gallery.tables import counted
 from gallery.vectors import FloatRows
 
 _LAST_GENERATION = "last_generation"

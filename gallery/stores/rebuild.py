@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.records import Problem, counted
+from gallery.records import Problem
 from gallery.stores import audit, catalog, marks, salvage
 from gallery.stores.audit import Acts
 from gallery.stores.changes import SubjectRow
@@ -16,6 +16,7 @@ from gallery.stores.integrity import subject_checksum
 from gallery.stores.pages import Pages
 from gallery.stores.state import GENESIS, CatalogState, insert_state
 from gallery.stores.witness import Head, head_path, is_another_file
+from gallery.tables import counted
 
 _UNSOUND = "it cannot be read, or does not match its checksum; enrol it again"
 _GIVES_NUMBERS = ("enroll", "import")
