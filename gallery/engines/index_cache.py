@@ -8,7 +8,7 @@ from gallery.engines import index_files
 from gallery.engines.drawing import drawn
 from gallery.engines.index_files import MappedFile, Stamp
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.indexes.base import Trained, VectorIndex
+from gallery.indexes.base import Expecting, Trained, VectorIndex
 from gallery.indexes.choice import AUTO, SOON, Choice, choose, new_index
 from gallery.stores.base import Store
 from gallery.vectors import Numbers
@@ -104,6 +104,8 @@ class IndexCache:
         """The index, built anew from the store alone; CorruptGalleryError where that is not complete."""
         self.forget()
         index = self._empty(store)
+        if isinstance(index, Expecting):
+            index.expect(store.counts()[1])
         self._catch_up(store, index, store.removed_since(0))
         if len(index) != store.counts()[1]:
             raise CorruptGalleryError(
