@@ -31,6 +31,10 @@ class Segment:
     """Some of the rows, (where, rows): their nearest bound those of all."""
     credit: float = 0.0
     """Nanoseconds of plain search that a first pass would have spared, less what it cost to make."""
+    in_vain: int = 0
+    """How many searches in a row the first pass proved too little for."""
+    resting: int = 0
+    """For how many searches more it is not asked."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -47,7 +51,7 @@ class Segment:
         if int(chosen.sum()) * _FEW < len(self):
             rows = self.rows[chosen]
             return Segment(self.numbers[chosen], rows, np.zeros(len(rows), np.bool_))
-        return replace(self, dead=~chosen)
+        return replace(self, dead=~chosen, in_vain=0, resting=0)
 
     def living(self) -> int:
         """How many rows were not removed."""
