@@ -12,6 +12,7 @@ import numpy as np
 
 from gallery.decisions import nearest_for_each_probe
 from gallery.engines.register import Register
+from gallery.engines.shortlist import shortlist
 from gallery.engines.sweep import Ranked, Sweep
 from gallery.indexes.base import Neighbours, Searchable, Selection, VectorIndex
 from gallery.stores.base import Stored
@@ -108,10 +109,7 @@ class Seeker:
         found: Neighbours,
         answers: list[Finalists],
     ) -> Numbers:
-        if found.exact and self.at_hand is not None:
-            probe, subject, template, distance = _as_found(found, self.at_hand)
-        else:
-            probe, subject, template, distance = self._ranked(probes, which, found.numbers)
+        probe, subject, template, distance = self._judged(probes, which, k, found)
         ends = np.searchsorted(probe, np.arange(len(which) + 1))
         there = np.diff(ends)
         # The k-th distance of each, where it has so many.
@@ -122,6 +120,21 @@ class Seeker:
         for at in np.flatnonzero(settled):
             answers[which[at]] = whole[ends[at] : last[at] + 1]
         return which[~settled]
+
+    def _judged(self, probes: FloatRows, which: Numbers, k: int, found: Neighbours) -> Ranked:
+        """What was found, by exact distances: one template of each subject, of at least k subjects a probe.
+
+        Fewer where fewer were found. Past the k-th subject some may be left out, or there twice.
+        """
+        error, register = 0.0 if found.exact else found.error, self.at_hand
+        if register is None or np.isinf(error):
+            return self._ranked(probes, which, found.numbers)
+        owners = register.of(found.numbers)
+        left = shortlist(owners, found.distances, k, error)
+        if not found.exact:
+            return self._ranked(probes, which, np.where(left, found.numbers, -1))
+        at = np.nonzero(left)
+        return at[0], owners[at], found.numbers[at], found.distances[at]
 
     def _ranked(self, probes: FloatRows, which: Numbers, numbers: Numbers) -> Ranked:
         """The proposed templates, one of each subject for each probe, by their exact distances."""
@@ -157,15 +170,6 @@ class Seeker:
             found += zip(subjects.tolist(), templates.tolist(), scores.tolist(), strict=True)
             left = left.minus(register.templates_of(np.sort(subjects)))
         return sorted(found, key=lambda one: (one[2], one[1]))[:k]
-
-
-def _as_found(found: Neighbours, register: Register) -> Ranked:
-    """The templates found, one of each subject for each probe, by the distances that came with them."""
-    probe, column = np.nonzero(found.numbers >= 0)
-    numbers, scores = found.numbers[probe, column], found.distances[probe, column]
-    owners = register.of(numbers)
-    order = nearest_for_each_probe(probe, scores, numbers, owners)
-    return probe[order], owners[order], numbers[order], scores[order]
 
 
 def as_finalists(ranked: Ranked, probes: int) -> list[Finalists]:

@@ -31,6 +31,7 @@ class Neighbours:
     floor      (q,) float64: no template left out is nearer than this; +inf where an index cannot say
     exhausted  (q,) bool: asking for more would bring nothing more
     exact      `distances` are those of `vectors.distances`, bit for bit
+    error      else how far one may be from that at most; +inf: not known
     """
 
     numbers: Numbers
@@ -38,6 +39,7 @@ class Neighbours:
     floor: npt.NDArray[np.float64]
     exhausted: npt.NDArray[np.bool_]
     exact: bool = False
+    error: float = np.inf
 
 
 @dataclass(frozen=True, slots=True)

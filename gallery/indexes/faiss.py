@@ -173,14 +173,21 @@ class FaissIndex:
     def _answer(self, found: Found, k: int, there: int) -> Neighbours:
         distances, at = found
         numbers = np.where(at >= 0, self._at.numbers[np.maximum(at, 0)], -1)
-        order = np.lexsort((numbers, distances), axis=1)[:, :k]
-        lacking = ((0, 0), (0, k - order.shape[1]))
+        _put_in_order(distances, numbers)
+        lacking = ((0, 0), (0, max(0, k - numbers.shape[1])))
         return Neighbours(
-            np.pad(np.take_along_axis(numbers, order, axis=1), lacking, constant_values=-1),
-            np.pad(np.take_along_axis(distances, order, axis=1), lacking, constant_values=np.inf),
-            np.full(len(order), np.inf),
-            np.full(len(order), there <= k),
+            np.pad(numbers[:, :k], lacking, constant_values=-1),
+            np.pad(distances[:, :k], lacking, constant_values=np.inf),
+            np.full(len(numbers), np.inf),
+            np.full(len(numbers), there <= k),
+            error=self._error(),
         )
+
+    def _error(self) -> float:
+        """How far its distances may be off: see `ExactIndex._error`. Lossy kinds compare with other rows."""
+        if self._metric != "cosine" or not self.lossless:
+            return np.inf
+        return 1.01 * (self._dim + 20) * 2.0**-24
 
     # -- rows
 
@@ -225,6 +232,16 @@ class FaissIndex:
         # It owns the memory. The numbers are ours from now on, and it need not hold them too.
         self._owner = whole
         whole.id_map.clear()
+
+
+def _put_in_order(distances: npt.NDArray[np.float32], numbers: Numbers) -> None:
+    """Sorts (q, m) in place by distance, ties by number. FAISS has them in order but for ties, mostly."""
+    before, after = distances[:, :-1], distances[:, 1:]
+    wrong = np.flatnonzero(~((before < after) | np.isinf(after)).all(axis=1))
+    if len(wrong):
+        order = np.lexsort((numbers[wrong], distances[wrong]), axis=1)
+        numbers[wrong] = np.take_along_axis(numbers[wrong], order, axis=1)
+        distances[wrong] = np.take_along_axis(distances[wrong], order, axis=1)
 
 
 def _harder(look: kinds.Effort, hardest: kinds.Effort) -> kinds.Effort:
