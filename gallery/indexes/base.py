@@ -153,6 +153,36 @@ class Trained(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard a search looks, where the kind has such a thing, else 0.
+
+    cells: how many cells of an IVF; reach: how many candidates a graph keeps in hand (efSearch); refined: how
+    many times k are scored again by kinds that refine.
+    """
+
+    cells: int = 0
+    reach: int = 0
+    refined: float = 0
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """An index that can look harder, and find more of the neighbours, or less hard, and be quicker."""
+
+    def effort(self) -> Effort:
+        """How hard its searches look."""
+        ...
+
+    def hardest(self) -> Effort:
+        """The hardest that is worth it."""
+        ...
+
+    def look(self, effort: Effort) -> None:
+        """Makes its searches look as hard as that."""
+        ...
+
+
 def keeps_rows(index: VectorIndex) -> bool:
     """Whether `living` gives the rows bit for bit as they were added; a kind without a `lossless` does."""
     return bool(getattr(index, "lossless", True))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gallery.errors import GalleryError
 from gallery.indexes import kinds, library
-from gallery.indexes.base import Neighbours, Selection, nothing
+from gallery.indexes.base import Effort, Neighbours, Selection, nothing
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.positions import Bits, Positions, within
 from gallery.vectors import FloatRows, Numbers
@@ -128,7 +128,7 @@ class FaissIndex:
             found = _put(found, short, self._swept(queries[short], k, bits))
         return found
 
-    def _found(self, queries: FloatRows, k: int, look: kinds.Effort, bits: Bits | None) -> Found:
+    def _found(self, queries: FloatRows, k: int, look: Effort, bits: Bits | None) -> Found:
         """What FAISS finds of the allowed."""
         with library.tuned(self._dim):
             if bits is not None and self._can_select:
@@ -140,7 +140,7 @@ class FaissIndex:
                 return self._public(*kinds.search(self._index, queries, k, look, None), bits)
             return self._over_asked(queries, k, look, bits)
 
-    def _over_asked(self, queries: FloatRows, k: int, look: kinds.Effort, bits: Bits) -> Found:
+    def _over_asked(self, queries: FloatRows, k: int, look: Effort, bits: Bits) -> Found:
         """For kinds that cannot be told what to hide: asks for more until enough of it may be found."""
         total = int(self._index.ntotal)
         ask = min(total, 2 * k)
@@ -188,6 +188,18 @@ class FaissIndex:
         if self._metric != "cosine" or not self.lossless:
             return np.inf
         return 1.01 * (self._dim + 20) * 2.0**-24
+
+    # -- how hard it looks
+
+    def effort(self) -> Effort:
+        return kinds.effort(self._index)
+
+    def hardest(self) -> Effort:
+        """The hardest that is worth it; nothing while an exact index stands in."""
+        return Effort() if self._waiting is not None else kinds.most(self._index)
+
+    def look(self, effort: Effort) -> None:
+        kinds.set_effort(self._index, effort)
 
     # -- rows
 
@@ -244,7 +256,7 @@ def _put_in_order(distances: npt.NDArray[np.float32], numbers: Numbers) -> None:
         distances[wrong] = np.take_along_axis(distances[wrong], order, axis=1)
 
 
-def _harder(look: kinds.Effort, hardest: kinds.Effort) -> kinds.Effort:
+def _harder(look: Effort, hardest: Effort) -> Effort:
     return replace(
         look,
         cells=min(hardest.cells, 4 * look.cells),
