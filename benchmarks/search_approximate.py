@@ -45,8 +45,8 @@ KINDS = {
 }
 DATA = ("related", "unrelated")
 K, QUERIES, GOAL, FLOOR = 5, 1000, 0.99, 0.9
-TEMPLATES = (10, 15, 20, 30, 40, 50, 71, 100)
-ENOUGH = 0.999
+TEMPLATES = (10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+ENOUGH = 0.995
 """Of the subjects that are nearest, an exact search has so many among its templates."""
 GONE = 100
 """One subject in so many is removed."""
