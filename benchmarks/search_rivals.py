@@ -160,9 +160,10 @@ class Hnswlib(Contender):
         return REACHES
 
     def look(self, setting: int) -> None:
-        self._index.set_ef(setting)
+        self._reach = setting
 
     def ask(self, queries: Rows, templates: int) -> Whole:
+        self._index.set_ef(max(self._reach, templates))
         return self._index.knn_query(queries, templates)[0].astype(np.int64)
 
     def remove(self, subjects: Sequence[int], numbers: Whole) -> None:
@@ -241,7 +242,8 @@ class Voyager(Contender):
         self._reach = setting
 
     def ask(self, queries: Rows, templates: int) -> Whole:
-        found = self._index.query(queries, templates, num_threads=THREADS, query_ef=self._reach)[0]
+        reach = max(self._reach, templates)
+        found = self._index.query(queries, templates, num_threads=THREADS, query_ef=reach)[0]
         return found.astype(np.int64)
 
     def remove(self, subjects: Sequence[int], numbers: Whole) -> None:
