@@ -83,8 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         for shape, data in product(arguments.shapes, arguments.data):
             crowd = Crowd.of(shape, related=data == "related")
+            without = arguments.without
             kinds = arguments.kinds or KINDS.get(shape, ("exact", "HNSW16"))
-            case = Case(crowd, Path(arguments.folder or scratch) / f"{shape}-{data}", Path(scratch), kinds)
+            case = Case(
+                crowd, Path(arguments.folder or scratch) / f"{shape}-{data}", Path(scratch), kinds, without
+            )
             if arguments.build_only:
                 case.build()
                 continue
@@ -114,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), help="(both)")
     parser.add_argument("--build-only", action="store_true", help="builds what --folder lacks, and ends")
     parser.add_argument("--kinds", nargs="+", help="of our indexes (what suits the shape)")
+    parser.add_argument("--without", nargs="+", default=[], choices=RIVALS, help="leaves these out")
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     parser.add_argument("--folder", help="where to keep what is built, for the next run")
     parser.add_argument("--results", default=str(report.RESULTS), help="folder for search_approximate.json")
@@ -123,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
 class Case:
     """One crowd, and everybody who searches it."""
 
-    def __init__(self, crowd: Crowd, place: Path, scratch: Path, kinds: Sequence[str]) -> None:
+    def __init__(
+        self, crowd: Crowd, place: Path, scratch: Path, kinds: Sequence[str], without: Sequence[str] = ()
+    ) -> None:
         self.crowd, self.place, self.scratch = crowd, place, scratch
         self.shape, self.data = f"{crowd.count}x{crowd.dim}", "related" if crowd.related else "unrelated"
         self.queries = self.crowd.queries(QUERIES)
@@ -134,6 +140,9 @@ class Case:
         self.contenders: list[Contender] = [*ours, *(Bare(one) for one in ours if one.kind != "exact")]
         self.skipped: dict[str, str] = {}
         for rival in (made() for made in RIVALS.values()):
+            if rival.name in without:
+                self.skipped[rival.name] = "--without"
+                continue
             try:
                 rival.load()
                 self.contenders.append(rival)

@@ -81,8 +81,10 @@ class Seeker:
     def _first_ask(self, k: int, total: int) -> int:
         each = -(-total // max(1, self.subjects))
         # The templates of one subject lie together, so that the others come several at a time too.
-        enough = min(k * each, k + _CROWDED) + 2
-        return enough if self.certain else max(16, 4 * k, enough)
+        if self.certain:
+            return min(k * each, k + _CROWDED) + 2
+        # A few more cost an approximate index less than asking twice.
+        return max(16, 4 * k, min(k * each, k + 2 * _CROWDED) + 2)
 
     def _asked(
         self,
@@ -93,7 +95,8 @@ class Seeker:
         answers: list[Finalists],
     ) -> Numbers:
         """Fills in the answers that `ask` templates make certain; returns the probes that need more."""
-        step = max(1, _ROWS_AT_A_TIME // ask)
+        # In parts of equal size, as few probes at a time take nearly as long as more.
+        step = -(-len(pending) // -(-len(pending) * ask // _ROWS_AT_A_TIME))
         unsure = []
         for start in range(0, len(pending), step):
             which = pending[start : start + step]

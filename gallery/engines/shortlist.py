@@ -17,28 +17,30 @@ def shortlist(
     error: how far a distance may be off at most. With 0 exactly the first template of each subject is left,
     nearest first, and perhaps more after the k-th subject.
     """
+    width = owners.shape[1]
     left = np.zeros(owners.shape, np.bool_)
-    subjects = np.full((len(owners), k), -2, np.int64)
-    nearest = np.full((len(owners), k), np.inf)
-    have = np.zeros(len(owners), np.int64)
-    limits = np.full(len(owners), np.inf)
-    rows, slack = np.arange(len(owners)), 2 * error
-    for at in range(owners.shape[1]):
-        owner, distance = owners[rows, at], distances[rows, at].astype(np.float64)
-        # All that follow are as far or farther.
-        inside = (owner >= 0) & (distance <= limits[rows])
-        rows, owner, distance = rows[inside], owner[inside], distance[inside]
-        if len(rows) == 0:
-            break
-        same = subjects[rows] == owner[:, None]
-        first = np.where(same, nearest[rows], np.inf).min(axis=1)
-        # Another template of a subject counts where it may be nearer than the one that came first.
-        new = np.isinf(first)
-        left[rows, at] = new | (distance < first + slack)
-        fresh = new & (have[rows] < k)
-        rows_of, place = rows[fresh], have[rows[fresh]]
-        subjects[rows_of, place], nearest[rows_of, place] = owner[fresh], distance[fresh]
-        have[rows_of] += 1
-        full = have[rows_of] == k
-        limits[rows_of[full]] = distance[fresh][full] + slack
+    if not owners.size:
+        return left
+    # Subject by subject, nearest first, nobody before all: a number that says both, as that sorts quickly.
+    keys = np.sort((owners + 1) * width + np.arange(width), axis=1)
+    subjects, columns = np.divmod(keys, width)
+    away = np.take_along_axis(distances, columns, axis=1).astype(np.float64)
+    first = np.ones(owners.shape, np.bool_)
+    first[:, 1:] = subjects[:, 1:] != subjects[:, :-1]
+    first &= subjects > 0
+    # How far the nearest template of the same subject is, for each.
+    starts = np.maximum.accumulate(np.where(first, np.arange(width), 0), axis=1)
+    nearest = np.take_along_axis(away, starts, axis=1)
+    kept = first | ((subjects > 0) & (away < nearest + 2 * error))
+    limits = _kth(np.where(first, away, np.inf), k) + 2 * error
+    kept &= away <= limits[:, None]
+    np.put_along_axis(left, columns, kept, axis=1)
     return left
+
+
+def _kth(values: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:
+    """(q,) the k-th smallest of each row, +inf where there are fewer."""
+    if k > values.shape[1]:
+        return np.full(len(values), np.inf)
+    smallest: npt.NDArray[np.float64] = np.partition(values, k - 1, axis=1)[:, k - 1]
+    return smallest
