@@ -35,6 +35,8 @@ class Milvus(Contender):
 
     def open(self, folder: Path) -> None:
         self._client = self._class(str(folder / "milvus.db"))
+        if self._client.has_collection("gallery"):
+            self._client.load_collection("gallery")
 
     def bulk(self, blocks: Iterable[Block]) -> None:
         for block in blocks:
