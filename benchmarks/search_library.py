@@ -9,6 +9,8 @@ were right. Reopened before, so that nobody searches what only its bulk left in 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -18,12 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import report
-from benchmarks.storage import about, loaded
+from benchmarks import picture, report
+from benchmarks.search_milvus import Milvus
+from benchmarks.storage import PIP, about
 from benchmarks.storage_contender import Contender
 from benchmarks.storage_data import block, blocks, id_of, probe_near
 from benchmarks.storage_rivals import CONTENDERS
+from encoders.charts import Axis
 
+LIBRARIES: dict[str, type[Contender]] = CONTENDERS | {Milvus.name: Milvus}
 LEFT_OUT = ("bare SQLite",)  # it reads every row anew
 TURN = 10  # probes
 
@@ -31,12 +36,18 @@ TURN = 10  # probes
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; 1 when somebody whose search is exact was wrong."""
     arguments = _parser().parse_args(argv)
-    names = [name for name in arguments.only or CONTENDERS if name not in LEFT_OUT]
+    names = [name for name in arguments.only or LIBRARIES if name not in LEFT_OUT]
     present, skipped = loaded(names)
-    with tempfile.TemporaryDirectory() as folder:
-        found = run(present, Path(folder), arguments.enrolled, arguments.rounds)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(arguments.folder or scratch)
+        fill(present, folder, arguments.enrolled)
+        if arguments.fill_only:
+            return 0
+        load = round(os.getloadavg()[0], 1)
+        found = run(present, folder, arguments.enrolled, arguments.rounds)
     results = {
         "enrolled": arguments.enrolled,
+        "load_before": load,
         "rounds": arguments.rounds,
         "probes_a_turn": TURN,
         "contenders": found,
@@ -44,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     print(table(found))
     print(f"written: {report.write('search_library', results, Path(arguments.output)).name}")
+    if Path(arguments.output) == report.RESULTS:
+        drawn(found)
     exact = [one for one in found.values() if one["search"].startswith("exact")]
     return int(any(one["right"] < 1 for one in exact))
 
@@ -52,19 +65,51 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.search_library")
     parser.add_argument("--enrolled", type=int, default=100_000, help="how many (%(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="turns of each contender (%(default)s)")
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS, metavar="NAME", help=", ".join(CONTENDERS))
+    parser.add_argument("--only", nargs="+", choices=LIBRARIES, metavar="NAME", help=", ".join(LIBRARIES))
+    parser.add_argument("--folder", help="where to keep what is filled, for the next run")
+    parser.add_argument("--fill-only", action="store_true", help="fills what --folder lacks, and ends")
     parser.add_argument("--output", default=str(report.RESULTS), help="folder for search_library.json")
     return parser
+
+
+def loaded(names: Sequence[str]) -> tuple[list[Contender], dict[str, str]]:
+    """The contenders that can run here, and what to install for the others."""
+    present, skipped = [], {}
+    for name in names:
+        contender = LIBRARIES[name]()
+        try:
+            contender.load()
+            present.append(contender)
+        except ImportError as error:
+            skipped[name] = f"{error}: {PIP}"
+            print(f"{name} is left out: {skipped[name]}", file=sys.stderr)
+    return present, skipped
+
+
+def fill(contenders: list[Contender], folder: Path, enrolled: int) -> None:
+    """Fills those that are not filled yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for contender in contenders:
+        home = _home(folder, contender)
+        done = home.with_name(home.name + ".filled")
+        if not done.is_file():
+            shutil.rmtree(home, ignore_errors=True)
+            begun = time.perf_counter()
+            contender.create(home)
+            contender.bulk(blocks(enrolled))
+            contender.close()
+            done.touch()
+            print(f"  {contender.name} filled in {time.perf_counter() - begun:.0f} s", flush=True)
+
+
+def _home(folder: Path, contender: Contender) -> Path:
+    return folder / contender.name.replace(" ", "-")
 
 
 def run(contenders: list[Contender], folder: Path, enrolled: int, rounds: int) -> dict[str, Any]:
     """What is known of each contender, with its figures."""
     for contender in contenders:
-        home = folder / contender.name.replace(" ", "-")
-        contender.create(home)
-        contender.bulk(blocks(enrolled))
-        contender.close()
-        contender.open(home)
+        contender.open(_home(folder, contender))
     probes, expected = _probes(enrolled, rounds * TURN)
     taken: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     right = dict.fromkeys(taken, 0)
@@ -88,6 +133,26 @@ def run(contenders: list[Contender], folder: Path, enrolled: int, rounds: int) -
         }
         for contender in contenders
     }
+
+
+def drawn(found: dict[str, Any], folder: Path = picture.DOCS) -> None:
+    """One line a library, from its median to its 99th percentile."""
+    ranked = sorted(found.items(), key=lambda item: item[1]["median_ms"])
+    series = {
+        name: [(one["median_ms"], float(len(ranked) - at)), (one["p99_ms"], float(len(ranked) - at))]
+        for at, (name, one) in enumerate(ranked)
+    }
+    times = [time for points in series.values() for time, _ in points]
+    picture.saved(
+        "search_library",
+        picture.lines(
+            "One probe at a time: median and 99th percentile",
+            series,
+            Axis("ms", *picture.around(times), "log"),
+            Axis("", 0.0, float(len(ranked) + 1)),
+        ),
+        folder,
+    )
 
 
 def _probes(enrolled: int, count: int) -> tuple[np.ndarray, list[str]]:

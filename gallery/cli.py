@@ -190,6 +190,7 @@ def _searches(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     recall.add_argument("--sample", type=int, default=1000, help="templates to ask about (default: 1000)")
     recall.add_argument("-k", type=int, default=5, help="how many subjects each (default: 5)")
     recall.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
+    recall.add_argument("--goal", type=float, help="first make it look as hard as such a share takes: 0.99")
 
 
 def _images(parser: argparse.ArgumentParser) -> None:

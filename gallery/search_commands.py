@@ -148,7 +148,7 @@ def reindex(arguments: Arguments) -> int:
 def recall(arguments: Arguments) -> int:
     """gallery recall LOCATION"""
     with opening.open(arguments.location) as people:
-        found = people.recall(arguments.sample, arguments.k, arguments.seed)
+        found = people.recall(arguments.sample, arguments.k, arguments.seed, goal=arguments.goal)
     if arguments.json:
         print_json(found.to_dict())
     else:

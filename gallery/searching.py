@@ -19,7 +19,7 @@ from gallery.decisions import (
     with_probability,
 )
 from gallery.encoder import Encoder, embed_probes, listed
-from gallery.engines.base import Engine, State
+from gallery.engines.base import EFFORT, Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError
 from gallery.filters import Where, checked_where
 from gallery.fusion import NEAREST, fused_one
@@ -160,15 +160,23 @@ class Searching:
         check_kind(kind, header.dim, header.metric)
         return self._engine.reindex(kind).index
 
-    def recall(self, sample: int = 1000, k: int = 5, seed: int = 0) -> Recall:
+    def recall(self, sample: int = 1000, k: int = 5, seed: int = 0, *, goal: float | None = None) -> Recall:
         """Measures how many of the true k nearest subjects the index finds, and keeps it for `info`.
+
+        goal: a share such as 0.99. The index is first made to look as hard as that takes, within a factor of
+        two, and looks so from now on, in every process that opens the gallery; as hard as it can where that
+        is not enough. Without it nothing is changed. An exact index finds everything as it is.
 
         Asks about `sample` enrolled templates, leaving out each one's own subject, and compares with brute
         force. Takes room for all embeddings once. Raises NotEnoughDataError for fewer than two subjects.
         """
         if sample < 1 or k < 1:
             raise ValueError(f"sample and k must be 1 or more, not {sample} and {k}")
-        state, overlap = self._engine.recall(sample, k, seed)
+        if goal is not None:
+            self._check_writable()
+            if isinstance(goal, (bool, str)) or not 0 < goal <= 1:
+                raise ValueError(f"a goal is a share of the neighbours above 0 and up to 1, not {goal!r}")
+        state, overlap = self._engine.recall(sample, k, seed, goal)
         if not overlap.wanted.sum():
             raise NotEnoughDataError(
                 f"{self.location} has {state.subjects} subjects: to measure which neighbours are found takes "
@@ -186,6 +194,8 @@ class Searching:
             measured=datetime.now(UTC),
             changes=state.changes,
         )
+        if overlap.effort is not None:
+            self._engine.set_setting(EFFORT, overlap.effort)
         if not self.read_only:
             self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
         return measured

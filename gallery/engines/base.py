@@ -29,6 +29,10 @@ Whole = tuple[str, dict[str, Any], list[Template], Stored]
 """A subject's id, metadata, templates and embeddings."""
 
 
+EFFORT = "index_effort"
+"""The setting that keeps how hard an index looks: {"index": its kind, "cells", "reach", "refined"}."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """How things stand at one revision."""
@@ -50,10 +54,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """For each probe how many of the nearest subjects were found, and how many there are: (m,) each."""
+    """For each probe how many of the nearest subjects were found, and how many there are: (m,) each.
+
+    effort: how hard the index was made to look for it, to be kept as the setting `EFFORT`; None: as before.
+    """
 
     found: Numbers
     wanted: Numbers
+    effort: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +158,7 @@ class Engine(Protocol):
         """Changes the kind of index, "auto" among them, and builds it: how things stand then."""
         ...
 
-    def recall(self, sample: int, k: int, seed: int) -> tuple[State, Overlap]:
+    def recall(self, sample: int, k: int, seed: int, goal: float | None = None) -> tuple[State, Overlap]:
         """How much of the truth the index finds on the gallery's own data: see `Gallery.recall`."""
         ...
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from gallery.engines import index_files
+from gallery.engines.base import EFFORT
 from gallery.engines.drawing import drawn
 from gallery.engines.index_files import MappedFile, Stamp
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.indexes.base import Expecting, Trained, VectorIndex
+from gallery.indexes.base import Effort, Expecting, Trained, Tunable, VectorIndex
 from gallery.indexes.choice import AUTO, SOON, Choice, choose, new_index
 from gallery.stores.base import Store
 from gallery.vectors import Numbers
@@ -94,6 +96,7 @@ class IndexCache:
         self._last_template, self.saved = stamp.last_template, stamp.templates
         if isinstance(index, Trained):
             index.trained_on = stamp.trained_on
+        _look(store, index)
         # A file of some kinds holds templates that were removed before it was written.
         self._catch_up(store, index, store.removed_since(0 if index.keeps_removed else stamp.revision))
         if len(index) != store.counts()[1] or (self._makes and index.worn()):
@@ -104,6 +107,7 @@ class IndexCache:
         """The index, built anew from the store alone; CorruptGalleryError where that is not complete."""
         self.forget()
         index = self._empty(store)
+        _look(store, index)
         if isinstance(index, Expecting):
             index.expect(store.counts()[1])
         self._catch_up(store, index, store.removed_since(0))
@@ -174,6 +178,15 @@ def _stamp(store: Store) -> Stamp | None:
     """What is said of the file in use; None when there is none, or none for the present encoder."""
     stamp = index_files.stamp_of(store.setting(INDEX_FILE))
     return stamp if stamp is not None and stamp.generation == store.header.generation else None
+
+
+def _look(store: Store, index: VectorIndex) -> None:
+    """Makes it look as hard as was found to be enough for its kind."""
+    known = store.setting(EFFORT)
+    if known is not None and isinstance(index, Tunable):
+        effort = json.loads(known)
+        if effort.pop("index") == index.kind:
+            index.look(Effort(**effort))
 
 
 def _train(store: Store, index: Trained) -> None:

@@ -244,10 +244,10 @@ class LocalEngine:
                 self._cache.save_if_worth_it(store)
             return state
 
-    def recall(self, sample: int, k: int, seed: int) -> tuple[State, Overlap]:
+    def recall(self, sample: int, k: int, seed: int, goal: float | None = None) -> tuple[State, Overlap]:
         with self._at_one_revision() as store:
-            index = self._cache.in_step(store)
-            return self._state(store, index), overlap(store, self._searching, sample, k, seed)
+            state = self._state(store, self._cache.in_step(store))
+            return state, overlap(store, self._searching, sample, k, seed, goal)
 
     def compared(
         self,

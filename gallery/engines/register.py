@@ -20,6 +20,8 @@ from gallery.vectors import Numbers
 
 _CHANGED_AT_MOST = 4096
 _SELECTIONS = 8
+_WORTH_A_TABLE = 64
+"""Looking up more than one template in so many, it pays to have all owners by their numbers."""
 
 
 def members(numbers: Numbers, among: Numbers) -> npt.NDArray[np.bool_]:
@@ -86,6 +88,7 @@ class Register:
         self._selections: dict[str, Numbers] = {}
 
     def _forget_groups(self) -> None:
+        self._by_number: Numbers | None = None
         self._subjects: Numbers | None = None
         self._slots: npt.NDArray[np.int32] | None = None
         self._grouped: tuple[Numbers, npt.NDArray[np.intp]] | None = None
@@ -151,12 +154,29 @@ class Register:
         return self._subjects
 
     def of(self, numbers: Numbers) -> Numbers:
-        """Whose templates these are; OutOfStep when one of them is not enrolled."""
-        known = members(numbers, self.numbers)
-        if not known.all():
-            raise lost(numbers[~known][0], self._place)
-        found: Numbers = self.owners[np.searchsorted(self.numbers, numbers)]
+        """Whose templates these are, in any shape, -1 of those below 0; OutOfStep for one not enrolled."""
+        if self._by_number is None and numbers.size * _WORTH_A_TABLE < len(self.numbers):
+            found = np.where(members(numbers, self.numbers), self._next_to(numbers), -1)
+        else:
+            table = self._table()
+            found = table[np.clip(numbers, -1, len(table) - 1)]
+        lacking = (found < 0) & (numbers >= 0)
+        if lacking.any():
+            raise lost(int(numbers[lacking][0]), self._place)
         return found
+
+    def _next_to(self, numbers: Numbers) -> Numbers:
+        at = np.searchsorted(self.numbers, numbers)
+        at[at == len(self.numbers)] = 0
+        found: Numbers = self.owners[at]
+        return found
+
+    def _table(self) -> Numbers:
+        """The owner by template number, -1 of those that are not enrolled, and once more at the end."""
+        if self._by_number is None:
+            self._by_number = np.full(int(self.numbers.max(initial=0)) + 2, -1, np.int64)
+            self._by_number[self.numbers] = self.owners
+        return self._by_number
 
     def slots_of(self, numbers: Numbers) -> npt.NDArray[np.intp]:
         """Where in `subjects` the owner of each enrolled template stands."""

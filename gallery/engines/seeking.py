@@ -12,6 +12,7 @@ import numpy as np
 
 from gallery.decisions import nearest_for_each_probe
 from gallery.engines.register import Register
+from gallery.engines.shortlist import shortlist
 from gallery.engines.sweep import Ranked, Sweep
 from gallery.indexes.base import Neighbours, Searchable, Selection, VectorIndex
 from gallery.stores.base import Stored
@@ -80,8 +81,10 @@ class Seeker:
     def _first_ask(self, k: int, total: int) -> int:
         each = -(-total // max(1, self.subjects))
         # The templates of one subject lie together, so that the others come several at a time too.
-        enough = min(k * each, k + _CROWDED) + 2
-        return enough if self.certain else max(16, 4 * k, enough)
+        if self.certain:
+            return min(k * each, k + _CROWDED) + 2
+        # A few more cost an approximate index less than asking twice.
+        return max(16, 4 * k, min(k * each, k + 2 * _CROWDED) + 2)
 
     def _asked(
         self,
@@ -92,7 +95,8 @@ class Seeker:
         answers: list[Finalists],
     ) -> Numbers:
         """Fills in the answers that `ask` templates make certain; returns the probes that need more."""
-        step = max(1, _ROWS_AT_A_TIME // ask)
+        # In parts of equal size, as few probes at a time take nearly as long as more.
+        step = -(-len(pending) // -(-len(pending) * ask // _ROWS_AT_A_TIME))
         unsure = []
         for start in range(0, len(pending), step):
             which = pending[start : start + step]
@@ -108,10 +112,7 @@ class Seeker:
         found: Neighbours,
         answers: list[Finalists],
     ) -> Numbers:
-        if found.exact and self.at_hand is not None:
-            probe, subject, template, distance = _as_found(found, self.at_hand)
-        else:
-            probe, subject, template, distance = self._ranked(probes, which, found.numbers)
+        probe, subject, template, distance = self._judged(probes, which, k, found)
         ends = np.searchsorted(probe, np.arange(len(which) + 1))
         there = np.diff(ends)
         # The k-th distance of each, where it has so many.
@@ -122,6 +123,21 @@ class Seeker:
         for at in np.flatnonzero(settled):
             answers[which[at]] = whole[ends[at] : last[at] + 1]
         return which[~settled]
+
+    def _judged(self, probes: FloatRows, which: Numbers, k: int, found: Neighbours) -> Ranked:
+        """What was found, by exact distances: one template of each subject, of at least k subjects a probe.
+
+        Fewer where fewer were found. Past the k-th subject some may be left out, or there twice.
+        """
+        error, register = 0.0 if found.exact else found.error, self.at_hand
+        if register is None or np.isinf(error):
+            return self._ranked(probes, which, found.numbers)
+        owners = register.of(found.numbers)
+        left = shortlist(owners, found.distances, k, error)
+        if not found.exact:
+            return self._ranked(probes, which, np.where(left, found.numbers, -1))
+        at = np.nonzero(left)
+        return at[0], owners[at], found.numbers[at], found.distances[at]
 
     def _ranked(self, probes: FloatRows, which: Numbers, numbers: Numbers) -> Ranked:
         """The proposed templates, one of each subject for each probe, by their exact distances."""
@@ -157,15 +173,6 @@ class Seeker:
             found += zip(subjects.tolist(), templates.tolist(), scores.tolist(), strict=True)
             left = left.minus(register.templates_of(np.sort(subjects)))
         return sorted(found, key=lambda one: (one[2], one[1]))[:k]
-
-
-def _as_found(found: Neighbours, register: Register) -> Ranked:
-    """The templates found, one of each subject for each probe, by the distances that came with them."""
-    probe, column = np.nonzero(found.numbers >= 0)
-    numbers, scores = found.numbers[probe, column], found.distances[probe, column]
-    owners = register.of(numbers)
-    order = nearest_for_each_probe(probe, scores, numbers, owners)
-    return probe[order], owners[order], numbers[order], scores[order]
 
 
 def as_finalists(ranked: Ranked, probes: int) -> list[Finalists]:

@@ -31,6 +31,7 @@ class Neighbours:
     floor      (q,) float64: no template left out is nearer than this; +inf where an index cannot say
     exhausted  (q,) bool: asking for more would bring nothing more
     exact      `distances` are those of `vectors.distances`, bit for bit
+    error      else how far one may be from that at most; +inf: not known
     """
 
     numbers: Numbers
@@ -38,6 +39,7 @@ class Neighbours:
     floor: npt.NDArray[np.float64]
     exhausted: npt.NDArray[np.bool_]
     exact: bool = False
+    error: float = np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,36 @@ class Trained(Protocol):
 
     def train(self, rows: FloatRows, templates: int) -> None:
         """Trains it on a sample, (m, dim), of so many templates."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard a search looks, where the kind has such a thing, else 0.
+
+    cells: how many cells of an IVF; reach: how many candidates a graph keeps in hand (efSearch); refined: how
+    many times k are scored again by kinds that refine.
+    """
+
+    cells: int = 0
+    reach: int = 0
+    refined: float = 0
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """An index that can look harder, and find more of the neighbours, or less hard, and be quicker."""
+
+    def effort(self) -> Effort:
+        """How hard its searches look."""
+        ...
+
+    def hardest(self) -> Effort:
+        """The hardest that is worth it."""
+        ...
+
+    def look(self, effort: Effort) -> None:
+        """Makes its searches look as hard as that."""
         ...
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gallery.errors import GalleryError
 from gallery.indexes import kinds, library
-from gallery.indexes.base import Neighbours, Selection, nothing
+from gallery.indexes.base import Effort, Neighbours, Selection, nothing
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.positions import Bits, Positions, within
 from gallery.vectors import FloatRows, Numbers
@@ -128,7 +128,7 @@ class FaissIndex:
             found = _put(found, short, self._swept(queries[short], k, bits))
         return found
 
-    def _found(self, queries: FloatRows, k: int, look: kinds.Effort, bits: Bits | None) -> Found:
+    def _found(self, queries: FloatRows, k: int, look: Effort, bits: Bits | None) -> Found:
         """What FAISS finds of the allowed."""
         with library.tuned(self._dim):
             if bits is not None and self._can_select:
@@ -140,7 +140,7 @@ class FaissIndex:
                 return self._public(*kinds.search(self._index, queries, k, look, None), bits)
             return self._over_asked(queries, k, look, bits)
 
-    def _over_asked(self, queries: FloatRows, k: int, look: kinds.Effort, bits: Bits) -> Found:
+    def _over_asked(self, queries: FloatRows, k: int, look: Effort, bits: Bits) -> Found:
         """For kinds that cannot be told what to hide: asks for more until enough of it may be found."""
         total = int(self._index.ntotal)
         ask = min(total, 2 * k)
@@ -173,14 +173,33 @@ class FaissIndex:
     def _answer(self, found: Found, k: int, there: int) -> Neighbours:
         distances, at = found
         numbers = np.where(at >= 0, self._at.numbers[np.maximum(at, 0)], -1)
-        order = np.lexsort((numbers, distances), axis=1)[:, :k]
-        lacking = ((0, 0), (0, k - order.shape[1]))
+        _put_in_order(distances, numbers)
+        lacking = ((0, 0), (0, max(0, k - numbers.shape[1])))
         return Neighbours(
-            np.pad(np.take_along_axis(numbers, order, axis=1), lacking, constant_values=-1),
-            np.pad(np.take_along_axis(distances, order, axis=1), lacking, constant_values=np.inf),
-            np.full(len(order), np.inf),
-            np.full(len(order), there <= k),
+            np.pad(numbers[:, :k], lacking, constant_values=-1),
+            np.pad(distances[:, :k], lacking, constant_values=np.inf),
+            np.full(len(numbers), np.inf),
+            np.full(len(numbers), there <= k),
+            error=self._error(),
         )
+
+    def _error(self) -> float:
+        """How far its distances may be off: see `ExactIndex._error`. Lossy kinds compare with other rows."""
+        if self._metric != "cosine" or not self.lossless:
+            return np.inf
+        return 1.01 * (self._dim + 20) * 2.0**-24
+
+    # -- how hard it looks
+
+    def effort(self) -> Effort:
+        return kinds.effort(self._index)
+
+    def hardest(self) -> Effort:
+        """The hardest that is worth it; nothing while an exact index stands in."""
+        return Effort() if self._waiting is not None else kinds.most(self._index)
+
+    def look(self, effort: Effort) -> None:
+        kinds.set_effort(self._index, effort)
 
     # -- rows
 
@@ -227,7 +246,17 @@ class FaissIndex:
         whole.id_map.clear()
 
 
-def _harder(look: kinds.Effort, hardest: kinds.Effort) -> kinds.Effort:
+def _put_in_order(distances: npt.NDArray[np.float32], numbers: Numbers) -> None:
+    """Sorts (q, m) in place by distance, ties by number. FAISS has them in order but for ties, mostly."""
+    before, after = distances[:, :-1], distances[:, 1:]
+    wrong = np.flatnonzero(~((before < after) | np.isinf(after)).all(axis=1))
+    if len(wrong):
+        order = np.lexsort((numbers[wrong], distances[wrong]), axis=1)
+        numbers[wrong] = np.take_along_axis(numbers[wrong], order, axis=1)
+        distances[wrong] = np.take_along_axis(distances[wrong], order, axis=1)
+
+
+def _harder(look: Effort, hardest: Effort) -> Effort:
     return replace(
         look,
         cells=min(hardest.cells, 4 * look.cells),

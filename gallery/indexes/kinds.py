@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gallery.indexes import library
+from gallery.indexes.base import Effort
 from gallery.indexes.positions import Bits
 from gallery.vectors import FloatRows
 
@@ -21,19 +21,6 @@ _EF_SEARCH = 128
 _EF_CONSTRUCTION = 100
 _BLOCK = 65536
 _NO_LINKS = re.compile(r"HNSW0*[01](?!\d)|HNSW[1-9]\d{4}")
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard a search looks, where the kind has such a thing.
-
-    cells: how many cells of an IVF; reach: how many candidates a graph keeps in hand (efSearch); refined: how
-    many times k are scored again by kinds that refine.
-    """
-
-    cells: int = 0
-    reach: int = 0
-    refined: float = 0
 
 
 def made(kind: str, dim: int, metric: str) -> Any:
@@ -120,9 +107,8 @@ def most(index: Any) -> Effort:
     ivf, graph, refine = _parts(index)
     now = effort(index)
     cells = 0 if ivf is None else int(ivf.nlist)
-    return Effort(
-        cells, 0 if graph is None else 16 * now.reach, 0 if refine is None else max(now.refined, 16.0)
-    )
+    reach = 0 if graph is None else 16 * max(now.reach, _EF_SEARCH)
+    return Effort(cells, reach, 0 if refine is None else max(now.refined, 16.0))
 
 
 def search(index: Any, queries: FloatRows, k: int, look: Effort, only: Bits | None) -> tuple[Any, Any]:
