@@ -10,7 +10,7 @@ from gallery.engines.base import EFFORT
 from gallery.engines.drawing import drawn
 from gallery.engines.index_files import MappedFile, Stamp
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.indexes.base import Effort, Trained, Tunable, VectorIndex
+from gallery.indexes.base import Effort, Expecting, Trained, Tunable, VectorIndex
 from gallery.indexes.choice import AUTO, SOON, Choice, choose, new_index
 from gallery.stores.base import Store
 from gallery.vectors import Numbers
@@ -108,6 +108,8 @@ class IndexCache:
         self.forget()
         index = self._empty(store)
         _look(store, index)
+        if isinstance(index, Expecting):
+            index.expect(store.counts()[1])
         self._catch_up(store, index, store.removed_since(0))
         if len(index) != store.counts()[1]:
             raise CorruptGalleryError(

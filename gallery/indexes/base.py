@@ -91,6 +91,15 @@ class HoldsRows(Protocol):
         ...
 
 
+@runtime_checkable
+class Expecting(Protocol):
+    """An index that can take room for what it is going to hold."""
+
+    def expect(self, count: int) -> None:
+        """About so many templates will be added, to an index that is empty; it has no other effect."""
+        ...
+
+
 class VectorIndex(Protocol):
     """Proposes the templates nearest to a query. Some kinds are `HoldsRows` as well."""
 

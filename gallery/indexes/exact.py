@@ -15,7 +15,7 @@ from gallery.indexes import certified, library
 from gallery.indexes.base import Neighbours, Selection, nothing
 from gallery.indexes.certified import AUTO, Plan
 from gallery.indexes.ranking import Ranking
-from gallery.indexes.segments import Segment, joined, mergeable
+from gallery.indexes.segments import Roomy, Segment, joined, mergeable
 from gallery.vectors import FloatRows, Numbers
 
 _BLOCK = 65536
@@ -33,15 +33,25 @@ class ExactIndex:
         self._metric = metric
         self._plan = plan
         self._segments: list[Segment] = []
+        self._room: Roomy | None = None
+        """What its first segment grows in."""
         self._largest_norm = 1.0
 
     def __len__(self) -> int:
         return sum(segment.living() for segment in self._segments)
 
+    def expect(self, count: int) -> None:
+        """Takes room for so many templates, added to an empty index: no row is ever in memory twice."""
+        if not self._segments and count > 0:
+            self._room = Roomy(count, self._dim, self._metric)
+
     def add(self, numbers: Numbers, rows: FloatRows) -> None:
         if len(numbers) == 0:
             return
         self._measure(rows)
+        if self._room is not None and len(self._segments) <= 1 and self._room.left() >= len(numbers):
+            self._segments = [self._room.grown(numbers, rows)]
+            return
         new = Segment(numbers.copy(), rows.copy(), np.zeros(len(numbers), np.bool_))
         # A segment is merged into the one before it while that is in memory and not much larger, so that n
         # single additions copy each row only log n times and leave few segments to search.
@@ -113,17 +123,18 @@ class ExactIndex:
         return True
 
     def save(self, path: Path) -> None:
-        flat = library.faiss().IndexFlat(self._dim, library.faiss_metric(self._metric))
-        index = library.numbered(flat)
-        for numbers, rows in self.living():
-            index.add_with_ids(rows, numbers)
-        library.write(index, path)
+        room = self._room
+        if room is None or room.left() or len(self) != len(room) or len(self._segments) > 1:
+            room = Roomy(len(self), self._dim, self._metric)
+            for numbers, rows in self.living():
+                room.grown(numbers, rows)
+        library.write(library.with_numbers(room.index, room.numbers), path)
 
     def load(self, path: Path) -> None:
         index, numbers = library.read(path, self._dim, self._metric, mapped=True)
         rows = library.flat_rows(index)
         dead = np.zeros(len(numbers), np.bool_)
-        self._segments = [Segment(numbers, rows, dead, index)] if len(numbers) else []
+        self._segments, self._room = [Segment(numbers, rows, dead, index)] if len(numbers) else [], None
         self._largest_norm = 1.0
         if self._metric == "euclidean":
             for start in range(0, len(rows), _BLOCK):

@@ -126,15 +126,19 @@ def tuned(dim: int) -> Iterator[None]:
             cvar.distance_compute_blas_threshold, cvar.distance_compute_blas_database_bs = before
 
 
-def numbered(inner: Any) -> Any:
-    """An empty index that keeps the gallery's template numbers in the same file as `inner`.
+def flat_with_room(count: int, dim: int, metric: str) -> tuple[Any, FloatRows]:
+    """A flat index of `count` rows, all zero, and the rows, (count, dim), to be filled in.
 
-    Only ever searched and added to: after `remove_ids` some of these maps relabel what is left.
+    Adding to it block by block would copy all rows again and again, and take up to three times their room.
     """
-    index = faiss().IndexIDMap(inner)
-    index.own_fields = True
-    inner.this.disown()
-    return index
+    module = faiss()
+    index = module.IndexFlat(dim, faiss_metric(metric))
+    index.codes.resize(count * index.code_size)
+    index.ntotal = count
+    if count == 0:
+        return index, np.empty((0, dim), np.float32)
+    rows: FloatRows = module.rev_swig_ptr(index.get_xb(), count * dim).reshape(count, dim)
+    return index, rows
 
 
 def with_numbers(inner: Any, numbers: Numbers) -> Any:

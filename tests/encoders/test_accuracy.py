@@ -40,7 +40,13 @@ UNITS: dict[str, Callable[[Any], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", tasks.NAMES)
+LARGE = {"lfw", "omniglot", "signatures"}
+"""Reading all of their pictures takes half a minute."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in tasks.NAMES]
+)
 def test_no_unit_and_no_item_is_in_training_and_test(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GALLERY_DATA", str(needs(FOLDERS[name]).parent))
     monkeypatch.setattr(speakers, "EACH", 2)  # recordings of a voice: more take long and prove no more

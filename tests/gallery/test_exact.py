@@ -300,6 +300,31 @@ def test_copies_of_one_are_left_to_plain_float32_after_a_few_blocks(make, metric
     assert max(asked) <= 2 * certified._IN_VAIN, "blocks that the first pass was asked about"
 
 
+def test_a_first_pass_in_vain_rests_longer_each_time_and_is_tried_again(make, monkeypatch):
+    """Most rows are one subject's: asked about that it proves nothing, about the others much."""
+    rows = prepare(vectors(4000, 64), "cosine")
+    rows[1000:] = prepare(rows[1000:1001] + 1e-4 * vectors(3000, 64, seed=2), "cosine")
+    index, numbers = ExactIndex(64, "cosine", eager(make, 256)), np.arange(4000)
+    index.add(numbers, rows)
+    begun, asked = [], []
+    unanswered = certified._unanswered
+    monkeypatch.setattr(
+        certified, "_unanswered", lambda *given: (asked.append(begun[-1]), unanswered(*given))[1]
+    )
+    for search in range(20):
+        begun.append(search)
+        found = index.search(rows[1000:1003], 3)
+        same_distances(found, rows[1000:1003], rows, numbers, "cosine", 3)
+    assert asked == [0, 3, 8, 17]
+    monkeypatch.setattr(certified, "_LONGEST_REST", 3)
+    asked.clear()
+    for search in range(20):
+        begun.append(search)
+        few = index.search(rows[:2], 3)
+        same_distances(few, rows[:2], rows, numbers, "cosine", 3)
+    assert asked == list(range(14, 20)), "after its rest it is of use again, and asked every time"
+
+
 def test_one_crowded_block_costs_only_that_block(make):
     """A subject with hundreds of copies, added together: the other blocks keep their first pass."""
     rows = prepare(vectors(4000, 64), "cosine")

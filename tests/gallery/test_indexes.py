@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from gallery.indexes.half_pass import HalfPass
 from gallery.indexes.positions import Positions, within
 from gallery.vectors import prepare
 from tests.gallery.contracts.index import COUNT, DIM, VectorIndexContract, numbered
-from tests.gallery.doubles import METRICS, in_another_process, vectors
+from tests.gallery.doubles import METRICS, in_another_process, true_distances, vectors
 
 
 @pytest.fixture(autouse=True)
@@ -177,6 +178,56 @@ def test_segments_stay_few(monkeypatch):
     index.search(rows[:1], 1)
     assert sum(searched) == 1000
     assert len(searched) <= 10
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("expected", [1, 500, 600, 800])
+def test_what_was_expected_may_come_or_not(metric, expected, tmp_path):
+    rows, numbers = prepare(vectors(600, 8), metric), np.arange(1, 601)
+    index = ExactIndex(8, metric)
+    index.expect(expected)
+    left = np.arange(600) % 150 != 0
+    for start in range(0, 600, 150):
+        index.add(numbers[start : start + 150], rows[start : start + 150])
+        index.remove(numbers[start : start + 1])
+    for round in range(2):
+        again = ExactIndex(8, metric)
+        index.save(tmp_path / f"{round}.faiss")
+        again.load(tmp_path / f"{round}.faiss")
+        for one in (index, again):
+            found = one.search(rows[::50], 5)
+            truth = np.stack([true_distances(query, rows[left], metric) for query in rows[::50]])
+            assert found.numbers.tolist() == numbers[left][np.argsort(truth, kind="stable")[:, :5]].tolist()
+        index.remove(numbers[round::3])
+        left &= ~np.isin(numbers, numbers[round::3])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux what it took")
+def test_building_and_writing_it_takes_the_room_of_the_rows_once(tmp_path):
+    """Measured in a process of its own, because FAISS's memory is not numpy's."""
+    grown = int(in_another_process(GROWN, str(tmp_path / "rows.faiss")))
+    assert 0.9 < grown / (300_000 * 64 * 4) < 1.4
+
+
+GROWN = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from gallery.indexes.exact import ExactIndex
+block = np.random.default_rng(0).standard_normal((10_000, 64), dtype=np.float32)
+def fill(count):
+    index = ExactIndex(64, "euclidean")
+    index.expect(count)
+    for start in range(0, count, len(block)):
+        index.add(np.arange(start, start + len(block)), block)
+    index.save(Path(sys.argv[1]))
+def most():
+    return 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+fill(10_000)
+before = most()
+fill(300_000)
+print(most() - before)
+"""
 
 
 def _counting(sizes, nearest):
