@@ -64,7 +64,7 @@ def _frame(across: Axis, up: Axis) -> str:
         x = _LEFT + across.place(value) * (_RIGHT - _LEFT)
         parts.append(f'<path d="M{x:.1f} {_TOP}V{_BOTTOM + 4}" stroke="#ddd"/>')
         parts.append(_text(x, _BOTTOM + 18, f"{value:,.6g}", "middle"))
-    for value in up.marks():
+    for value in up.marks() if up.words else ():
         y = _BOTTOM - up.place(value) * (_BOTTOM - _TOP)
         parts.append(f'<path d="M{_LEFT - 4} {y:.1f}H{_RIGHT}" stroke="#ddd"/>')
         parts.append(_text(_LEFT - 8, y + 4, f"{value:,.6g}", "end"))

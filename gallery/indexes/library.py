@@ -20,6 +20,9 @@ from gallery.vectors import FloatRows, Numbers
 _TUNING = ModuleLock()
 _WORTH_SHARING = 2**21
 """Values in rows; with fewer, waking threads takes as long as the search."""
+_WORTH_THREADS = 2**23
+"""Values in rows times queries: with fewer, one core takes a millisecond or two, and where other programs run
+FAISS's threads wait for each other many times as long."""
 
 
 def _one_thread_after_a_fork() -> None:
@@ -69,8 +72,15 @@ def nearest(
     threads = faiss().omp_get_max_threads()
     if len(queries) <= 2 and threads > 1 and k <= len(rows) // threads and rows.size > _WORTH_SHARING:
         return nearest_in_parts(queries, rows, k, metric, threads)
-    with tuned(rows.shape[1]):
-        scores, found = faiss().knn(queries, rows, k, metric=faiss_metric(metric))
+    alone = threads > 1 and len(queries) * rows.size <= _WORTH_THREADS
+    try:
+        if alone:
+            faiss().omp_set_num_threads(1)
+        with tuned(rows.shape[1]):
+            scores, found = faiss().knn(queries, rows, k, metric=faiss_metric(metric))
+    finally:
+        if alone:
+            faiss().omp_set_num_threads(threads)
     return as_distances(scores, metric), found
 
 

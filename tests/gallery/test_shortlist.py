@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gallery.engines.shortlist import shortlist
+from gallery.indexes import library
 
 
 def proposals(seed: int, steps: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -64,3 +65,22 @@ def test_nothing_is_left_of_nothing():
     assert shortlist(np.empty((3, 0), np.int64), np.empty((3, 0), np.float32), 2, 0.0).shape == (3, 0)
     nobody = shortlist(np.full((2, 4), -1), np.full((2, 4), np.inf, np.float32), 2, 0.1)
     assert not nobody.any()
+
+
+@pytest.mark.parametrize("rows", [50, 3000])
+def test_a_small_search_takes_one_thread_and_gives_the_others_back(rows):
+    rng = np.random.default_rng(rows)
+    held, queries = (rng.standard_normal((count, 16)).astype(np.float32) for count in (rows, 3))
+    module, seen = library.faiss(), []
+    before = module.omp_get_max_threads()
+    knn = module.knn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            module, "knn", lambda *a, **b: [seen.append(module.omp_get_max_threads()), knn(*a, **b)][1]
+        )
+        distances, found = library.nearest(queries, held, 5, "euclidean")
+    assert seen == [1]
+    assert module.omp_get_max_threads() == before
+    truth = np.linalg.norm(held[None].astype(np.float64) - queries[:, None], axis=2)
+    assert (found == np.argsort(truth, axis=1)[:, :5]).all()
+    assert np.abs(distances - np.sort(truth, axis=1)[:, :5]).max() < 1e-5
