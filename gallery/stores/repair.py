@@ -142,6 +142,9 @@ def discard_put_aside(folder: Path) -> None:
     """Deletes them: they hold what was removed since, and before."""
     for one in put_aside(folder):
         try:
-            shutil.rmtree(one)
+            while one.exists():
+                # Another process may be erasing at the same time.
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(one)
         except OSError as error:
             raise GalleryError(f"{one} cannot be deleted: {error.strerror or error}") from error

@@ -124,9 +124,9 @@ class Session:
         """Reads inside see one revision."""
         with self.used() as db:
             self.check_alone()
-            db.execute("BEGIN")
-            self._in_transaction = True
             try:
+                db.execute("BEGIN")
+                self._in_transaction = True
                 self._follow(read_state(db))
                 yield
             finally:
@@ -140,8 +140,9 @@ class Session:
         self.check_writable()
         with self.used() as db:
             self.check_alone()
-            db.execute("BEGIN IMMEDIATE")
             try:
+                # Inside: Ctrl-C while this waits is raised once it has the lock, which nobody would give up.
+                db.execute("BEGIN IMMEDIATE")
                 self.state = self._state_now(db)
                 self._follow(self.state)
                 self._in_commit = self._in_transaction = True
@@ -248,8 +249,8 @@ class Session:
         if self._db.in_transaction:
             yield
             return
-        self._db.execute("BEGIN")
         try:
+            self._db.execute("BEGIN")
             yield
         finally:
             with suppress(sqlite3.Error):
