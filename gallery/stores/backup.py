@@ -71,6 +71,11 @@ def _copied(path: Path, copy: Path, progress: Progress | None, lock_timeout: flo
             try:
                 db.execute("VACUUM INTO ?", (os.fspath(copy.absolute()),))
             except sqlite3.OperationalError as error:
+                if "full" in str(error):
+                    # Not that of the gallery, which is all that SQLite's words would be taken for.
+                    raise GalleryError(
+                        f"the disk that holds {copy.parent.parent} is full; nothing was written"
+                    ) from error
                 if "interrupted" not in str(error):
                     raise
                 # Nothing else interrupts it; Ctrl-C may come before the first line of what looks.

@@ -104,8 +104,6 @@ class SqliteStore:
         rows = self._session.all(
             f"{_SUBJECT} WHERE id IN (SELECT value FROM json_each(?))", json.dumps([*ids])
         )
-        for id in [id for id in ids if "\0" in id]:  # json_each cuts a text there
-            rows += self._session.all(f"{_SUBJECT} WHERE id = ?", id)
         if len(rows) < len(ids):
             self._check_ids()
         return {row[1]: self._sound(row) for row in rows}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 import gallery
 from gallery import GalleryError, unpacking
-from gallery.stores import backup
+from gallery.stores import backup, catalog
 from gallery.vectors import FloatRows
 
 ENCODER = gallery.Precomputed(4)
@@ -221,3 +222,43 @@ def test_what_cannot_be_deleted_is_no_erasure(tmp_path: Path, monkeypatch: Any) 
     monkeypatch.setattr(unpacking.shutil, "rmtree", refuse)
     with pytest.raises(GalleryError, match="unpacked-x cannot be deleted: Permission denied"):
         unpacking.discard_unpacked(tmp_path)
+
+
+# -- a disk that is read-only here and not elsewhere
+
+
+@pytest.mark.parametrize("written", ["before the call", "during the call"])
+def test_a_read_only_disk_that_somebody_writes_to_is_not_answered_from(
+    tmp_path: Path, monkeypatch: Any, written: str
+) -> None:
+    """As a folder that is mounted read-only in a container: SQLite would see no commit there, for ever."""
+    with gallery.create(tmp_path / "g", ENCODER) as people:
+        people.enroll("alice", ROWS[:1])
+    real = catalog._open
+
+    def cannot_be_locked(path: Path, mode: str, *more: Any) -> Any:
+        if mode == "ro":
+            raise sqlite3.OperationalError("unable to open database file")
+        return real(path, mode, *more)
+
+    with monkeypatch.context() as here:
+        here.setattr(catalog, "_open", cannot_be_locked)
+        here.setattr(catalog.os, "access", lambda *_: False)
+        reader = gallery.open(tmp_path / "g", ENCODER, read_only=True)
+    with reader:
+        assert reader.ids() == ["alice"]
+        assert reader.identify(ROWS[0], threshold=0.1).best.id == "alice"
+
+        def write(*_: Any) -> None:
+            with gallery.open(tmp_path / "g", ENCODER) as people:
+                people.remove("alice")
+
+        if written == "before the call":
+            write()
+        else:
+            monkeypatch.setattr(reader._engine._store._session, "_follow", write)  # type: ignore[attr-defined]
+        for call in (reader.ids, lambda: reader.identify(ROWS[0], threshold=0.1), lambda: len(reader)):
+            with pytest.raises(GalleryError, match=r"read-only disk here, and somebody .* open it again"):
+                call()
+    with gallery.open(tmp_path / "g", ENCODER, read_only=True) as again:
+        assert again.ids() == []
