@@ -13,11 +13,12 @@ import os
 import stat
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.images import printable
-from gallery.errors import InvalidItemError
+from gallery.errors import GalleryError, InvalidItemError
 
 IMAGE_SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"}
@@ -161,6 +162,23 @@ def os_reason(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "vanished while the folder was read"
     return (error.strerror or type(error).__name__).lower()
+
+
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """A path from the root on, which stays the same when the process goes to another folder.
+
+    GalleryError for what is the name of nothing, for which Python's own words are a ValueError.
+    """
+    try:
+        found = Path(os.fsdecode(path)).absolute()
+        with suppress(OSError):
+            found.lstat()
+    except (ValueError, OSError) as error:
+        # A folder of the process that is gone is an OSError.
+        raise GalleryError(
+            f"{os.fspath(path)!r} can be the name of no file or folder here: {error}"
+        ) from error
+    return found
 
 
 def _hidden(name: str) -> bool:

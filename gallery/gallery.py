@@ -20,6 +20,7 @@ from gallery.engines.base import Engine
 from gallery.errors import EncoderMismatchError, GalleryError, InvalidItemError
 from gallery.evaluating import Evaluating
 from gallery.findings import Conflict
+from gallery.folders import absolute_path
 from gallery.info import Info, gathered
 from gallery.metadata import check_keys
 from gallery.migration import Migrating
@@ -152,6 +153,8 @@ class Gallery(Calibrating, Searching, Curating, Evaluating, Migrating):
                 )
         finally:
             spool.close()
+        # Not before the commit: one that failed has stored no canary.
+        self._canary_is_settled |= bool(added)
         return _summary(added, revision, spool, noticed), added
 
     def _without_spool(
@@ -168,7 +171,9 @@ class Gallery(Calibrating, Searching, Curating, Evaluating, Migrating):
         if bad:
             return None
         new = NewTemplates(checked_id(id), rows, [source_of(item) for item in items], metadata)
-        return self._engine.add([new], header, settings=self._canary_settings(encoder, header, items[0]))
+        done = self._engine.add([new], header, settings=self._canary_settings(encoder, header, items[0]))
+        self._canary_is_settled = True
+        return done
 
     def _keeps(self) -> bool:
         """Whether the enrolled items themselves are kept too, which a gallery is made with."""
@@ -181,7 +186,6 @@ class Gallery(Calibrating, Searching, Curating, Evaluating, Migrating):
         if self._canary_is_settled or first is None:
             return {}
         key = canary_setting(header.generation)
-        self._canary_is_settled = True
         canary = None if self._engine.setting(key) is not None else new_canary(encoder, first)
         return {} if canary is None else {key: canary.to_json()}
 
@@ -300,8 +304,8 @@ class Gallery(Calibrating, Searching, Curating, Evaluating, Migrating):
         return self._engine.backup(self._outside(path), progress)
 
     def _outside(self, path: str | os.PathLike[str]) -> Path:
-        target = Path(os.fsdecode(path))
-        if self.location.resolve() in target.absolute().parent.resolve().joinpath(target.name).parents:
+        target = absolute_path(path)
+        if self.location.resolve() in target.parent.resolve().joinpath(target.name).parents:
             raise GalleryError(
                 f"{target} is inside the gallery {self.location}, where no erasure would find it: choose "
                 "another place"

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +42,7 @@ from gallery.errors import (
 )
 from gallery.records import Template
 from gallery.stores.base import Header, NewTemplates, Stored
+from gallery.stores.catalog import sync_folder
 from gallery.vectors import FloatRows, as_rows, faults, prepare
 
 FORMAT = 1
@@ -74,13 +76,25 @@ def write(engine: Engine, path: str | os.PathLike[str]) -> int:
             os.fsync(raw.fileno())
         # A link, unlike a rename, refuses to replace a file that is there.
         target.hardlink_to(temporary)
+        with suppress(PermissionError):
+            # Somebody else's folder.
+            sync_folder(target.parent)
+    except GalleryError:
+        raise
     except FileExistsError as error:
         raise GalleryExistsError(f"{target} is there already; an export never overwrites") from error
-    except OSError as error:
-        raise GalleryError(f"{target} could not be written: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:
+        raise GalleryError(f"{target} could not be written: {_reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return count
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """What went wrong with the disk, for which HDF5 has several lines and errors of both kinds."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    number = re.search(r"errno = (\d+)", text)
+    return os.strerror(int(number[1])) if number else text.partition("\n")[0]
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from gallery.encoder import Encoder, check_encoder, encoder_name, provenance_of
 from gallery.engines.index_cache import INDEX_WISH
 from gallery.engines.local import LocalEngine
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryExistsError, GalleryNotFoundError
+from gallery.folders import absolute_path
 from gallery.gallery import Gallery
 from gallery.indexes.choice import check_kind
 from gallery.migration import bound_encoder
@@ -50,7 +51,7 @@ def create(
 
     Raises GalleryExistsError when a gallery, or anything else, is already there.
     """
-    folder = Path(os.fsdecode(location))
+    folder = absolute_path(location)
     check_encoder(encoder)
     gatekeeper(quality, on_quality)
     check_kind(index, encoder.dim, encoder.metric)
@@ -90,10 +91,8 @@ def open(
 
     Raises GalleryNotFoundError, EncoderMismatchError, CorruptGalleryError.
     """
-    gatekeeper(quality, on_quality)
-    folder = Path(os.fsdecode(location))
+    folder = absolute_path(location)
     path = folder / CATALOG
-    _check_manner(lock_timeout, actor)
     if not catalog.has_gallery(path):
         _check_not_lost(path)
         if encoder is None or read_only:
@@ -114,6 +113,8 @@ def open(
             # Another process made it since we looked.
             if not catalog.has_gallery(path):
                 raise
+    gatekeeper(quality, on_quality)
+    _check_manner(lock_timeout, actor)
     store = SqliteStore(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
     encoder = _bound(store, encoder, folder)
     engine = LocalEngine(store, folder / INDEX, read_only=read_only)
@@ -132,7 +133,7 @@ def _bound(store: SqliteStore, encoder: Encoder | None, folder: Path) -> Encoder
 
 def recorded_encoder(location: str | os.PathLike[str]) -> str | None:
     """The name of the encoder that filled the gallery; None when no gallery is there."""
-    path = Path(os.fsdecode(location)) / CATALOG
+    path = absolute_path(location) / CATALOG
     if not catalog.has_gallery(path):
         return None
     store = SqliteStore(path, read_only=True)
@@ -142,7 +143,7 @@ def recorded_encoder(location: str | os.PathLike[str]) -> str | None:
 
 def discard_unused(location: str | os.PathLike[str]) -> None:
     """Takes away a gallery that nothing was ever enrolled in and nobody has open; any other stays."""
-    path = Path(os.fsdecode(location)) / CATALOG
+    path = absolute_path(location) / CATALOG
     catalog.discard_unused(path)
     # Only when it is empty.
     with suppress(OSError):

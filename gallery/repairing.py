@@ -10,6 +10,7 @@ from gallery import opening
 from gallery.engines import index_files
 from gallery.engines.index_cache import INDEX_FILE
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryNotFoundError
+from gallery.folders import absolute_path
 from gallery.records import Problem, Repair
 from gallery.stores import audit, catalog
 from gallery.stores.checking import problems
@@ -24,7 +25,7 @@ def check(location: str | os.PathLike[str]) -> list[Problem]:
     Raises GalleryNotFoundError where no gallery ever was, GalleryLockedError, and GalleryError for a gallery
     of another format.
     """
-    folder = Path(os.fsdecode(location))
+    folder = absolute_path(location)
     path = folder / opening.CATALOG
     _check_was_there(path)
     try:
@@ -58,7 +59,7 @@ def repair(
     Nothing is changed in a sound gallery. Raises GalleryLockedError while somebody has the gallery open,
     CorruptGalleryError when nothing can be saved.
     """
-    folder = Path(os.fsdecode(location))
+    folder = absolute_path(location)
     path = folder / opening.CATALOG
     found = check(folder)
     beside = (head_path(path).name, f"{opening.INDEX}/")

@@ -23,18 +23,31 @@ _PREFIX = "unpacked-"
 def unpacking(location: Path) -> Iterator[Path]:
     """A new folder, 0700, in the gallery's; deleted with what is in it at the end."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=location))
-        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        folder, handle = _locked_folder(location)
     except OSError as error:
         raise GalleryError(
             f"{location} has no room for kept items, which the encoder reads there: {error.strerror or error}"
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+def _locked_folder(location: Path) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=location))
+        with suppress(FileNotFoundError):
+            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                # An erasure that came in between holds it, and only for as long as it takes to delete it.
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                folder.stat()
+            except BaseException:
+                os.close(handle)
+                raise
+            return folder, handle
 
 
 def discard_unpacked(location: Path) -> list[Path]:
@@ -51,10 +64,13 @@ def _discarded(folder: Path) -> bool:
         # Somebody's file, or a link: none of ours.
         return True
     try:
-        with suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-            return True
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        return True
+    except BlockingIOError:
         return False
+    except OSError as error:
+        raise GalleryError(f"{folder} cannot be deleted: {error.strerror or error}") from error
     finally:
         os.close(handle)

@@ -67,26 +67,42 @@ def _copied(path: Path, copy: Path, progress: Progress | None, lock_timeout: flo
     db = catalog.connect(path, read_only=True, lock_timeout=lock_timeout)
     try:
         with catalog.translated(path):
-            if progress is not None:
-                _watch(db, copy, progress)
-            db.execute("VACUUM INTO ?", (os.fspath(copy.absolute()),))
+            raised = [] if progress is None else _watch(db, copy, progress)
+            try:
+                db.execute("VACUUM INTO ?", (os.fspath(copy.absolute()),))
+            except sqlite3.OperationalError as error:
+                if "full" in str(error):
+                    # Not that of the gallery, which is all that SQLite's words would be taken for.
+                    raise GalleryError(
+                        f"the disk that holds {copy.parent.parent} is full; nothing was written"
+                    ) from error
+                if "interrupted" not in str(error):
+                    raise
+                # Nothing else interrupts it; Ctrl-C may come before the first line of what looks.
+                raise raised[0] if raised else KeyboardInterrupt from error
     finally:
         db.close()
         catalog.tidy(path)
 
 
-def _watch(db: sqlite3.Connection, copy: Path, progress: Progress) -> None:
+def _watch(db: sqlite3.Connection, copy: Path, progress: Progress) -> list[BaseException]:
+    """Calls `progress` while SQLite copies; what it raises stops that, and is in the list."""
+    raised: list[BaseException] = []
     pages, free, size = (
         db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
     )
     total = (pages - free) * size
 
     def look() -> int:
-        with suppress(OSError):
+        try:
             progress(min(copy.stat().st_size, total), total)
-        return 0
+        except BaseException as error:
+            # SQLite would only say that it was interrupted.
+            raised.append(error)
+        return len(raised)
 
     db.set_progress_handler(look, _STEP)
+    return raised
 
 
 def _finished(path: Path, copy: Path, without: Iterable[str]) -> CatalogState:

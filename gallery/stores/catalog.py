@@ -128,11 +128,7 @@ def discard_unused(path: Path, lock_timeout: float = 1.0) -> None:
     with suppress(sqlite3.Error, FileNotFoundError):
         db = _open(path, "rw", lock_timeout)
         try:
-            # Fails where another connection, of any process, is open.
-            db.execute("PRAGMA journal_mode = DELETE")
-            # No file with a name that somebody who makes a new gallery here could take for theirs.
-            db.execute("PRAGMA journal_mode = MEMORY")
-            db.execute("BEGIN EXCLUSIVE")
+            keep_others_out(db)
             if read_state(db).revision == 0:
                 # Whoever waits to read it finds no gallery in it, and writes to no file without a name.
                 db.execute("DROP TABLE header")
@@ -141,6 +137,17 @@ def discard_unused(path: Path, lock_timeout: float = 1.0) -> None:
                 db.execute("COMMIT")
         finally:
             db.close()
+
+
+def keep_others_out(db: sqlite3.Connection) -> None:
+    """Takes the log into the catalog, and has it alone until `db` is closed.
+
+    sqlite3.Error where another connection, of any process, is open.
+    """
+    db.execute("PRAGMA journal_mode = DELETE")
+    # No file with a name that somebody who makes a new gallery here could take for theirs.
+    db.execute("PRAGMA journal_mode = MEMORY")
+    db.execute("BEGIN EXCLUSIVE")
 
 
 def check_own(path: Path) -> None:
@@ -217,7 +224,7 @@ def connect(path: Path, *, read_only: bool, lock_timeout: float) -> sqlite3.Conn
             # nothing that could change under us either.
             if path.with_name(path.name + "-wal").exists() or os.access(path.parent, os.W_OK):
                 raise
-            db = _open(path, "ro&immutable=1", lock_timeout)
+            db = _open(path, "ro&immutable=1", lock_timeout, Still)
         return db
 
 
@@ -336,11 +343,29 @@ def translation(error: Exception, path: Path) -> GalleryError:
     )
 
 
-def _open(path: Path, mode: str, lock_timeout: float) -> sqlite3.Connection:
+class Still(sqlite3.Connection):
+    """A connection that takes the file for one that never changes: it locks nothing and sees no commit."""
+
+
+def as_it_lies(path: Path) -> tuple[int, int, int, bool]:
+    """What changes once somebody writes to the catalog after all, as through another mount."""
+    with translated(path):
+        found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, path.with_name(path.name + "-wal").exists()
+
+
+def _open(
+    path: Path, mode: str, lock_timeout: float, factory: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
     check_own(path)
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
     db = sqlite3.connect(
-        address, uri=True, timeout=lock_timeout, isolation_level=None, check_same_thread=False
+        address,
+        uri=True,
+        timeout=lock_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=factory,
     )
     try:
         # An untrusted file must not be able to run code through views or triggers that somebody put in it.

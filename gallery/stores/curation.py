@@ -289,19 +289,8 @@ class SqliteCuration:
 
     def _hand_over(self, table: str, templates: Sequence[int], to: int, counts: bool) -> None:
         session = self._session
-        rows = session.all(
-            f"SELECT template, subject, enrolled, source, checksum, embedding FROM {table} "
-            "WHERE template IN (SELECT value FROM json_each(?))",
-            json.dumps(templates),
-        )
         new = []
-        for number, subject, enrolled, source, checksum, blob in rows:
-            # A new checksum must not vouch for what an old one denies.
-            if not agrees(template_checksum, checksum, number, subject, enrolled, source, blob):
-                raise CorruptGalleryError(
-                    f"the embedding of template {number} does not match its checksum: remove that template "
-                    "first, and enrol it again"
-                )
+        for number, _, enrolled, source, checksum, blob in session.vouched_for(table, templates):
             new.append((to, template_checksum(number, to, enrolled, source, blob), number))
             if counts:
                 session.state.template_sum += new[-1][1] - checksum

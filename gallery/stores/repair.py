@@ -95,9 +95,7 @@ def _alone(path: Path, lock_timeout: float) -> Iterator[None]:
     if path.is_file() and path.stat().st_size:
         try:
             db = catalog.open_existing(path, lock_timeout)
-            # Fails where another connection, of any process, is open.
-            db.execute("PRAGMA journal_mode = DELETE")
-            db.execute("BEGIN EXCLUSIVE")
+            catalog.keep_others_out(db)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if "locked" in str(error) or "busy" in str(error):
                 if db is not None:
@@ -142,6 +140,9 @@ def discard_put_aside(folder: Path) -> None:
     """Deletes them: they hold what was removed since, and before."""
     for one in put_aside(folder):
         try:
-            shutil.rmtree(one)
+            while one.exists():
+                # Another process may be erasing at the same time.
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(one)
         except OSError as error:
             raise GalleryError(f"{one} cannot be deleted: {error.strerror or error}") from error

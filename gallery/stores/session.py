@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sqlite3
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from gallery.processes import ModuleLock, check_not_forked
 from gallery.stores import audit, catalog, headers
 from gallery.stores.audit import Acts
 from gallery.stores.base import Header
+from gallery.stores.integrity import agrees, template_checksum
 from gallery.stores.lineage import check_log
 from gallery.stores.state import CatalogState, read_state, write_state
 from gallery.stores.upgrade import upgrade
@@ -67,12 +69,15 @@ class Session:
         catalog.check_own(path)
         # Before the catalog, so that a commit between the two makes it older and not younger than it.
         head = self._head_there()
+        before = catalog.as_it_lies(path) if path.is_file() else None
         self._file = _taken_up(path)
         try:
             self._db = catalog.connect(path, read_only=read_only, lock_timeout=lock_timeout)
         except BaseException:
             _let_go(self._file)
             raise
+        self._still = before if isinstance(self._db, catalog.Still) else None
+        """How the catalog lay when it was opened, where SQLite does not look whether it changes."""
         try:
             with Used(path, self._db):
                 self._bring_up_to_date()
@@ -124,11 +129,12 @@ class Session:
         """Reads inside see one revision."""
         with self.used() as db:
             self.check_alone()
-            db.execute("BEGIN")
-            self._in_transaction = True
             try:
+                db.execute("BEGIN")
+                self._in_transaction = True
                 self._follow(read_state(db))
                 yield
+                self._check_still()
             finally:
                 self._in_transaction = False
                 if db.in_transaction:
@@ -140,8 +146,9 @@ class Session:
         self.check_writable()
         with self.used() as db:
             self.check_alone()
-            db.execute("BEGIN IMMEDIATE")
             try:
+                # Inside: Ctrl-C while this waits is raised once it has the lock, which nobody would give up.
+                db.execute("BEGIN IMMEDIATE")
                 self.state = self._state_now(db)
                 self._follow(self.state)
                 self._in_commit = self._in_transaction = True
@@ -195,7 +202,15 @@ class Session:
     def used(self) -> Used:
         """The connection, with SQLite's errors translated, and errors of damage that say where it is."""
         check_not_forked(self._process, self.path.parent)
+        self._check_still()
         return Used(self.path, self._db)
+
+    def _check_still(self) -> None:
+        if self._still is not None and catalog.as_it_lies(self.path) != self._still:
+            raise GalleryError(
+                f"{self.path.parent} lies on a read-only disk here, and somebody who can write to it does: "
+                "nothing is answered from what was there before; open it again"
+            )
 
     def check_alone(self) -> None:
         """Refuses a second transaction of the same connection."""
@@ -230,6 +245,24 @@ class Session:
         with self.used() as db:
             return db.execute(sql, values).fetchall()
 
+    def vouched_for(self, table: str, templates: Sequence[int]) -> list[Any]:
+        """(template, subject, enrolled, source, checksum, embedding) of records that get a new checksum.
+
+        It must not vouch for what the old one denies: CorruptGalleryError.
+        """
+        rows = self.all(
+            f"SELECT template, subject, enrolled, source, checksum, embedding FROM {table} "
+            "WHERE template IN (SELECT value FROM json_each(?)) ORDER BY template",
+            json.dumps([*templates]),
+        )
+        for number, subject, enrolled, source, checksum, blob in rows:
+            if not agrees(template_checksum, checksum, number, subject, enrolled, source, blob):
+                raise CorruptGalleryError(
+                    f"the embedding of template {number} does not match its checksum: remove that template "
+                    "first, and enrol it again"
+                )
+        return rows
+
     def current(self) -> CatalogState:
         """The state: inside a commit as it is going to be, else as it is."""
         if self._in_commit:
@@ -248,8 +281,8 @@ class Session:
         if self._db.in_transaction:
             yield
             return
-        self._db.execute("BEGIN")
         try:
+            self._db.execute("BEGIN")
             yield
         finally:
             with suppress(sqlite3.Error):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gallery
@@ -154,6 +155,30 @@ def test_a_full_disk(tmp_path: Path) -> None:
         still_there(people)
         people.enroll_many(many)
         assert len(people) == 13
+        assert people.check() == []
+
+
+# HDF5 says so of what it could not write when it closes.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_copies_to_a_disk_that_becomes_full(tmp_path: Path) -> None:
+    """Wherever it happens: HDF5 fails with errors of many kinds."""
+    encoder = gallery.Precomputed(64)
+    rows = np.random.default_rng(0).normal(size=(3000, 1, 64))
+    with mounted(tmp_path / "small", "3m") as disk, gallery.create(tmp_path / "g", encoder) as people:
+        people.enroll_many((f"s{number}", row) for number, row in enumerate(rows))
+        for kept in (0, 200_000, 500_000, 700_000, 850_000):
+            ballast = disk / "ballast"
+            room = os.statvfs(disk)
+            ballast.write_bytes(bytes(max(0, room.f_bavail * room.f_bsize - kept)))
+            with pytest.raises(gallery.GalleryError, match="could not be written: No space") as caught:
+                people.export(disk / "export.h5")
+            assert str(disk) in str(caught.value)
+            with pytest.raises(gallery.GalleryError) as caught:
+                people.backup(disk / "copy")
+            assert str(disk) in str(caught.value) and str(people.location) not in str(caught.value)
+            assert list(disk.iterdir()) == [ballast]
+            ballast.unlink()
+        assert people.export(disk / "export.h5") == 3000
         assert people.check() == []
 
 

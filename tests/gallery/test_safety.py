@@ -373,35 +373,12 @@ def test_a_report_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> No
 # -- links in a gallery's folder
 
 
-@pytest.fixture
-def precious(tmp_path: Path) -> Path:
-    """Somebody's folder, outside the gallery."""
-    folder = tmp_path / "precious"
-    folder.mkdir()
-    (folder / "thesis.txt").write_text("precious")
-    return folder
-
-
 def filled(place: Path, count: int = 1500) -> gallery.Gallery:
     people = gallery.open(place, gallery.Precomputed(4))
     people.enroll_many(
         [(f"s{at}", [row]) for at, row in enumerate(np.random.default_rng(0).normal(size=(count, 4)))]
     )
     return people
-
-
-@pytest.mark.parametrize("name", ["index", "damaged-20260101T000000.000000Z"])
-def test_a_link_leads_no_deletion_and_no_file_out_of_the_folder(
-    tmp_path: Path, precious: Path, name: str
-) -> None:
-    with filled(tmp_path / "g") as people:
-        (tmp_path / "g" / name).symlink_to(precious)
-        # An index file is written at the end, because there are more than a thousand.
-        assert people.identify(np.ones(4)).nearest is not None
-    with gallery.open(tmp_path / "g") as people:
-        people.remove("s1", erase=True)
-        people.reindex("exact")
-    assert [one.name for one in precious.iterdir()] == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("name", ["index", "damaged-20260101T000000.000000Z"])
