@@ -20,7 +20,7 @@ from benchmarks.search_data import Crowd, Rows, Whole, index_of, name_of, opened
 from gallery.indexes import kinds, library
 
 LINKS, BREADTH, THREADS = 16, 100, 2
-REACHES = (64, 96, 128, 192, 256, 384, 512, 1024)
+REACHES = (96, 128, 192, 256, 384, 512, 640, 1024)
 
 
 class Contender(Protocol):
@@ -124,8 +124,8 @@ def efforts(index: Any) -> Sequence[kinds.Effort | None]:
     if index.kind == "exact":
         return [None]
     there, most = kinds.effort(index._index), kinds.most(index._index)
-    cells = [one for one in (8, 16, 32, 64, 128, 256) if one <= most.cells] or [0]
-    refined = [0] if not there.refined else [2, 4, 8]
+    cells = [one for one in (8, 16, 32, 64, 96, 128, 256) if one <= most.cells] or [0]
+    refined = [0] if not there.refined else [2, 3, 4, 8]
     reaches = [0] if not there.reach else list(REACHES)
     return [kinds.Effort(*one) for one in product(cells, reaches, refined)]
 
