@@ -25,15 +25,12 @@ from gallery.fusion import AUTO, FUSIONS, NEAREST, checked_fusion
 from gallery.measures import Calibration, FusionErrors
 from gallery.naming import likelihoods, margin_for, naming_rates
 from gallery.probes import Asked, embedded
+from gallery.searching import THRESHOLD
 from gallery.stores.base import Header
-
-THRESHOLD = "threshold"
-"""The setting that keeps what was adopted."""
+from gallery.validity import DAYS, checked_days, void_because
 
 _DEFAULT_FMR = 1e-3
 _SAMPLE = 2000
-_VOID_PAST = 1.25
-"""By what factor the number of subjects may change before an adopted threshold is warned of."""
 
 
 class Calibrating:
@@ -130,9 +127,11 @@ class Calibrating:
                 "without a probe and a subject that differ nothing can be compared"
             )
 
-    def adopt(self, calibration: Calibration) -> None:
+    def adopt(self, calibration: Calibration, valid_days: int | None = DAYS) -> None:
         """Makes a calibration's threshold the gallery's own, durably: the only way one gets stored.
 
+        valid_days: how long after it was measured it holds, None: for ever. Past that, and once the number of
+        subjects has changed by more than a quarter, `identify` warns with StaleCalibrationWarning.
         Raises EncoderMismatchError when it was measured with another encoder than the gallery's.
         """
         self._check_writable()
@@ -144,16 +143,17 @@ class Calibrating:
                 f"it was calibrated with an encoder of fingerprint {calibration.fingerprint}, and "
                 f"{self.location} is of {fingerprint}: calibrate this gallery"
             )
-        self._engine.set_setting(THRESHOLD, json.dumps(calibration.to_dict()), verb="adopt")
+        stored = calibration.to_dict() | {"valid_days": checked_days(valid_days)}
+        self._engine.set_setting(THRESHOLD, json.dumps(stored), verb="adopt")
 
     def _warn_when_void(self, adopted: Mapping[str, Any]) -> None:
-        """Says so when the adopted threshold was measured in a gallery of quite another size."""
-        then = adopted.get("subjects")
-        now = self._engine.counts()[0]
-        if then and not then / _VOID_PAST <= now <= then * _VOID_PAST:
+        """Says so when the adopted threshold was measured in other conditions than there are now."""
+        if not adopted:
+            return
+        reasons = void_because(adopted, self._engine.counts()[0], datetime.now(UTC))
+        if reasons:
             warnings.warn(
-                f"{self.location}: its threshold was calibrated with {then:,} subjects and there are {now:,} "
-                "now, so searches find wrong ones at another rate than was measured: calibrate again",
+                f"{self.location}: its threshold was {' and '.join(reasons)}: calibrate again",
                 StaleCalibrationWarning,
                 stacklevel=4,
             )

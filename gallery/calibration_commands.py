@@ -26,7 +26,7 @@ def calibrate(arguments: Arguments) -> int:
         encoder = people.encoder
     if arguments.adopt:
         with opening.open(arguments.location, encoder) as people:
-            people.adopt(found)
+            people.adopt(found, arguments.valid_days)
     if arguments.json:
         print_json(found.to_dict() | {"adopted": arguments.adopt})
         return 0

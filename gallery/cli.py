@@ -227,6 +227,12 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--adopt", action="store_true", help="make the gallery decide by it")
     parser.add_argument(
+        "--valid-days",
+        type=int,
+        default=365,
+        help="how long it holds: past that searches warn (default: 365)",
+    )
+    parser.add_argument(
         "--extrapolate", action="store_true", help="go beyond the data by extreme-value theory"
     )
     parser.add_argument(

@@ -193,6 +193,7 @@ def _for_people(found: Info) -> list[tuple[str, Any]]:
         row["threshold"] = (
             f"{found.threshold:.4f}, recommended by the encoder" if source == "encoder" else found.threshold
         )
+    row["calibration"] = found.calibration
     row["recall"] = None if found.recall is None else f"{found.recall}, {found.recall.measured:%Y-%m-%d}"
     row["bytes"] = f"{found.bytes:,}"
     row["quarantined"], row["different"] = found.quarantined or None, found.different or None

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gallery.engines.base import Engine
 from gallery.measures import Recall
 from gallery.records import Generation
-from gallery.searching import RECALL, known_recall
+from gallery.searching import RECALL, THRESHOLD, fusion_of, known_recall
+from gallery.validity import void_because
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The adopted calibration, in short."""
+
+    target: str
+    """"fmr" or "fpir"."""
+    requested: float
+    margin: float | None
+    """Below it an answer is "ambiguous"."""
+    fusion: str
+    subjects: int
+    """How many there were."""
+    measured: datetime
+    void_because: tuple[str, ...]
+    """Why it does not hold any more; empty while it does."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return asdict(self) | {"measured": self.measured.isoformat()}
+
+    def __str__(self) -> str:
+        said = f"for {self.target.upper()} {self.requested:g}, {self.measured:%Y-%m-%d}, {self.fusion}"
+        if self.margin is not None:
+            said += f", margin {self.margin:.4f}"
+        return f"{said}; void: {'; '.join(self.void_because)}" if self.void_because else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +66,8 @@ class Info:
     threshold: float | None
     threshold_source: str
     """"gallery", "encoder" or "none"."""
+    calibration: Adopted | None
+    """What the gallery's own threshold comes from; None where it has none."""
     bytes: int
     """Of all files in the folder."""
     quarantined: int = 0
@@ -54,6 +85,7 @@ class Info:
         """A plain dict for JSON."""
         return asdict(self) | {
             "created": self.created.isoformat(),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "recall": None if self.recall is None else self.recall.to_dict(),
             "staged": None if self.staged is None else self.staged.to_dict(),
             "previous": [one.to_dict() for one in self.previous],
@@ -84,12 +116,28 @@ def gathered(engine: Engine, folder: Path, threshold: float | None, threshold_so
         recall=known_recall(engine.setting(RECALL), state),
         threshold=threshold,
         threshold_source=threshold_source,
+        calibration=_adopted(engine.setting(THRESHOLD), state.subjects),
         bytes=_folder_bytes(folder),
         quarantined=quarantined,
         different=different,
         generation=header.generation,
         staged=next((one for one in others if one.state == "staged"), None),
         previous=tuple(one for one in reversed(others) if one.state == "previous"),
+    )
+
+
+def _adopted(stored: str | None, subjects: int) -> Adopted | None:
+    if stored is None:
+        return None
+    plain = json.loads(stored)
+    return Adopted(
+        target=plain["target"],
+        requested=plain["requested"],
+        margin=plain.get("margin"),
+        fusion=fusion_of(plain),
+        subjects=plain["subjects"],
+        measured=datetime.fromisoformat(plain["measured"]),
+        void_because=tuple(void_because(plain, subjects, datetime.now(UTC))),
     )
 
 

@@ -31,6 +31,8 @@ from gallery.vectors import Numbers, distances
 
 RECALL = "recall"
 """The setting that keeps what was measured."""
+THRESHOLD = "threshold"
+"""The setting that keeps the calibration that was adopted."""
 
 _RESAMPLES = 2000
 _VOID_PAST = 0.1
@@ -202,7 +204,7 @@ class Searching:
 
     def _adopted(self) -> dict[str, Any] | None:
         """The adopted calibration, as it is stored."""
-        stored = self._engine.setting("threshold")
+        stored = self._engine.setting(THRESHOLD)
         return None if stored is None else dict(json.loads(stored))
 
     def _fusion(self) -> str:

@@ -38,6 +38,7 @@ FLOORS = [
             "fusion",
             "normalisation",
             "quality",
+            "validity",
         ],
     ),
     ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -199,6 +201,32 @@ def test_a_search_warns_when_the_gallery_has_another_size(people):
     people.remove_many(people.ids()[:20])
     with pytest.warns(gallery.StaleCalibrationWarning, match="there are 31"):
         people.identify_batch([probe])
+
+
+@pytest.mark.parametrize(
+    ("days", "age", "void"), [(365, 365, False), (365, 366, True), (30, 31, True), (None, 9999, False)]
+)
+def test_a_search_warns_when_the_calibration_is_old(people, days, age, void):
+    found = people.calibrate(target_fpir=0.1)
+    people.adopt(replace(found, measured=found.measured - timedelta(days=age)), valid_days=days)
+    told = people.info().calibration
+    assert (told.target, told.requested, told.margin, told.fusion) == ("fpir", 0.1, found.margin, "nearest")
+    assert (told.subjects, found.measured - told.measured) == (40, timedelta(days=age))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        people.identify(vectors(1, DIM, 9)[0])
+    assert bool(said) == bool(told.void_because) == void
+    if void:
+        assert said[0].category is gallery.StaleCalibrationWarning
+        assert f"{age} days ago, and is good for {days}" in str(said[0].message)
+        assert f"{age} days ago" in told.to_dict()["void_because"][0] and "void: " in str(told)
+
+
+@pytest.mark.parametrize("days", [0, -1, 1.5, True, "365"])
+def test_an_age_is_a_whole_number_of_days(people, days):
+    with pytest.raises(ValueError, match="valid_days is a whole number of days"):
+        people.adopt(people.calibrate(target_fpir=0.1), valid_days=days)
+    assert people.info().calibration is None
 
 
 def test_a_calibration_of_another_encoder_is_not_adopted(people, tmp_path):
