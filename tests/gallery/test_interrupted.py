@@ -117,7 +117,7 @@ def test_a_process_that_changes_its_folder_keeps_its_gallery(tmp_path: Path, mon
             assert there.ids() == ids
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300], ids=["NUL", "surrogate", "long"])
 def test_what_is_no_name_is_said_to_be_none(people: gallery.Gallery, name: str) -> None:
     calls: list[Callable[[str], Any]] = [
         people.export,
@@ -130,6 +130,17 @@ def test_what_is_no_name_is_said_to_be_none(people: gallery.Gallery, name: str) 
     for call in calls:
         with pytest.raises(GalleryError, match="can be the name of no"):
             call(name)
+
+
+@pytest.mark.parametrize("copy", ["export", "backup"])
+def test_a_copy_to_a_name_that_cannot_be_made_is_refused(
+    people: gallery.Gallery, tmp_path: Path, copy: str
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    # Short enough itself, and too long with what is added to it while it is written.
+    for name in ("loop/x", "x" * 250):
+        with pytest.raises(GalleryError, match=r"written|made"):
+            getattr(people, copy)(tmp_path / name)
 
 
 # -- the canary
