@@ -8,12 +8,12 @@ problem: folders that cannot be listed and files that vanish meanwhile. Nothing 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,8 +171,11 @@ def absolute_path(path: str | os.PathLike[str]) -> Path:
     """
     try:
         found = Path(os.fsdecode(path)).absolute()
-        with suppress(OSError):
+        try:
             found.lstat()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise
     except (ValueError, OSError) as error:
         # A folder of the process that is gone is an OSError.
         raise GalleryError(

@@ -305,7 +305,9 @@ class Gallery(Calibrating, Searching, Curating, Evaluating, Migrating):
 
     def _outside(self, path: str | os.PathLike[str]) -> Path:
         target = absolute_path(path)
-        if self.location.resolve() in target.parent.resolve().joinpath(target.name).parents:
+        # Unlike `resolve`, this goes round no loop of links.
+        real = Path(os.path.realpath(target.parent), target.name)
+        if Path(os.path.realpath(self.location)) in real.parents:
             raise GalleryError(
                 f"{target} is inside the gallery {self.location}, where no erasure would find it: choose "
                 "another place"

@@ -86,7 +86,9 @@ def write(engine: Engine, path: str | os.PathLike[str]) -> int:
     except (OSError, RuntimeError) as error:
         raise GalleryError(f"{target} could not be written: {_reason(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # A name that is too long for it is an error here too.
+        with suppress(OSError):
+            temporary.unlink()
     return count
 
 

@@ -71,11 +71,14 @@ def _copied(path: Path, copy: Path, progress: Progress | None, lock_timeout: flo
             try:
                 db.execute("VACUUM INTO ?", (os.fspath(copy.absolute()),))
             except sqlite3.OperationalError as error:
-                if "full" in str(error):
+                if "full" in str(error) and _is_full(path, copy):
                     # Not that of the gallery, which is all that SQLite's words would be taken for.
                     raise GalleryError(
                         f"the disk that holds {copy.parent.parent} is full; nothing was written"
                     ) from error
+                if "full" in str(error):
+                    # SQLite counts pages in a damaged catalog until there could be no more.
+                    raise sqlite3.DatabaseError("it has no end") from error
                 if "interrupted" not in str(error):
                     raise
                 # Nothing else interrupts it; Ctrl-C may come before the first line of what looks.
@@ -83,6 +86,13 @@ def _copied(path: Path, copy: Path, progress: Progress | None, lock_timeout: flo
     finally:
         db.close()
         catalog.tidy(path)
+
+
+def _is_full(path: Path, copy: Path) -> bool:
+    """Whether the disk of the copy lacks room for what the catalog still has."""
+    log = path.with_name(path.name + "-wal")
+    size = path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    return shutil.disk_usage(copy.parent).free < size - copy.stat().st_size + 2**20
 
 
 def _watch(db: sqlite3.Connection, copy: Path, progress: Progress) -> list[BaseException]:

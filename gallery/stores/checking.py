@@ -159,6 +159,10 @@ def _removed(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
             f"{state.next_template - 1} numbers were given to templates and {state.templates} are enrolled"
         )
         yield Problem("removed", f"{removed} are on record as removed, but {given}")
+    for (number,) in db.execute(
+        f"SELECT template FROM removed WHERE template IN (SELECT template FROM templates_{state.generation})"
+    ).fetchall():
+        yield Problem(f"template {number}", "it is enrolled, and on record as removed")
 
 
 def _log(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:

@@ -32,7 +32,36 @@ def read(
     numbers, whose = _agreeing(rows)
     if len(numbers) != state.templates:
         raise ValueError(f"{len(numbers)} templates are left of {state.templates}")
+    _check_numbers(numbers, _numbers_of(ask("SELECT json_group_array(template) FROM removed")[0][0]), state)
     return numbers, whose
+
+
+def _check_numbers(numbers: Numbers, removed: Numbers, state: CatalogState) -> None:
+    """That every number ever given is enrolled or removed: one that was damaged would hide its template."""
+    given = np.zeros(state.next_template, np.bool_)
+    for some in (numbers, removed):
+        if len(some) and not 0 < some.min() <= some.max() < state.next_template:
+            raise ValueError(f"there is a template {some.max()} of {state.next_template - 1} that were given")
+        given[some] = True
+    if not given[1:].all():
+        raise ValueError(f"template {1 + int(np.flatnonzero(~given[1:])[0])} is neither listed nor removed")
+
+
+def removed(ask: Callable[..., list[Any]], table: str, revision: int) -> Numbers:
+    """Templates that were removed after a revision, ascending; ValueError where one of them is enrolled.
+
+    Their records have no checksum: one whose number was damaged would hide a template from an index, and a
+    removed one, left in it instead, would make the count come out.
+    """
+    rows = ask(
+        f"SELECT template, EXISTS (SELECT 1 FROM {table} t WHERE t.template = r.template) FROM removed r "
+        "WHERE revision > ? ORDER BY template",
+        revision,
+    )
+    for number, enrolled in rows:
+        if enrolled:
+            raise ValueError(f"template {number} is enrolled, and on record as removed")
+    return np.array([row[0] for row in rows], np.int64)
 
 
 def _questions(table: str, last_subject: int) -> Iterator[str]:

@@ -261,6 +261,9 @@ class Rebuilding:
     def _curation(self, db: sqlite3.Connection) -> None:
         """What was put in order by hand, of what is saved, and what can be undone."""
         found, before = self._found, self._found.setting(marks.VOUCHED)
+        for number in sorted(found.operation_numbers - found.operations.keys()):
+            what = "its record does not match its checksum, so it cannot be undone any more"
+            self.lost.append(Problem(f"operation {number}", what))
         if before is None and not found.operations:
             return
         catalog.execute_all(db, marks.SCHEMA.strip())

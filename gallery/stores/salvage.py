@@ -54,6 +54,8 @@ class Salvage:
     """Pairs of subjects."""
     operations: dict[int, tuple[int, str, int, str, int, int]] = field(default_factory=dict)
     """What can be undone, as it is stored."""
+    operation_numbers: set[int] = field(default_factory=set)
+    """Of all that look like one, damaged ones too."""
     roots: dict[str, int] = field(default_factory=dict)
     """Tables and where they begin."""
 
@@ -135,6 +137,7 @@ def _in_table(found: Salvage, rowid: int, values: tuple[Any, ...]) -> None:
                 found.quarantine[rowid] = reason, at
         case (None, str(verb), int(at), str(change), int(undone), int(checksum)):
             operation = (rowid, verb, at, change, undone, checksum)
+            found.operation_numbers.add(rowid)
             # Of two ages the younger one is undone; or it is tried again, and refused for what it finds.
             if agrees(marks.operation_checksum, checksum, *operation[:5]) and (
                 undone or rowid not in found.operations

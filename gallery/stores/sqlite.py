@@ -362,10 +362,10 @@ class SqliteStore:
         return dict(rows)
 
     def removed_since(self, revision: int) -> Numbers:
-        rows = self._session.all(
-            "SELECT template FROM removed WHERE revision > ? ORDER BY template", revision
-        )
-        return np.array([row[0] for row in rows], np.int64)
+        try:
+            return owners.removed(self._session.all, self._table, revision)
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
 
     def setting(self, key: str) -> str | None:
         return self._session.settings().get(key)

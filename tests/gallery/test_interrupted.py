@@ -16,7 +16,8 @@ import pytest
 
 import gallery
 from gallery import GalleryError, unpacking
-from gallery.stores import backup, catalog
+from gallery.stores import backup, catalog, owners
+from gallery.stores.state import CatalogState
 from gallery.vectors import FloatRows
 
 ENCODER = gallery.Precomputed(4)
@@ -117,7 +118,7 @@ def test_a_process_that_changes_its_folder_keeps_its_gallery(tmp_path: Path, mon
             assert there.ids() == ids
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300], ids=["NUL", "surrogate", "long"])
 def test_what_is_no_name_is_said_to_be_none(people: gallery.Gallery, name: str) -> None:
     calls: list[Callable[[str], Any]] = [
         people.export,
@@ -130,6 +131,17 @@ def test_what_is_no_name_is_said_to_be_none(people: gallery.Gallery, name: str) 
     for call in calls:
         with pytest.raises(GalleryError, match="can be the name of no"):
             call(name)
+
+
+@pytest.mark.parametrize("copy", ["export", "backup"])
+def test_a_copy_to_a_name_that_cannot_be_made_is_refused(
+    people: gallery.Gallery, tmp_path: Path, copy: str
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    # Short enough itself, and too long with what is added to it while it is written.
+    for name in ("loop/x", "x" * 250):
+        with pytest.raises(GalleryError, match=r"written|made"):
+            getattr(people, copy)(tmp_path / name)
 
 
 # -- the canary
@@ -262,3 +274,28 @@ def test_a_read_only_disk_that_somebody_writes_to_is_not_answered_from(
                 call()
     with gallery.open(tmp_path / "g", ENCODER, read_only=True) as again:
         assert again.ids() == []
+
+
+# -- whose each template is: an index of SQLite's has no checksum
+
+
+@pytest.mark.parametrize(
+    ("listed", "removed", "said"),
+    [
+        ("[1,2,4]", "[3]", ""),
+        ("[1,2,249]", "[3]", "a template 249 of 4"),
+        ("[1,3,4]", "[3]", "template 2 is neither"),
+        ("[1,2,4]", "[1]", "template 3 is neither"),
+        ("[1,2,4]", "[9]", "a template 9 of 4"),
+    ],
+)
+def test_a_damaged_number_in_the_list_of_owners_is_noticed(listed: str, removed: str, said: str) -> None:
+    def ask(sql: str, *values: Any) -> list[Any]:
+        return [(removed,)] if "FROM removed" in sql else [(listed, "[1,1,2]", "[1,2]", "[2,1]")]
+
+    state = CatalogState(next_template=5, next_subject=3, templates=3)
+    if not said:
+        assert [part.tolist() for part in owners.read(ask, "templates_1", state)] == [[1, 2, 4], [1, 1, 2]]
+        return
+    with pytest.raises(ValueError, match=said):
+        owners.read(ask, "templates_1", state)

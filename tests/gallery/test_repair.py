@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -522,3 +523,26 @@ def test_what_was_backed_up_can_be_put_in_place(place, tmp_path):
     gallery.repair(place)
     with gallery.open(place, ENCODER) as people:
         assert "late" not in people
+
+
+def test_a_removal_whose_number_is_damaged_hides_nobody(tmp_path: Path) -> None:
+    """The count of the index comes out: it keeps one that was removed, and loses one that is enrolled."""
+    encoder, place = gallery.Precomputed(4, "euclidean"), tmp_path / "g"
+    with gallery.create(place, encoder) as people:
+        people.enroll_many((f"s{at}", [[at, 0, 0, 0]]) for at in range(1500))
+    with gallery.open(place, encoder) as people:
+        people.remove("s7")
+    with closing(sqlite3.connect(place / "catalog.sqlite")) as db, db:
+        db.execute("UPDATE removed SET template = 1001 WHERE template = 8")
+    with gallery.open(place, encoder) as people:
+        for ask in (
+            lambda: people.identify([1000, 0, 0, 0], threshold=0.5),
+            lambda: people.within([1000, 0, 0, 0], 0.5),
+        ):
+            with pytest.raises(gallery.CorruptGalleryError, match="template 1001 is enrolled, and on record"):
+                ask()
+        assert people.check() != []
+    assert gallery.repair(place).damaged is not None
+    with gallery.open(place, encoder) as people:
+        assert people.identify([1000, 0, 0, 0], threshold=0.5).best.id == "s1000"
+        assert people.check() == []
