@@ -127,9 +127,9 @@ def gathered(engine: Engine, folder: Path, threshold: float | None, threshold_so
 
 
 def _adopted(stored: str | None, subjects: int) -> Adopted | None:
-    if stored is None:
+    plain = {} if stored is None else json.loads(stored)
+    if "measured" not in plain:
         return None
-    plain = json.loads(stored)
     return Adopted(
         target=plain["target"],
         requested=plain["requested"],

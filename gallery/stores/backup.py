@@ -127,7 +127,7 @@ def _finished(path: Path, copy: Path, without: Iterable[str]) -> CatalogState:
             # The ids of removed subjects, which the log shows until an erasure, are no part of a copy, nor
             # is what could be undone, which tells of them too.
             audit.forget_names(db)
-            marks.forget_operations(db)
+            marks.forget_operations(db, state)
             write_state(db, state)
             db.execute("COMMIT")
             found = problems(db, copy)

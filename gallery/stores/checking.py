@@ -137,9 +137,13 @@ def _curation(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
     if not marks.there(db):
         return
     state = read_state(db)
-    for row in db.execute("SELECT operation, verb, at, change, undone, checksum FROM operations"):
+    operations = db.execute("SELECT operation, verb, at, change, undone, checksum FROM operations").fetchall()
+    for row in operations:
         if not agrees(marks.operation_checksum, row[5], *row[:5]):
             yield Problem(f"operation {row[0]}", "its record does not match its checksum")
+    said = catalog.read_settings(db, state.setting_sum).get(marks.UNDOABLE)
+    if not marks.all_operations(said, [row[5] for row in operations]):
+        yield Problem("operations", "some of what can be undone is missing")
     found = marks.read(db, state)
     for what, column, numbers in (
         ("template", "quarantine of template", found.quarantine),

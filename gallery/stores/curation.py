@@ -50,6 +50,9 @@ class SqliteCuration:
                 json.dumps([*found]),
             )
         )
+        lacking = found.keys() - owners.keys()
+        if lacking:
+            raise CorruptGalleryError(f"template {min(lacking)}, which is in quarantine, is missing")
         ids = {row[0]: row[1] for row in self._rows_of(owners.values())}
         return [
             Quarantined(number, ids[owners[number]], reason, _time(at))
@@ -68,10 +71,12 @@ class SqliteCuration:
         return self._marks().different
 
     def operations(self) -> list[Operation]:
+        said = self._session.settings().get(marks.UNDOABLE)
         with self._session.used() as db:
-            if not marks.there(db):
-                return []
-        rows = self._session.all(f"{_OPERATION} ORDER BY operation")
+            there = marks.there(db)
+            rows = self._session.all(f"{_OPERATION} ORDER BY operation") if there else []
+            if not marks.all_operations(said, [row[5] for row in rows]):
+                raise CorruptGalleryError("some of what can be undone is missing, or not as it was written")
         return [_operation(row, self._change_of(row)) for row in rows]
 
     # -- changing
@@ -198,6 +203,7 @@ class SqliteCuration:
             )
             if of:
                 self._note_undone(of, row[0])
+            marks.vouch_for_operations(db, session.state)
         session.acts.subjects += change.about
         session.acts.templates += change.templates
         return _operation(row, change)

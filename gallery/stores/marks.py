@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from gallery.curation import Pair
@@ -19,7 +19,9 @@ from gallery.stores.integrity import agrees
 from gallery.stores.state import CatalogState
 
 VOUCHED = "curation"
-"""The setting that vouches for the rows."""
+"""The setting that vouches for the rows of the first two tables."""
+UNDOABLE = "operations"
+"""The setting that vouches for those of the third; galleries of before have none."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS quarantine (
@@ -109,6 +111,20 @@ def vouch(db: sqlite3.Connection, state: CatalogState) -> None:
     catalog.write_setting(db, state, VOUCHED, json.dumps(_sums(quarantine, different)))
 
 
+def vouch_for_operations(db: sqlite3.Connection, state: CatalogState) -> None:
+    """The same after operations came, changed or went."""
+    checksums = [row[0] for row in db.execute("SELECT checksum FROM operations")]
+    catalog.write_setting(db, state, UNDOABLE, json.dumps([len(checksums), sum(checksums)]))
+
+
+def all_operations(said: str | None, checksums: Collection[int]) -> bool:
+    """Whether operations of these checksums are all that the setting vouches for."""
+    try:
+        return said is None or bool(json.loads(said) == [len(checksums), sum(checksums)])
+    except ValueError:
+        return False
+
+
 def write_mark(db: sqlite3.Connection, template: int, reason: str | None, at: int) -> None:
     """Puts a template in quarantine; None takes it out."""
     db.execute("DELETE FROM quarantine WHERE template = ?", (template,))
@@ -140,7 +156,7 @@ def forget(
         vouch(db, state)
 
 
-def forget_operations(db: sqlite3.Connection) -> None:
+def forget_operations(db: sqlite3.Connection, state: CatalogState) -> None:
     """Drops what could be undone, which holds ids and metadata as they were."""
-    if there(db):
-        db.execute("DELETE FROM operations")
+    if there(db) and db.execute("DELETE FROM operations").rowcount:
+        vouch_for_operations(db, state)

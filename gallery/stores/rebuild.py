@@ -264,10 +264,18 @@ class Rebuilding:
         for number in sorted(found.operation_numbers - found.operations.keys()):
             what = "its record does not match its checksum, so it cannot be undone any more"
             self.lost.append(Problem(f"operation {number}", what))
-        if before is None and not found.operations:
+        said = found.setting(marks.UNDOABLE)
+        if not marks.all_operations(said, [row[5] for row in found.operations.values()]):
+            what = (
+                f"{counted(len(found.operations), 'record')} of what can be undone, and not all as they were"
+            )
+            self.lost.append(Problem("operations", f"{what}, can be read"))
+        if before is None and said is None and not found.operations:
             return
         catalog.execute_all(db, marks.SCHEMA.strip())
         db.executemany("INSERT INTO operations VALUES (?, ?, ?, ?, ?, ?)", found.operations.values())
+        if said is not None:
+            marks.vouch_for_operations(db, self._state)
         if before is None:
             return
         for number, (reason, at) in found.quarantine.items():

@@ -152,7 +152,7 @@ class SqliteStore:
 
     def forget_removed(self) -> None:
         audit.forget_names(self._session.db)
-        marks.forget_operations(self._session.db)
+        marks.forget_operations(self._session.db, self._session.state)
 
     def erase(self) -> None:
         try:

@@ -332,3 +332,41 @@ def test_on_the_command_line(people, capsys):
     assert main(["undo", place, "5"]) == 0
     with gallery.open(place, Precomputed(DIM, "euclidean")) as back:
         check(back, OWNERS)
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM operations WHERE operation = ?", "DELETE FROM operations"])
+def test_operations_that_went_missing_are_noticed_and_listed_by_a_repair(tmp_path, sql):
+    with gallery.create(tmp_path / "g", Precomputed(DIM, "euclidean")) as people:
+        fill(people)
+        first = people.rename("alice", "Alice")
+        people.rename("bob", "Bob")
+        assert len(people.operations()) == 2 and people.check() == []
+        people.undo(first)
+        assert len(people.operations()) == 3
+    with sqlite3.connect(tmp_path / "g" / "catalog.sqlite") as db:
+        db.execute(sql, (first.operation,) * sql.count("?"))
+    db.close()
+    with gallery.open(tmp_path / "g", Precomputed(DIM, "euclidean")) as people:
+        with pytest.raises(gallery.CorruptGalleryError, match="what can be undone is missing"):
+            people.operations()
+        assert [one.where for one in people.check()] == ["operations"]
+    done = gallery.repair(tmp_path / "g")
+    assert [one.where for one in done.lost] == ["operations"]
+    with gallery.open(tmp_path / "g", Precomputed(DIM, "euclidean")) as people:
+        assert people.check() == [] and len(people.operations()) == (2 if "WHERE" in sql else 0)
+        people.rename("carol", "Carol")
+        assert people.check() == []
+
+
+def test_a_template_in_quarantine_that_went_missing_is_told(tmp_path):
+    with gallery.create(tmp_path / "g", Precomputed(DIM, "euclidean")) as people:
+        fill(people)
+        people.quarantine([3], "blurred")
+    with sqlite3.connect(tmp_path / "g" / "catalog.sqlite") as db:
+        db.execute("DELETE FROM templates_1 WHERE template = 3")
+    db.close()
+    with (
+        gallery.open(tmp_path / "g", Precomputed(DIM, "euclidean")) as people,
+        pytest.raises(gallery.CorruptGalleryError, match="template 3, which is in quarantine, is missing"),
+    ):
+        people.quarantined()
