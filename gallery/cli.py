@@ -141,17 +141,21 @@ def _enroll(parser: argparse.ArgumentParser) -> None:
         help="an image that may be another subject, is unlike its own, or a copy: warn says so, refuse "
         "enrols nothing (default: ignore, without a look)",
     )
-    parser.add_argument(
-        "--quality",
-        choices=("refuse", "flag"),
-        help="look at each picture first: one too small, without content or blurred is refused, or reported",
-    )
+    _quality(parser)
     parser.add_argument(
         "--keep-items",
         action="store_true",
         help="a new gallery keeps the images too, so that another encoder can embed them one day",
     )
     _encoder(parser, "the one the gallery was filled by; glyph for a new gallery")
+
+
+def _quality(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quality",
+        choices=("refuse", "flag"),
+        help="look at each picture first: one too small, without content or blurred is refused, or reported",
+    )
 
 
 def _on_error(parser: argparse.ArgumentParser, what: str) -> None:
@@ -175,6 +179,7 @@ def _searches(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=float,
         help="say how probable it is that the nearest is right, if that of being enrolled at all is P",
     )
+    _quality(identify)
     within = _verb(verbs, "within", f"{at}.within", "every subject within a distance")
     _images(within)
     within.add_argument("--radius", type=float, required=True, help="the distance")
@@ -278,6 +283,7 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the subject it claims to be")
     parser.add_argument("image", metavar="IMAGE", help="the image that claims it")
     _threshold(parser)
+    _quality(parser)
     _encoder(parser)
 
 

@@ -1,4 +1,4 @@
-"""Is an item worth enrolling? Gates for images: too small, without content, too blurred.
+"""Is an item worth enrolling, or asking about? Gates for images: too small, without content, too blurred.
 
 A gate is called with an item and says what is wrong with it, or None. Any callable will do; `ImageQuality` is
 the one for pictures.
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.images import ImageError, read_image
+from gallery.errors import InvalidItemError
 
 Gate = Callable[[Any], str | None]
 """What is wrong with an item; None when nothing is."""
@@ -92,7 +93,7 @@ class Gatekeeper:
 
     gate: Gate
     flags: bool
-    """The items are enrolled all the same, and reported."""
+    """The items are enrolled, or searched for, all the same, and reported."""
 
     def objections(self, items: Sequence[Any], passed_over: Container[int]) -> dict[int, str]:
         """{position: what is wrong}, of all items but those at positions `passed_over`."""
@@ -102,6 +103,15 @@ class Gatekeeper:
                 objection = self._asked(item)
                 if objection is not None:
                     found[position] = objection
+        return found
+
+    def of_probes(self, items: Sequence[Any]) -> dict[int, str]:
+        """The same of items that are asked about; InvalidItemError for the first where it does not flag."""
+        found = self.objections(items, ())
+        if found and not self.flags:
+            first = min(found)
+            which = f"item {first} of {len(items)}" if len(items) > 1 else "the item"
+            raise InvalidItemError(f"{which} cannot be used: {found[first]}", first)
         return found
 
     def _asked(self, item: Any) -> str | None:

@@ -131,6 +131,7 @@ class Identification:
     margin      how far the second has to be behind for a match; None where no adopted calibration says
     probability of the nearest being the right one, where a prior was stated; else None
     prior       the stated probability that whoever is asked about is enrolled at all
+    quality     what the gallery's quality gate has against the item, where it flags and does not refuse
     """
 
     decision: str
@@ -141,6 +142,7 @@ class Identification:
     margin: float | None = None
     probability: float | None = None
     prior: float | None = None
+    quality: str | None = None
 
     @property
     def best(self) -> Candidate | None:
@@ -156,6 +158,8 @@ class Identification:
             said += f", {self.rival.id} at {self.rival.distance:.4f} is within the margin {self.margin:.4f}"
         if self.probability is not None:
             said += f"; right with probability {self.probability:.3g} at prior {self.prior:g}"
+        if self.quality is not None:
+            said += f"; the item is poor: {self.quality}"
         return said
 
 
@@ -169,6 +173,8 @@ class Verification:
     threshold: float
     template: int
     """The subject's template that was nearest."""
+    quality: str | None = None
+    """What the gallery's quality gate has against the item, where it flags and does not refuse."""
 
     def __bool__(self) -> bool:
         return self.accepted
@@ -181,11 +187,12 @@ class Verification:
             "distance": self.distance,
             "threshold": self.threshold,
             "template": self.template,
-        }
+        } | ({} if self.quality is None else {"quality": self.quality})
 
     def __str__(self) -> str:
         verdict, sign = ("accepted", "<=") if self.accepted else ("rejected", ">")
-        return f"{self.id} {verdict}: distance {self.distance:.4f} {sign} threshold {self.threshold:.4f}"
+        said = f"{self.id} {verdict}: distance {self.distance:.4f} {sign} threshold {self.threshold:.4f}"
+        return said if self.quality is None else f"{said}; the item is poor: {self.quality}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def identify(arguments: Arguments) -> int:
     ]
     print(table(["image", "decision", "id", "distance", "template"], rows))
     for path, answer in zip(arguments.images, answers, strict=True):
-        if answer.rival is not None or answer.probability is not None:
+        if answer.rival is not None or answer.probability is not None or answer.quality is not None:
             print(f"{path}: {answer}")
     threshold = answers[0].threshold
     print("\nno threshold: ranked, not decided" if threshold is None else f"\nthreshold {threshold:.4f}")
@@ -95,6 +95,8 @@ def _doubts(answer: Identification) -> dict[str, Any]:
         said |= {"rival": answer.rival.to_dict(), "margin": answer.margin}
     if answer.prior is not None:
         said |= {"probability": answer.probability, "prior": answer.prior}
+    if answer.quality is not None:
+        said["quality"] = answer.quality
     return said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from numbers import Integral
 from pathlib import Path
@@ -25,6 +26,7 @@ from gallery.filters import Where, checked_where
 from gallery.fusion import NEAREST, fused_one
 from gallery.indexes.choice import check_kind
 from gallery.measures import Likelihoods, Recall
+from gallery.quality import Gatekeeper
 from gallery.records import Candidate, Identification, Verification
 from gallery.stores.base import Header
 from gallery.vectors import Numbers, distances
@@ -46,6 +48,7 @@ class Searching:
     encoder: Encoder | None
     read_only: bool
     _engine: Engine
+    _quality: Gatekeeper | None
 
     def identify(
         self,
@@ -90,13 +93,17 @@ class Searching:
         )
         filter = None if where is None else checked_where(where)
         odds = None if prior is None else self._likelihoods(adopted, checked_prior(prior), filter)
-        blocks = list(embed_probes(encoder, listed(items)))
+        probes = listed(items)
+        objections = self._objections(probes)
+        blocks = list(embed_probes(encoder, probes))
         if not blocks:
             return []
         # A margin takes the second as well. In one call, so that all answers are of one revision.
         most = int(k) if margin is None else max(int(k), 2)
         found = self._engine.nearest(np.concatenate(blocks), most, header, filter, fusion_of(adopted))
         answers = [identification(ranked, limit, int(k), margin) for ranked in found]
+        for position, reason in objections.items():
+            answers[position] = replace(answers[position], quality=reason)
         if odds is None or prior is None:
             return answers
         return [with_probability(answer, odds, float(prior)) for answer in answers]
@@ -115,10 +122,12 @@ class Searching:
                 "a distance up to which the same subject is accepted"
             )
         claimed = self._engine.embeddings(id, header)
+        objection = self._objections([item]).get(0)
         probe = next(embed_probes(encoder, [item]))[0]
         scores = distances(probe, claimed.rows, header.metric)
         distance = fused_one(probe, claimed.rows, scores, fusion_of(adopted), header.metric)
-        return verification(id, distance, scores, claimed.numbers, limit)
+        answer = verification(id, distance, scores, claimed.numbers, limit)
+        return answer if objection is None else replace(answer, quality=objection)
 
     @property
     def threshold(self) -> float | None:
@@ -146,7 +155,9 @@ class Searching:
         encoder, header = self._bound()
         limit = checked_threshold(radius)
         filter = None if where is None else checked_where(where)
-        blocks = list(embed_probes(encoder, listed(items)))
+        probes = listed(items)
+        self._objections(probes)
+        blocks = list(embed_probes(encoder, probes))
         return self._engine.within(np.concatenate(blocks), limit, header, filter) if blocks else []
 
     def reindex(self, kind: str = "auto") -> str:
@@ -201,6 +212,10 @@ class Searching:
         if not self.read_only:
             self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
         return measured
+
+    def _objections(self, probes: Sequence[Any]) -> dict[int, str]:
+        """{position: what the quality gate has against it}; InvalidItemError where it refuses."""
+        return {} if self._quality is None else self._quality.of_probes(probes)
 
     def _adopted(self) -> dict[str, Any] | None:
         """The adopted calibration, as it is stored."""

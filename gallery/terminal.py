@@ -78,7 +78,11 @@ def opened(arguments: Arguments) -> Iterator[Gallery]:
             f"{arguments.location} was filled by the encoder {name!r}, which the command line does not know: "
             "name its folder with --encoder, or ask from Python"
         ) from error
-    with opening.open(arguments.location, encoder, read_only=True) as people:
+    on_quality = getattr(arguments, "quality", None)
+    gate = None if on_quality is None else ImageQuality()
+    with opening.open(
+        arguments.location, encoder, read_only=True, quality=gate, on_quality=on_quality or "refuse"
+    ) as people:
         yield people
 
 

@@ -100,8 +100,16 @@ def test_refused_items_are_not_enrolled(tmp_path, keep_items):
         np.testing.assert_allclose(rows[1] / rows[1, 0], [1, 1.5, 0.5], rtol=1e-6)
         many = people.enroll_many([("b", [BAD, BAD]), ("c", [GOOD])], on_error="skip")
         assert (many.subjects, many.templates, len(many.refused)) == (1, 1, 2) and "b" not in people
-        # A probe is nobody's template.
-        assert people.identify(BAD, threshold=2).best is not None
+        assert people.identify(GOOD, threshold=2).quality is None
+        for ask in (people.identify_batch, lambda some: people.within_batch(some, 0.5)):
+            with pytest.raises(
+                gallery.InvalidItemError, match="item 1 of 3 cannot be used: begins with -1"
+            ) as error:
+                ask([GOOD, BAD, BAD])
+            assert error.value.index == 1
+        with pytest.raises(gallery.InvalidItemError, match="the item cannot be used: begins with -1"):
+            people.verify("a", BAD, 2)
+        assert people.verify("a", GOOD, 2).quality is None
 
 
 def test_flagged_items_are_enrolled_and_reported(tmp_path):
@@ -112,6 +120,13 @@ def test_flagged_items_are_enrolled_and_reported(tmp_path):
         assert "2 of them of doubtful quality" in str(done)
         many = people.enroll_many([("b", [GOOD]), ("c", [BAD])])
         assert many.templates == 2 and [one.id for one in many.flagged] == ["c"]
+        good, poor = people.identify_batch([GOOD, BAD], threshold=2)
+        assert (good.quality, poor.quality) == (None, "begins with -1")
+        assert poor.best is not None and str(poor).endswith("; the item is poor: begins with -1")
+        claim = people.verify("a", BAD, 2)
+        assert claim and claim.to_dict()["quality"] == "begins with -1" and "poor" in str(claim)
+        assert "quality" not in people.verify("a", GOOD, 2).to_dict()
+        assert len(people.within(BAD, 2)) == 3
     # It belongs to whoever opens the gallery, not to its files.
     with gallery.open(tmp_path / "g", gallery.Precomputed(3)) as people:
         assert people.enroll("d", [BAD]).flagged == ()
@@ -143,6 +158,15 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert "refused" in printed and "people/b/soft.png" in printed
     assert main(["enroll", "h", "people", "--encoder", "glyph", "--json"]) == 0
     assert "flagged" not in json.loads(capsys.readouterr().out)
+    images = ["people/a/sharp.png", "people/b/soft.png"]
+    assert main(["identify", "h", *images, "--quality", "refuse"]) == 2
+    assert "people/b/soft.png: item 1 of 2 cannot be used: too blurred" in capsys.readouterr().err
+    assert main(["identify", "h", *images, "--quality", "flag", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "quality" not in said[0] and said[1]["quality"].startswith("too blurred")
+    assert main(["identify", "h", *images, "--quality", "flag"]) == 0
+    assert "the item is poor: too blurred" in capsys.readouterr().out
+    assert main(["verify", "h", "b", images[1], "--quality", "refuse"]) == 2
 
 
 def test_ordinary_photographs_pass_and_blurred_ones_do_not():
