@@ -61,6 +61,8 @@ class GroupErrors:
     """Of comparisons with anybody else."""
     fmr_within: Rate
     """Of comparisons with others of the same group, who as a rule resemble each other most."""
+    fpir: Rate
+    """Of searches that find somebody else, as they would if whoever is asked about were not enrolled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ def by_group(
                 pure.rates(mine, threshold)["fnmr"],
                 pure.false_matches(mine, threshold),
                 pure.false_matches(replace(mine, distances=within), threshold),
+                pure.false_positives(mine, threshold),
             )
         )
     return tuple(found)

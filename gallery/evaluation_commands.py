@@ -7,10 +7,10 @@ from pathlib import Path
 
 from gallery.errors import GalleryError, InvalidItemError
 from gallery.evaluation import Evaluation
-from gallery.folders import subject_folders
+from gallery.folders import checked_folder
 from gallery.measures import Rate
 from gallery.tables import table
-from gallery.terminal import Arguments, check_report, note, opened, print_json, progress_bar
+from gallery.terminal import Arguments, check_report, note, opened, print_json, progress_bar, subjects_in
 
 
 def evaluate(arguments: Arguments) -> int:
@@ -20,10 +20,10 @@ def evaluate(arguments: Arguments) -> int:
     target = None if arguments.json in (None, True) else Path(arguments.json)
     if target is not None:
         _check_json(target)
-    probes = subject_folders(arguments.probes)
+    checked_folder(arguments.probes)  # a mistyped one is told before a model is loaded
     with opened(arguments) as people, progress_bar("reading") as progress:
         found = people.evaluate(
-            probes,
+            subjects_in(arguments.probes, people.encoder),
             threshold=arguments.threshold,
             group=arguments.group,
             worst=arguments.worst,
@@ -77,8 +77,18 @@ def _print(found: Evaluation) -> None:
         rows = [[name.upper(), *_cells(getattr(found, name))] for name in ("fmr", "fnmr", "fpir", "fnir")]
         print(table(["rate", "measured", "95 % interval", "trials", "independent"], rows))
     if found.groups:
-        rows = [[one.group, f"{one.probes:,}", str(one.fnmr), str(one.fmr_within)] for one in found.groups]
-        print(table([found.group or "", "probes", "FNMR", "FMR with the same group"], rows))
+        rows = [
+            [one.group, f"{one.probes:,}", str(one.fnmr), str(one.fmr_within), str(one.fpir)]
+            for one in found.groups
+        ]
+        head = [
+            found.group or "",
+            "probes",
+            "FNMR",
+            "FMR with the same group",
+            "FPIR, were they not enrolled",
+        ]
+        print(table(head, rows))
 
 
 def _cells(rate: Rate) -> list[str]:

@@ -188,10 +188,19 @@ def _groups(found: Evaluation) -> str:
             str(one.fnmr),
             str(one.fmr_within),
             str(one.fmr),
+            str(one.fpir),
         ]
         for one in found.groups
     ]
-    head = ["", "subjects", "probes", "FNMR", "FMR with the same group", "FMR with everybody"]
+    head = [
+        "",
+        "subjects",
+        "probes",
+        "FNMR",
+        "FMR with the same group",
+        "FMR with everybody",
+        "FPIR, were they not enrolled",
+    ]
     note = (
         '<p class="note">At the threshold. Intervals that do not overlap are a difference; those that do may '
         "still hide one.</p>"

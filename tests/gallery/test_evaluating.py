@@ -88,6 +88,9 @@ def test_every_figure_is_what_the_verbs_do(people):
         within = [d for id, away in mine for one, d in away.items() if one != id and site[one] == group.group]
         assert group.fmr_within.trials == len(within)
         assert group.fmr_within.value == pytest.approx(np.mean([d <= limit for d in within]))
+        others = [min(d for one, d in away.items() if one != id) for id, away in mine]
+        assert group.fpir.trials == len(others)
+        assert group.fpir.value == pytest.approx(np.mean([d <= limit for d in others]))
     assert [one.group for one in found.groups] == ["north", "south"]
 
 
