@@ -50,6 +50,8 @@ QUARANTINE, DIFFERENT = "quarantine", "different"
 """Columns that are there where there is something to say."""
 _YEAR_9999 = 253_370_764_800_000_000
 """In microseconds since 1970: the last year that Python's dates know."""
+_BESIDE, _OF_A_SUBJECT, _SPARE = 64, 256, 2**20
+"""Bytes of a template beside its embedding, of a subject, and of the file: about what they take at most."""
 _PER_TEMPLATE = ("embeddings", "template", "subject", "enrolled", "source")
 _TEXTS = ("source", "ids", "metadata")
 _SAID_OF_ENCODER = {"encoder": str, "dim": int, "metric": str, "fingerprint": str}
@@ -71,6 +73,7 @@ def write(engine: Engine, path: str | os.PathLike[str]) -> int:
     try:
         with temporary.open("xb") as raw:
             os.fchmod(raw.fileno(), 0o600)
+            _check_room(raw.fileno(), engine)
         count = _fill(engine, temporary)
         with temporary.open("rb") as raw:
             os.fsync(raw.fileno())
@@ -90,6 +93,19 @@ def write(engine: Engine, path: str | os.PathLike[str]) -> int:
         with suppress(OSError):
             temporary.unlink()
     return count
+
+
+def _check_room(file: int, engine: Engine) -> None:
+    """OSError where what is enrolled will not fit on the disk.
+
+    HDF5 must not find out by itself: after a write that failed it keeps pages that it can never write, and
+    crashes the process when it works on the next file.
+    """
+    subjects, templates = engine.counts()
+    wanted = templates * (4 * engine.header.dim + _BESIDE) + subjects * _OF_A_SUBJECT + _SPARE
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, wanted)
+        os.ftruncate(file, 0)
 
 
 def _reason(error: OSError | RuntimeError) -> str:
