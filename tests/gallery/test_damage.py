@@ -80,7 +80,7 @@ def check_figures(results: list[dict[str, Any]]) -> None:
 
 def test_damage_is_noticed_and_never_answered_from(galleries: Path) -> None:
     first = int(os.environ.get("DAMAGE_SEED", "0"))
-    check_figures(mutated(galleries, first, int(os.environ.get("DAMAGE_COUNT", "300"))))
+    check_figures(mutated(galleries, first, int(os.environ.get("DAMAGE_COUNT", "150"))))
 
 
 @pytest.mark.slow
