@@ -113,12 +113,12 @@ class Case:
         centres = _unit(rng.standard_normal((-(-self.count // size), self.dim), dtype=np.float32))
         owners = rng.permutation(np.arange(self.count) // size)
         spread /= self.dim**0.5
-        index = library.numbered(library.faiss().IndexFlatIP(self.dim))
+        index, rows = library.flat_with_room(self.count, self.dim, "cosine")
         for start in range(0, self.count, BLOCK):
             own = owners[start : start + BLOCK]
             noise = rng.standard_normal((len(own), self.dim), dtype=np.float32) if spread else 0.0
-            index.add_with_ids(_unit(centres[own] + spread * noise), np.arange(start, start + len(own)))
-        library.write(index, self.path)
+            rows[start : start + len(own)] = _unit(centres[own] + spread * noise)
+        library.write(library.with_numbers(index, np.arange(self.count)), self.path)
         known = centres[rng.integers(0, len(centres), most // 2)]
         noise = rng.standard_normal(known.shape, dtype=np.float32)
         strangers = rng.standard_normal((most - len(known), self.dim), dtype=np.float32)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import picture, search_approximate, search_growth, search_overhead, search_removal
+from benchmarks import (
+    picture,
+    search_approximate,
+    search_exact,
+    search_growth,
+    search_overhead,
+    search_removal,
+)
 from benchmarks.search_approximate import Turns, quickest, verdict, worth_racing
 from benchmarks.search_data import Crowd, first_subjects, index_of, opened, recall, truth
 from encoders.charts import Axis
@@ -136,3 +144,11 @@ def test_the_short_forms_run(tmp_path, monkeypatch):
     case = results["search_approximate"]["cases"][0]
     assert case["at_goal"]["ours, exact"]["recall"] == 1
     assert all(one["removed_found"] == 0 for one in case["after_removal"].values())
+
+
+@pytest.mark.parametrize("kind", ["clustered", "crowded"])
+def test_the_exact_search_is_compared_with_faiss(tmp_path: Path, kind: str) -> None:
+    found = search_exact.Case("600x16", kind, tmp_path).run([1, 8], 1)
+    for size in ("1", "8"):
+        assert found["sizes"][size]["worse"] == 0
+        assert found["sizes"][size]["identical"] + found["sizes"][size]["ties"] == int(size)
