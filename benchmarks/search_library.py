@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import picture, report
 from benchmarks.search_milvus import Milvus
-from benchmarks.storage import PIP, about
+from benchmarks.storage import about, loaded
 from benchmarks.storage_contender import Contender
 from benchmarks.storage_data import block, blocks, id_of, probe_near
 from benchmarks.storage_rivals import CONTENDERS
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; 1 when somebody whose search is exact was wrong."""
     arguments = _parser().parse_args(argv)
     names = [name for name in arguments.only or LIBRARIES if name not in LEFT_OUT]
-    present, skipped = loaded(names)
+    present, skipped = loaded(names, LIBRARIES)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(arguments.folder or scratch)
         fill(present, folder, arguments.enrolled)
@@ -70,20 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fill-only", action="store_true", help="fills what --folder lacks, and ends")
     parser.add_argument("--output", default=str(report.RESULTS), help="folder for search_library.json")
     return parser
-
-
-def loaded(names: Sequence[str]) -> tuple[list[Contender], dict[str, str]]:
-    """The contenders that can run here, and what to install for the others."""
-    present, skipped = [], {}
-    for name in names:
-        contender = LIBRARIES[name]()
-        try:
-            contender.load()
-            present.append(contender)
-        except ImportError as error:
-            skipped[name] = f"{error}: {PIP}"
-            print(f"{name} is left out: {skipped[name]}", file=sys.stderr)
-    return present, skipped
 
 
 def fill(contenders: list[Contender], folder: Path, enrolled: int) -> None:

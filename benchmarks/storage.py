@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -74,11 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def loaded(names: Sequence[str]) -> tuple[list[Contender], dict[str, str]]:
+def loaded(
+    names: Sequence[str], among: Mapping[str, type[Contender]] = CONTENDERS
+) -> tuple[list[Contender], dict[str, str]]:
     """The contenders that can run here, and what to install for the others."""
     present, skipped = [], {}
     for name in names:
-        contender = CONTENDERS[name]()
+        contender = among[name]()
         try:
             contender.load()
             present.append(contender)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.pairs import Pairs
-from gallery.vectors import FloatRows, Numbers, distances_of_pairs
+from gallery.vectors import FloatRows, Numbers, distances_of_pairs, sum_error
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,7 +63,7 @@ def nearest_other(
     where = np.full(count, -1, np.intp)
     lengths = np.square(rows.astype(np.float64)).sum(axis=1)
     largest = float(lengths.max(initial=1.0))
-    share = 1.01 * (rows.shape[1] + 12) * 2.0**-24
+    share = sum_error(rows.shape[1] + 12)
     slack = 2 * share * (1.0 if metric == "cosine" else 4 * largest)
     for start in range(0, count, _BLOCK):
         some = np.arange(first + start, min(first + start + _BLOCK, len(rows)))

@@ -10,6 +10,7 @@ from importlib import import_module
 from encoders.errors import EncoderError
 from gallery import __version__
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryLockedError
+from gallery.validity import DAYS
 
 DONE, REJECTED, MISTAKE, FAILURE = 0, 1, 2, 3
 
@@ -234,8 +235,8 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--valid-days",
         type=int,
-        default=365,
-        help="how long it holds: past that searches warn (default: 365)",
+        default=DAYS,
+        help="how long it holds: past that searches warn (default: %(default)s)",
     )
     parser.add_argument(
         "--extrapolate", action="store_true", help="go beyond the data by extreme-value theory"

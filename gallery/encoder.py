@@ -179,8 +179,7 @@ def _usable(encoder: Encoder, items: Sequence[Any], start: int, total: int) -> F
     rows, bad = embed(encoder, items)
     if bad:
         row = min(bad)
-        which = f"item {start + row} of {total}" if total > 1 else "the item"
-        raise InvalidItemError(f"{which} cannot be used: {bad[row]}", start + row)
+        raise InvalidItemError.unusable(start + row, total, bad[row])
     return rows
 
 

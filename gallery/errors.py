@@ -60,6 +60,12 @@ class InvalidItemError(GalleryError, ValueError):
         super().__init__(message)
         self.index = index
 
+    @classmethod
+    def unusable(cls, position: int, total: int, reason: str) -> InvalidItemError:
+        """One of the `total` items that were asked about cannot be used."""
+        which = f"item {position} of {total}" if total > 1 else "the item"
+        return cls(f"{which} cannot be used: {reason}", position)
+
 
 class ConflictError(GalleryError):
     """What the gallery knows speaks against it, so nothing was written; `conflicts` has what was noticed."""

@@ -110,8 +110,7 @@ class Gatekeeper:
         found = self.objections(items, ())
         if found and not self.flags:
             first = min(found)
-            which = f"item {first} of {len(items)}" if len(items) > 1 else "the item"
-            raise InvalidItemError(f"{which} cannot be used: {found[first]}", first)
+            raise InvalidItemError.unusable(first, len(items), found[first])
         return found
 
     def _asked(self, item: Any) -> str | None:

@@ -29,7 +29,7 @@ from gallery.measures import Likelihoods, Recall
 from gallery.quality import Gatekeeper
 from gallery.records import Candidate, Identification, Verification
 from gallery.stores.base import Header
-from gallery.vectors import Numbers, distances
+from gallery.vectors import FloatRows, Numbers, distances
 
 RECALL = "recall"
 """The setting that keeps what was measured."""
@@ -93,9 +93,7 @@ class Searching:
         )
         filter = None if where is None else checked_where(where)
         odds = None if prior is None else self._likelihoods(adopted, checked_prior(prior), filter)
-        probes = listed(items)
-        objections = self._objections(probes)
-        blocks = list(embed_probes(encoder, probes))
+        blocks, objections = self._embedded(encoder, items)
         if not blocks:
             return []
         # A margin takes the second as well. In one call, so that all answers are of one revision.
@@ -122,12 +120,12 @@ class Searching:
                 "a distance up to which the same subject is accepted"
             )
         claimed = self._engine.embeddings(id, header)
-        objection = self._objections([item]).get(0)
-        probe = next(embed_probes(encoder, [item]))[0]
+        blocks, objections = self._embedded(encoder, [item])
+        probe = blocks[0][0]
         scores = distances(probe, claimed.rows, header.metric)
         distance = fused_one(probe, claimed.rows, scores, fusion_of(adopted), header.metric)
         answer = verification(id, distance, scores, claimed.numbers, limit)
-        return answer if objection is None else replace(answer, quality=objection)
+        return replace(answer, quality=objections.get(0))
 
     @property
     def threshold(self) -> float | None:
@@ -155,9 +153,7 @@ class Searching:
         encoder, header = self._bound()
         limit = checked_threshold(radius)
         filter = None if where is None else checked_where(where)
-        probes = listed(items)
-        self._objections(probes)
-        blocks = list(embed_probes(encoder, probes))
+        blocks, _ = self._embedded(encoder, items)
         return self._engine.within(np.concatenate(blocks), limit, header, filter) if blocks else []
 
     def reindex(self, kind: str = "auto") -> str:
@@ -213,9 +209,14 @@ class Searching:
             self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
         return measured
 
-    def _objections(self, probes: Sequence[Any]) -> dict[int, str]:
-        """{position: what the quality gate has against it}; InvalidItemError where it refuses."""
-        return {} if self._quality is None else self._quality.of_probes(probes)
+    def _embedded(self, encoder: Encoder, items: Sequence[Any]) -> tuple[list[FloatRows], dict[int, str]]:
+        """(embeddings in blocks, {position: what the quality gate has against it}) of what is asked about.
+
+        InvalidItemError where the gate refuses, or the encoder.
+        """
+        probes = listed(items)
+        objections = {} if self._quality is None else self._quality.of_probes(probes)
+        return list(embed_probes(encoder, probes)), objections
 
     def _adopted(self) -> dict[str, Any] | None:
         """The adopted calibration, as it is stored."""

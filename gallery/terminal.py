@@ -28,10 +28,7 @@ def opened_to_fill(
 ) -> Iterator[Gallery]:
     """The gallery to add to; one that is made now and not filled goes again, bound to nothing."""
     made_now = opening.recorded_encoder(location) is None
-    gate = None if on_quality is None else ImageQuality()
-    with opening.open(
-        location, encoder, keep_items=keep_items, quality=gate, on_quality=on_quality or "refuse"
-    ) as people:
+    with opening.open(location, encoder, keep_items=keep_items, **_gate(on_quality)) as people:
         try:
             yield people
         except BaseException:
@@ -39,6 +36,11 @@ def opened_to_fill(
             if made_now:
                 opening.discard_unused(location)
             raise
+
+
+def _gate(on_quality: str | None) -> dict[str, Any]:
+    """What --quality comes to: nothing is looked at without it."""
+    return {} if on_quality is None else {"quality": ImageQuality(), "on_quality": on_quality}
 
 
 def load_encoder(name: str) -> Encoder:
@@ -78,11 +80,8 @@ def opened(arguments: Arguments) -> Iterator[Gallery]:
             f"{arguments.location} was filled by the encoder {name!r}, which the command line does not know: "
             "name its folder with --encoder, or ask from Python"
         ) from error
-    on_quality = getattr(arguments, "quality", None)
-    gate = None if on_quality is None else ImageQuality()
-    with opening.open(
-        arguments.location, encoder, read_only=True, quality=gate, on_quality=on_quality or "refuse"
-    ) as people:
+    gate = _gate(getattr(arguments, "quality", None))
+    with opening.open(arguments.location, encoder, read_only=True, **gate) as people:
         yield people
 
 

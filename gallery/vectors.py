@@ -100,6 +100,15 @@ def _scaled(exact: npt.NDArray[np.float64], squares: npt.NDArray[np.float64]) ->
     return exact.astype(np.float32)
 
 
+def sum_error(terms: int) -> float:
+    """How far a float32 sum of so many products may be off, in any order, as a share of their magnitudes.
+
+    n products are off by at most n u / (1 - n u) times the sum of their magnitudes, u = 2^-24 (Higham,
+    Accuracy and Stability of Numerical Algorithms, 3.1). Callers count a few terms more for other roundings.
+    """
+    return 1.01 * terms * 2.0**-24
+
+
 def distances(probe: FloatRows, rows: FloatRows, metric: str) -> npt.NDArray[np.float32]:
     """Exact distances from one probe (dim,) to rows (m, dim): (m,) float32.
 

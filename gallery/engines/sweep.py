@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gallery.decisions import nearest_for_each_probe
 from gallery.engines.register import Register, members
-from gallery.vectors import FloatRows, Numbers, distances_of_pairs
+from gallery.vectors import FloatRows, Numbers, distances_of_pairs, sum_error
 
 Blocks = Callable[[], Iterable[tuple[Numbers, FloatRows]]]
 """Gives all rows that are looked at, (numbers, rows) in blocks."""
@@ -191,11 +191,10 @@ class _Scale:
     def error(self) -> npt.NDArray[np.float32]:
         """(probes,): how far a score may be from the truth, after all rows have been scored.
 
-        A float32 sum of n products is off by at most n u / (1 - n u) times the sum of their magnitudes,
-        u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 3.1); a few u more for the rest.
+        By `sum_error`; a few u more for the rest.
         """
         norms = np.sqrt(self._squares) + np.sqrt(1.001 * self._largest)
-        share = 1.01 * (self._dim + 12) * 2.0**-24
+        share = sum_error(self._dim + 12)
         worst = np.full(len(norms), share) if self._metric == "cosine" else share * np.square(norms)
         # What underflows is less than that.
         return np.nextafter((worst + 2.0**-120).astype(np.float32), np.float32(np.inf))

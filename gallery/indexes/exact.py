@@ -16,7 +16,7 @@ from gallery.indexes.base import Neighbours, Selection, nothing
 from gallery.indexes.certified import AUTO, Plan
 from gallery.indexes.ranking import Ranking
 from gallery.indexes.segments import Roomy, Segment, joined, mergeable
-from gallery.vectors import FloatRows, Numbers
+from gallery.vectors import FloatRows, Numbers, sum_error
 
 _BLOCK = 65536
 
@@ -87,12 +87,10 @@ class ExactIndex:
     def _error(self, queries: FloatRows) -> npt.NDArray[np.float64]:
         """(m,) how far a cost that was computed in float32 may be off, whatever the row.
 
-        A float32 sum of n products, in any order, is off by at most n u / (1 - n u) times the sum of their
-        magnitudes, u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 3.1); rows of unit
-        length in float32, and distances rounded to it, are off by a few u more. A product below 2^-126 may
-        be taken for 0.
+        By `sum_error`; rows of unit length in float32, and distances rounded to it, are off by a few u more.
+        A product below 2^-126 may be taken for 0.
         """
-        error = 1.01 * (self._dim + 20) * 2.0**-24
+        error = sum_error(self._dim + 20)
         if self._metric == "cosine":
             return np.full(len(queries), error)
         norms = np.sqrt(np.square(queries.astype(np.float64)).sum(axis=1)) + self._largest_norm

@@ -19,7 +19,7 @@ from gallery.indexes import kinds, library
 from gallery.indexes.base import Effort, Neighbours, Selection, nothing
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.positions import Bits, Positions, within
-from gallery.vectors import FloatRows, Numbers
+from gallery.vectors import FloatRows, Numbers, sum_error
 
 Found = tuple[npt.NDArray[np.float32], Numbers]
 """(distances, positions), both (q, m), (inf, -1) where nothing was found; in no order."""
@@ -187,7 +187,7 @@ class FaissIndex:
         """How far its distances may be off: see `ExactIndex._error`. Lossy kinds compare with other rows."""
         if self._metric != "cosine" or not self.lossless:
             return np.inf
-        return 1.01 * (self._dim + 20) * 2.0**-24
+        return sum_error(self._dim + 20)
 
     # -- how hard it looks
 

@@ -9,7 +9,7 @@ from gallery.indexes import library
 from gallery.indexes.first_pass import centre_of
 from gallery.indexes.ranking import Costs, Ranking
 from gallery.indexes.segments import Segment
-from gallery.vectors import FloatRows, Numbers
+from gallery.vectors import FloatRows, Numbers, sum_error
 
 _SPARE, _MOST_SPARE = 8, 32
 """So many more than k are scored exactly, more of them among many rows, which lie closer together."""
@@ -87,7 +87,7 @@ def _costs(
 ) -> npt.NDArray[np.float64 | np.float32]:
     """(queries, rows) the least that each pair can cost, by float32 products: see `ExactIndex._error`."""
     products = queries @ rows.T
-    error = 1.01 * (rows.shape[1] + 24) * 2.0**-24
+    error = sum_error(rows.shape[1] + 24)
     if metric == "cosine":
         return np.float32(1 - error) - products
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)

@@ -88,20 +88,24 @@ def read(db: sqlite3.Connection, state: CatalogState) -> Marks:
 
 def complete(said: str, quarantine: Mapping[int, tuple[str, int]], different: Iterable[Pair]) -> bool:
     """Whether marks that were read elsewhere are those that the setting vouches for."""
+    return _says(
+        said,
+        [mark_checksum(number, *mark) for number, mark in quarantine.items()],
+        [pair_checksum(*pair) for pair in different],
+    )
+
+
+def _says(said: str, *tables: Collection[int]) -> bool:
+    """Whether a setting vouches for just these checksums."""
     try:
-        return bool(
-            json.loads(said)
-            == _sums(
-                [mark_checksum(number, *mark) for number, mark in quarantine.items()],
-                [pair_checksum(*pair) for pair in different],
-            )
-        )
+        return bool(json.loads(said) == _sums(*tables))
     except ValueError:
         return False
 
 
-def _sums(quarantine: list[int], different: list[int]) -> list[int]:
-    return [len(quarantine), sum(quarantine), len(different), sum(different)]
+def _sums(*tables: Collection[int]) -> list[int]:
+    """How many checksums each table has, and what they add up to."""
+    return [number for checksums in tables for number in (len(checksums), sum(checksums))]
 
 
 def vouch(db: sqlite3.Connection, state: CatalogState) -> None:
@@ -114,15 +118,12 @@ def vouch(db: sqlite3.Connection, state: CatalogState) -> None:
 def vouch_for_operations(db: sqlite3.Connection, state: CatalogState) -> None:
     """The same after operations came, changed or went."""
     checksums = [row[0] for row in db.execute("SELECT checksum FROM operations")]
-    catalog.write_setting(db, state, UNDOABLE, json.dumps([len(checksums), sum(checksums)]))
+    catalog.write_setting(db, state, UNDOABLE, json.dumps(_sums(checksums)))
 
 
 def all_operations(said: str | None, checksums: Collection[int]) -> bool:
     """Whether operations of these checksums are all that the setting vouches for."""
-    try:
-        return said is None or bool(json.loads(said) == [len(checksums), sum(checksums)])
-    except ValueError:
-        return False
+    return said is None or _says(said, checksums)
 
 
 def write_mark(db: sqlite3.Connection, template: int, reason: str | None, at: int) -> None:

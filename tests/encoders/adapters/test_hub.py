@@ -15,8 +15,7 @@ from PIL import Image
 import encoders
 from encoders.errors import EncoderError
 from encoders.packages import versions
-from tests.encoders.adapters.contract import AdapterContract
-from tests.encoders.adapters.pictures import pictures
+from tests.encoders.adapters.pictures import PicturesContract, pictures
 
 if not versions("transformers"):
     pytest.skip("the extra [hf] is not installed", allow_module_level=True)
@@ -66,7 +65,7 @@ def convnext(folder: Path) -> Path:
     return saved(folder, model, CONVNEXT)
 
 
-class TestVisionTransformer(AdapterContract):
+class TestVisionTransformer(PicturesContract):
     dim, metric = 24, "cosine"
     folder: Path
 
@@ -78,15 +77,6 @@ class TestVisionTransformer(AdapterContract):
     @classmethod
     def make(cls) -> Any:
         return encoders.load(f"hf:{cls.folder}", device="cpu")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def items(cls) -> list[Any]:
-        return pictures()
-
-    @pytest.fixture
-    def bad(self) -> list[tuple[Any, str]]:
-        return [(b"no picture", "image"), (7, "int")]
 
     def test_the_same_as_the_library_itself(self, items: list[Any], embedded: np.ndarray) -> None:
         from transformers import ViTImageProcessorPil, ViTModel

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import encoders
 from encoders.errors import EncoderError
 from tests.encoders.adapters.contract import AdapterContract
-from tests.encoders.adapters.pictures import pictures
+from tests.encoders.adapters.pictures import PicturesContract, pictures
 
 SHAPE = (3, 20, 20)
 
@@ -35,17 +35,12 @@ def small(image: Any) -> Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
-class TestModule(AdapterContract):
+class TestModule(PicturesContract):
     dim, metric = 12, "cosine"
 
     @classmethod
     def make(cls) -> Any:
         return encoders.from_module(network(), small, name="mine", shape=SHAPE, revision="1", device="cpu")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def items(cls) -> list[Any]:
-        return pictures()
 
     @pytest.fixture
     def bad(self) -> list[tuple[Any, str]]:

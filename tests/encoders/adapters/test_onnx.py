@@ -12,8 +12,7 @@ import pytest
 import encoders
 from encoders.errors import EncoderError
 from encoders.packages import versions
-from tests.encoders.adapters.contract import AdapterContract
-from tests.encoders.adapters.pictures import pictures
+from tests.encoders.adapters.pictures import PicturesContract, pictures
 
 if len(versions("onnx", "onnxruntime")) < 2:
     pytest.skip("the extra [onnx] is not installed", allow_module_level=True)
@@ -48,7 +47,7 @@ def model(
     return path
 
 
-class OnnxContract(AdapterContract):
+class OnnxContract(PicturesContract):
     dim, metric = 5, "cosine"
     batch: Any = "n"
     path: Path
@@ -61,15 +60,6 @@ class OnnxContract(AdapterContract):
     @classmethod
     def make(cls) -> Any:
         return encoders.load(cls.path, preprocess=RGB)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def items(cls) -> list[Any]:
-        return pictures()
-
-    @pytest.fixture
-    def bad(self) -> list[tuple[Any, str]]:
-        return [(b"no picture", "image"), (7, "int")]
 
     def test_plain_numbers(self, items: list[Any], embedded: np.ndarray) -> None:
         from encoders.preprocess import build

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import encoders
+from benchmarks.adapters import in_a_row
 from encoders.packages import versions
 from tests.data import needs
 from tests.encoders.adapters.contract import AdapterContract
@@ -31,19 +32,8 @@ def recordings(numbers: range, digits: str = "0369") -> list[tuple[str, bytes]]:
         for number in numbers:
             for speaker in SPEAKERS:
                 said = [held.read(names[f"{digit}_{speaker}_{number}.wav"]) for digit in digits]
-                found.append((speaker, joined(said)))
+                found.append((speaker, in_a_row(said)))
     return found
-
-
-def joined(files: list[bytes]) -> bytes:
-    held = io.BytesIO()
-    with wave.open(held, "wb") as out:
-        for at, one in enumerate(files):
-            with wave.open(io.BytesIO(one)) as file:
-                if at == 0:
-                    out.setparams(file.getparams())
-                out.writeframes(file.readframes(file.getnframes()))
-    return held.getvalue()
 
 
 class TestVoices(AdapterContract):
