@@ -49,10 +49,14 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     chosen.setdefault("augment", AUGMENT.get(kind, "none"))
     if chosen["tower"] == "chars" and not chosen.get("tower_args", {}).get("width"):
         chosen.setdefault("dim", chosen.get("tower_args", {}).get("bag", 512))  # the bag is the embedding
+    if chosen["tower"] == "gradients":
+        chosen.setdefault("start", "discriminant")
     counts = np.bincount(data.labels)
     counts = counts[counts >= 2]
     chosen.setdefault("subjects", max(2, min(32, len(counts))))
     chosen.setdefault("items", _items(counts, int(chosen["subjects"])))
+    if chosen.get("start") == "discriminant":
+        chosen.setdefault("steps", 0)
     batch = int(chosen["subjects"]) * int(chosen["items"])
     chosen.setdefault("steps", int(np.clip(EPOCHS * len(data) / max(1, batch), 300, 20_000)))
     return chosen

@@ -104,6 +104,8 @@ class Run:
         saved = begun
         with Progress(steps, self.trainer.done, progress) as shown, held_back() as stop:
             shown.tell(self._introduced())
+            if self.settings.start != "random" and not self.best:
+                self._validate(shown)  # training has to beat where it starts from
             while self.trainer.done < steps and not self._given_up():
                 self._advance(shown)
                 self.history.seconds = past + time.monotonic() - begun
@@ -125,9 +127,11 @@ class Run:
         labels = self.data.labels if held is None else np.concatenate([self.data.labels, held.labels])
         out = "" if held is None else f" ({len(np.unique(held.labels))} subjects held out)"
         kind = str(self.spec.preprocess["kind"])
+        begun = [] if settings.start == "random" else [f"start {settings.start}"]
+        taught = ", ".join([*begun, f"loss {settings.loss}"] if settings.steps else begun)
         return (
             f"{len(np.unique(labels)):,} subjects, {len(labels):,} items{out}; tower {settings.tower}, "
-            f"loss {settings.loss}, preprocess {HINTS.get(kind, kind)}"
+            f"{taught}, preprocess {HINTS.get(kind, kind)}"
         )
 
     def _advance(self, shown: Progress) -> None:
@@ -149,14 +153,15 @@ class Run:
     def _validate(self, shown: Progress) -> None:
         step = f"step {self.trainer.done:,} of {self.settings.steps:,}"
         if self.held is None:
-            loss = self.history.losses[-1]["loss"] if self.history.losses else float("nan")
-            shown.tell(f"{step}: loss {loss:.3f}; {shown.pace()}")
+            if self.history.losses:
+                shown.tell(f"{step}: loss {self.history.losses[-1]['loss']:.3f}; {shown.pace()}")
             self.best = _copied(self.trainer.average)
             return
         found = measure(self._encoder(self.trainer.average), self.held, self.settings)
         entry = {"step": self.trainer.done, "eer": found.eer, "one_shot_error": found.one_shot_error}
         self.history.validations.append(entry)
-        shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}; {shown.pace()}")
+        pace = f"; {shown.pace()}" if self.trainer.done else ""
+        shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}{pace}")
         best = self.history.best
         if best is None or _rank(entry) <= _rank(best):
             self.history.best, self.best = entry, _copied(self.trainer.average)

@@ -9,6 +9,7 @@ from typing import Any
 from encoders.errors import TrainingError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+STARTS = ("random", "discriminant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Settings:
     `fmr` is the false match rate that the recommended threshold is set for. The run stops early after
     `patience` validations without a lower EER (0: never). `precision` is "float32", "bfloat16" (mixed), or
     "auto": bfloat16 on a GPU that has it.
+    `start` says where the linear head starts: "random", or "discriminant": from the discriminant analysis of
+    the tower's features of the training items (`encoders.discriminant`), after which `steps` may be 0.
     """
 
     tower: str = "conv"
@@ -44,6 +47,7 @@ class Settings:
     validate_every: int | None = None
     patience: int = 10
     precision: str = "auto"
+    start: str = "random"
     fmr: float = 0.001
     seed: int = 0
 
@@ -54,6 +58,10 @@ class Settings:
                 raise TrainingError(f"{name} is {value}: it must lie between {low} and {high}")
         if self.precision not in PRECISIONS:
             raise TrainingError(f"precision is {self.precision!r}: it must be one of {', '.join(PRECISIONS)}")
+        if self.start not in STARTS:
+            raise TrainingError(f"start is {self.start!r}: it must be one of {', '.join(STARTS)}")
+        if self.steps == 0 and self.start == "random":
+            raise TrainingError("steps is 0: random weights must be trained (or --start discriminant)")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values: what reading them back from a file gives."""
@@ -65,7 +73,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("dim", 2, 4096),
     ("subjects", 2, 100_000),
     ("items", 2, 10_000),
-    ("steps", 1, 100_000_000),
+    ("steps", 0, 100_000_000),
     ("lr", 1e-8, 10.0),
     ("weight_decay", 0.0, 10.0),
     ("ema", 0.0, 0.99999),

@@ -36,7 +36,10 @@ def grammar(command: argparse.ArgumentParser) -> None:
 
 def _model(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--tower", help="conv, residual, deep, dense, recurrent, audio or chars (default: suits the items)")
+    add(
+        "--tower",
+        help="conv, residual, deep, gradients, dense, recurrent, audio or chars (default: suits the items)",
+    )
     add("--tower-args", metavar="JSON", help='e.g. {"widths": [16, 32]}')
     add("--loss", help="margin, arcface, triplet, contrastive, bce, supcon or proxy (default: margin)")
     add("--loss-args", metavar="JSON", help='e.g. {"reducer": "nonzero", "distance": "cosine"}')
@@ -56,6 +59,10 @@ def _model(command: argparse.ArgumentParser) -> None:
         action="store_true",
         default=None,
         help="count each quarter turn of a subject as another subject",
+    )
+    add(
+        "--start",
+        help="where the head starts: random, or discriminant (analysis of the features; --steps may be 0)",
     )
     add("--dim", type=int, help="numbers in an embedding (default: 128)")
     add("--metric", choices=("cosine", "euclidean"), help="default: cosine")
@@ -106,7 +113,19 @@ def _run(command: argparse.ArgumentParser) -> None:
 
 
 _SETTINGS = (
-    *("tower", "loss", "mining", "margin", "augment", "quarter_turns", "dim", "metric", "subjects", "items"),
+    *(
+        "tower",
+        "loss",
+        "mining",
+        "margin",
+        "augment",
+        "quarter_turns",
+        "dim",
+        "metric",
+        "subjects",
+        "items",
+        "start",
+    ),
     *("steps", "lr", "weight_decay", "holdout", "validate_every", "patience", "fmr", "seed", "precision"),
 )
 

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from encoders import losses
 from encoders.augment import recipe
+from encoders.batches import CHUNK
 from encoders.datasets import LabelledSet
+from encoders.discriminant import discriminant
 from encoders.errors import TrainingError
 from encoders.network import SiameseNetwork, best_device
 from encoders.sampling import PKSampler
@@ -61,6 +64,8 @@ class Trainer:
             self.network = SiameseNetwork(spec)
             if hasattr(self.network.tower, "look_at"):
                 self.network.tower.look_at(self._items)
+            if settings.start == "discriminant":
+                self._start_head(spec, data.labels)
             classes = len(names) * turns
             self.objective = losses.build(
                 settings.loss,
@@ -72,6 +77,20 @@ class Trainer:
                 comparator=self.network.comparator,
             )
         self._place()
+
+    @torch.no_grad()
+    def _start_head(self, spec: Spec, labels: NDArray[np.int64]) -> None:
+        """Sets head and norm to the discriminant analysis of the tower's features."""
+        network = self.network.eval().to(self.device)
+        if not isinstance(network.head, nn.Linear):
+            raise TrainingError(f"start discriminant: tower {spec.tower} has no linear head to start")
+        parts = torch.split(self._items, CHUNK)
+        features = torch.cat([network.tower(part.to(self.device)).float().cpu() for part in parts])
+        matrix, mean = discriminant(features, labels, spec.dim, self.settings.seed)
+        network.to("cpu")
+        network.head.weight.copy_(matrix.T)
+        centre = network.norm.get_buffer("running_mean")
+        centre.copy_(mean @ matrix)
 
     def _place(self) -> None:
         self.network = self.network.to(self.device)

@@ -67,7 +67,8 @@ def test_weights_come_from_the_seed(name: str) -> None:
     one, two, other = built(name), built(name), built(name, seed=1)
     items = batch(name, 2)
     assert torch.equal(one.eval()(items), two.eval()(items))
-    assert not torch.allclose(one(items), other.eval()(items))
+    if name != "gradients":  # nothing of it is random: its head alone is
+        assert not torch.allclose(one(items), other.eval()(items))
 
 
 def test_every_weight_gets_a_gradient(name: str) -> None:
@@ -155,7 +156,7 @@ def test_a_bad_item_is_refused_with_its_reason(name: str, kind: str) -> None:
 
 
 def test_an_unknown_tower_names_those_there_are() -> None:
-    with pytest.raises(EncoderError, match="audio, chars, conv, deep, dense, recurrent, residual"):
+    with pytest.raises(EncoderError, match="audio, chars, conv, deep, dense, gradients, recurrent, residual"):
         towers.build("babel", (1, 32, 32))
 
 

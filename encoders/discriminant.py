@@ -1,0 +1,79 @@
+"""Linear discriminant analysis of a tower's features: where a linear head may start from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoders.errors import TrainingError
+
+COMPONENTS = 400  # principal components that are looked at, at most
+SHRINKAGE = 0.1  # share of the within-subject covariance that is replaced by its mean variance
+ROUNDS, SPARE = 3, 50  # of the randomised search for the principal components
+LEAST = 1e-6
+
+
+def discriminant(
+    features: Tensor, labels: NDArray[np.int64], dim: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """(matrix (f, dim), mean (f,)): `(features - mean) @ matrix` tells subjects apart.
+
+    `features` (n, f) float32, `labels` (n,). The principal components are whitened, then the directions
+    found in which items of one subject vary least (Fisher 1936; Swets and Weng, PAMI 1996); each is scaled by
+    the root of its variance between subjects over that within, so that the sum of products of two items
+    weighs the directions as it should. Subjects with one item count towards the components only.
+    TrainingError where there are too few items for `dim`.
+    """
+    within = len(labels) - len(np.unique(labels))
+    count = min(COMPONENTS, features.shape[1], within // 2)
+    if count < dim:
+        raise TrainingError(
+            f"start discriminant: {within:,} items more than subjects and {features.shape[1]:,} features "
+            f"decide {count} directions at most: --dim {count} or less"
+            if count >= 2
+            else f"start discriminant: {within:,} items more than subjects are too few, 4 are the least"
+        )
+    mean = features.mean(dim=0)
+    basis, deviations = _principal(features, mean, count, seed)
+    whitened = ((features @ basis - mean @ basis) / deviations).double()
+    variances, directions = torch.linalg.eigh(_shrunk(_within(whitened, labels)))
+    variances, directions = variances[:dim].clamp(LEAST, 1.0 - LEAST), directions[:, :dim]
+    scaled = directions * torch.sqrt((1.0 - variances) / variances)
+    return (basis / deviations) @ scaled.float(), mean
+
+
+def _principal(features: Tensor, mean: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(components (f, count), deviations along them): Halko, Martinsson and Tropp, SIAM Review 2011."""
+    chance = torch.Generator().manual_seed(seed)
+    width = min(count + SPARE, *features.shape)
+
+    def onto(matrix: Tensor) -> Tensor:  # of the centred features, which are never copied
+        return features @ matrix - mean @ matrix
+
+    def back(matrix: Tensor) -> Tensor:
+        return features.T @ matrix - torch.outer(mean, matrix.sum(dim=0))
+
+    found = torch.linalg.qr(onto(torch.randn(features.shape[1], width, generator=chance)))[0]
+    for _ in range(ROUNDS):
+        found = torch.linalg.qr(onto(back(found)))[0]
+    left, lengths, _ = torch.linalg.svd(back(found), full_matrices=False)
+    deviations = lengths[:count] / max(1, len(features) - 1) ** 0.5
+    return left[:, :count], deviations.clamp_min(float(deviations[0]) * LEAST + 1e-12)
+
+
+def _within(rows: Tensor, labels: NDArray[np.int64]) -> Tensor:
+    """The covariance of rows (n, c) around the mean of their subject, by subjects with two rows or more."""
+    _, subject, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    of, sizes = torch.from_numpy(subject), torch.from_numpy(counts)
+    means = torch.zeros(len(counts), rows.shape[1], dtype=rows.dtype).index_add(0, of, rows)
+    apart = rows - (means / sizes[:, None])[of]
+    # Each subject's own covariance is unbiased, and counts as often as it has items.
+    weights = (sizes / (sizes - 1).clamp_min(1))[of]
+    return (apart * weights[:, None]).T @ apart / sizes[sizes > 1].sum()
+
+
+def _shrunk(covariance: Tensor) -> Tensor:
+    spread = torch.eye(len(covariance), dtype=covariance.dtype) * covariance.diagonal().mean()
+    return torch.lerp(covariance, spread, SHRINKAGE)
