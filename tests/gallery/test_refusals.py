@@ -182,7 +182,7 @@ def test_a_string_is_no_list_of_ids(people):
     [
         {"x": NAN},
         {"x": [INF]},
-        {"x": object()},
+        pytest.param({"x": object()}, id="object"),
         {"x": {1, 2}},
         {"x": b"bytes"},
         {5: "x"},
