@@ -27,7 +27,7 @@ from gallery.naming import likelihoods, margin_for, naming_rates
 from gallery.probes import Asked, embedded
 from gallery.searching import THRESHOLD
 from gallery.stores.base import Header
-from gallery.validity import DAYS, checked_days, void_because
+from gallery.validity import DAYS, aged, checked_days, void_because
 
 _DEFAULT_FMR = 1e-3
 _SAMPLE = 2000
@@ -130,8 +130,9 @@ class Calibrating:
     def adopt(self, calibration: Calibration, valid_days: int | None = DAYS) -> None:
         """Makes a calibration's threshold the gallery's own, durably: the only way one gets stored.
 
-        valid_days: how long after it was measured it holds, None: for ever. Past that, and once the number of
-        subjects has changed by more than a quarter, `identify` warns with StaleCalibrationWarning.
+        valid_days: how long after it was measured it holds, None: for ever. Past that `identify` and `verify`
+        warn with StaleCalibrationWarning, and `identify` once the number of subjects has changed by more than
+        a quarter.
         Raises EncoderMismatchError when it was measured with another encoder than the gallery's.
         """
         self._check_writable()
@@ -146,11 +147,15 @@ class Calibrating:
         stored = calibration.to_dict() | {"valid_days": checked_days(valid_days)}
         self._engine.set_setting(THRESHOLD, json.dumps(stored), verb="adopt")
 
-    def _warn_when_void(self, adopted: Mapping[str, Any]) -> None:
-        """Says so when the adopted threshold was measured in other conditions than there are now."""
+    def _warn_when_void(self, adopted: Mapping[str, Any], search: bool) -> None:
+        """Says so when the adopted threshold was measured in other conditions than there are now.
+
+        search: of all subjects; whether an item is of one claimed subject does not depend on their number.
+        """
         if not adopted:
             return
-        reasons = void_because(adopted, self._engine.counts()[0], datetime.now(UTC))
+        now = datetime.now(UTC)
+        reasons = void_because(adopted, self._engine.counts()[0], now) if search else aged(adopted, now)
         if reasons:
             warnings.warn(
                 f"{self.location}: its threshold was {' and '.join(reasons)}: calibrate again",

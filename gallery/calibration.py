@@ -17,6 +17,7 @@ Searches have one more thing in common: where A finds only B, B as a rule finds 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,8 +215,16 @@ def check_supported(rate: str, target: float, worth: float) -> None:
         what = "independent searches" if rate == "FPIR" else "independent non-mated comparisons"
         raise NotEnoughDataError(
             f"a {rate} of {target:g} needs about {needed:,.0f} {what}, there are {worth:,.0f}: enrol or ask "
-            f"about more subjects, or choose {FEWEST_ERRORS / max(worth, 1):.1g} or more"
+            f"about more subjects{_or_choose(worth)}"
         )
+
+
+def _or_choose(worth: float) -> str:
+    """Which rate to ask for instead, rounded up: one rounded down would be refused as well."""
+    least = FEWEST_ERRORS / max(worth, 1)
+    step = 10.0 ** (math.floor(math.log10(least)) - 1)
+    up = math.ceil(least / step - 1e-9) * step
+    return f", or choose about {up:.2g} or more" if up < 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,16 @@ def chosen_threshold(scores: Scores, target: str, requested: float, extrapolate:
         except ValueError as error:
             raise NotEnoughDataError(f"not even extrapolation can tell: {error}") from error
         if requested < tail.share:
-            return Chosen(max(0.0, tail.quantile(requested)), value, False, True)
+            # Never laxer than what was seen: a curve through few searches may pass the nearest of them.
+            seen = threshold_for_fmr if target == "fmr" else threshold_for_fpir
+            beyond = min(tail.quantile(requested), seen(scores, requested))
+            if beyond <= 0:
+                raise NotEnoughDataError(
+                    "not even extrapolation can tell: by the curve through the nearest distances the "
+                    f"{target.upper()} is {tail.rate(0.0):.2g} at distance 0 already, and {requested:g} was "
+                    "asked for: enrol or ask about more subjects"
+                )
+            return Chosen(beyond, value, False, True)
     check_supported(target.upper(), requested, value)
     of_data = threshold_for_fmr if target == "fmr" else threshold_for_fpir
     return Chosen(of_data(scores, requested), value, sure)

@@ -113,7 +113,9 @@ class Searching:
         """
         encoder, header = self._bound()
         adopted = self._adopted() or {}
-        limit = self._limit(adopted) if threshold is None else checked_threshold(threshold)
+        limit = (
+            checked_threshold(threshold) if threshold is not None else self._limits(adopted, search=False)[0]
+        )
         if limit is None:
             raise NotCalibratedError(
                 f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
@@ -226,9 +228,9 @@ class Searching:
     def _fusion(self) -> str:
         return fusion_of(self._adopted() or {})
 
-    def _limits(self, adopted: Mapping[str, Any]) -> tuple[float | None, float | None]:
-        """(threshold, margin) of a search, with a warning where they are not what they were measured for."""
-        self._warn_when_void(adopted)
+    def _limits(self, adopted: Mapping[str, Any], search: bool = True) -> tuple[float | None, float | None]:
+        """(threshold, margin), with a warning where they are not what they were measured for."""
+        self._warn_when_void(adopted, search)
         return self._limit(adopted), adopted.get("margin")
 
     def _likelihoods(self, adopted: Mapping[str, Any], prior: float, filter: Where | None) -> Likelihoods:
@@ -245,7 +247,7 @@ class Searching:
             raise NotCalibratedError(f"{self.location} can state no probability at prior {prior:g}: {lacks}")
         return Likelihoods(**{name: tuple(values) for name, values in held.items()})
 
-    def _warn_when_void(self, adopted: Mapping[str, Any]) -> None:
+    def _warn_when_void(self, adopted: Mapping[str, Any], search: bool) -> None:
         raise NotImplementedError
 
     def _bound(self) -> tuple[Encoder, Header]:

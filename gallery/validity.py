@@ -27,16 +27,25 @@ def void_because(adopted: Mapping[str, Any], subjects: int, now: datetime) -> li
     adopted: the calibration as it is stored, empty for none. The other conditions cannot change beneath it:
     its fusion is the one that is decided by, and a migration to another encoder puts it away.
     """
-    reasons = []
+    return outgrown(adopted, subjects) + aged(adopted, now)
+
+
+def outgrown(adopted: Mapping[str, Any], subjects: int) -> list[str]:
+    """The reason where the gallery has another size: it changes searches, not whether two items match."""
     then = adopted.get("subjects")
     if then and not then / SIZE <= subjects <= then * SIZE:
-        reasons.append(
+        return [
             f"calibrated with {then:,} subjects and there are {subjects:,} now, so searches find wrong ones "
             "at another rate than was measured"
-        )
+        ]
+    return []
+
+
+def aged(adopted: Mapping[str, Any], now: datetime) -> list[str]:
+    """The reason where it was measured too long ago."""
     days, measured = adopted.get("valid_days", DAYS), adopted.get("measured")
     if days and measured:
         age = (now - datetime.fromisoformat(measured)).days
         if age > days:
-            reasons.append(f"calibrated on {measured[:10]}, {age:,} days ago, and is good for {days:,}")
-    return reasons
+            return [f"calibrated on {measured[:10]}, {age:,} days ago, and is good for {days:,}"]
+    return []

@@ -219,6 +219,9 @@ def test_a_search_warns_when_the_calibration_is_old(people, days, age, void):
     if void:
         assert said[0].category is gallery.StaleCalibrationWarning
         assert f"{age} days ago, and is good for {days}" in str(said[0].message)
+        with pytest.warns(gallery.StaleCalibrationWarning, match=f"{age} days ago") as there:
+            people.verify("s0", vectors(1, DIM, 9)[0])
+        assert there[0].filename == __file__
         assert f"{age} days ago" in told.to_dict()["void_because"][0] and "void: " in str(told)
 
 
