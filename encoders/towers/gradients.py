@@ -85,7 +85,8 @@ class GradientsTower(nn.Module):
         grey = rows @ grey @ columns
         across = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]
         down = grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
-        strength = torch.sqrt(across * across + down * down + TINY)
+        # A bound, no summand: exporting to ONNX leaves out one so small, and blank places become NaN.
+        strength = torch.sqrt((across * across + down * down).clamp_min(TINY))
         along = F.relu(across * self.cosines + down * self.sines) / strength
         cells = F.avg_pool2d(along**SHARPNESS * strength, self.cell, self.step)
         b = self.between
