@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import faulthandler
 import gc
 import multiprocessing
 import os
@@ -571,6 +572,7 @@ def test_a_fork_while_another_thread_holds_the_lock_does_not_hang(people: galler
 
 
 def _search_again(location: str, answers: Any) -> None:
+    faulthandler.dump_traceback_later(40, file=2)  # should it hang, where
     with gallery.open(location, Precomputed(16), read_only=True) as people:
         found = people.identify_batch(np.eye(16))
     answers.put([one.nearest.id for one in found])
@@ -597,7 +599,7 @@ def test_a_worker_forked_while_another_thread_searches_can_search(tmp_path: Path
                 answers = FORK.SimpleQueue()
                 process = FORK.Process(target=_search_again, args=(str(people.location), answers))
                 process.start()
-                process.join(20)
+                process.join(60)
                 if process.exitcode is None:
                     process.kill()
                 assert process.exitcode == 0
