@@ -113,20 +113,9 @@ def _run(command: argparse.ArgumentParser) -> None:
 
 
 _SETTINGS = (
-    *(
-        "tower",
-        "loss",
-        "mining",
-        "margin",
-        "augment",
-        "quarter_turns",
-        "dim",
-        "metric",
-        "subjects",
-        "items",
-        "start",
-    ),
-    *("steps", "lr", "weight_decay", "holdout", "validate_every", "patience", "fmr", "seed", "precision"),
+    *("tower", "loss", "mining", "margin", "augment", "quarter_turns", "dim", "metric", "start"),
+    *("subjects", "items", "steps", "lr", "weight_decay", "holdout", "validate_every", "patience", "fmr"),
+    *("seed", "precision"),
 )
 
 

@@ -241,6 +241,7 @@ class Chosen:
 def chosen_threshold(scores: Scores, target: str, requested: float, extrapolate: bool = False) -> Chosen:
     """The threshold for an "fmr" or "fpir"; NotEnoughDataError where the data cannot show so small a rate."""
     value = worth(scores, target, requested)
+    of_data = threshold_for_fmr if target == "fmr" else threshold_for_fpir
     sure = value * requested >= SURE_ERRORS
     if extrapolate and not sure:
         kept = scores.distances if target == "fmr" else scores.nearest
@@ -250,8 +251,7 @@ def chosen_threshold(scores: Scores, target: str, requested: float, extrapolate:
             raise NotEnoughDataError(f"not even extrapolation can tell: {error}") from error
         if requested < tail.share:
             # Never laxer than what was seen: a curve through few searches may pass the nearest of them.
-            seen = threshold_for_fmr if target == "fmr" else threshold_for_fpir
-            beyond = min(tail.quantile(requested), seen(scores, requested))
+            beyond = min(tail.quantile(requested), of_data(scores, requested))
             if beyond <= 0:
                 raise NotEnoughDataError(
                     "not even extrapolation can tell: by the curve through the nearest distances the "
@@ -260,7 +260,6 @@ def chosen_threshold(scores: Scores, target: str, requested: float, extrapolate:
                 )
             return Chosen(beyond, value, False, True)
     check_supported(target.upper(), requested, value)
-    of_data = threshold_for_fmr if target == "fmr" else threshold_for_fpir
     return Chosen(of_data(scores, requested), value, sure)
 
 

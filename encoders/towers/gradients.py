@@ -60,9 +60,8 @@ class GradientsTower(nn.Module):
         self.register_buffer("sines", torch.sin(angles)[:, None, None], persistent=False)
         self.cosines: Tensor
         self.sines: Tensor
-        for k, (height, width) in enumerate(
-            self.sides
-        ):  # matrices: products export anywhere, resizing does not
+        # By matrices: products can be exported anywhere, resizing cannot.
+        for k, (height, width) in enumerate(self.sides):
             self.register_buffer(f"rows{k}", _resizing(shape[1], height), persistent=False)
             self.register_buffer(f"columns{k}", _resizing(shape[2], width).T.contiguous(), persistent=False)
         self.gain = nn.Parameter(torch.ones(len(sizes)))
@@ -75,10 +74,11 @@ class GradientsTower(nn.Module):
     def _described(self, batch: Tensor) -> Tensor:
         # Of several channels the mean: edges of brightness.
         grey = batch.mean(dim=1, keepdim=True)
-        parts = [self._blocks(grey, *self._resizing(k)) for k in range(len(self.gain))]
+        parts = [self._blocks(grey, *self._resizers(k)) for k in range(len(self.gain))]
         return torch.cat([gain * part for gain, part in zip(self.gain, parts, strict=True)], dim=1)
 
-    def _resizing(self, size: int) -> tuple[Tensor, Tensor]:
+    def _resizers(self, size: int) -> tuple[Tensor, Tensor]:
+        """What resizes the rows (from the left) and the columns (from the right) of a picture."""
         return self.get_buffer(f"rows{size}"), self.get_buffer(f"columns{size}")
 
     def _blocks(self, grey: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
