@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from gallery import workers
 from gallery.errors import InvalidItemError
-from gallery.vectors import FloatRows, distances
+from gallery.shadows import MANY, Shadow, cast
+from gallery.vectors import FloatRows, distances_of_pairs
 
-ROWS, COLUMNS = 1024, 8192  # one block of products is 32 MiB
+ROWS, COLUMNS = 512, 1024  # one block of products is 2 MiB, which stays in the cache of a core
 MOST_PAIRS = 50_000_000  # 600 MB: far more than any useful threshold gives
+_BLOCKS_AT_A_TIME = 16
+_CANDIDATES = 2**18
 Ints = npt.NDArray[np.int32]
-Spans = tuple[int, int]
+Places = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +41,36 @@ class Pairs:
 def near_pairs(rows: FloatRows, metric: str, threshold: float, *, most: int = MOST_PAIRS) -> Pairs:
     """All pairs of `rows` (n, d), as `vectors.prepare` leaves them, at an exact distance <= threshold.
 
-    A matrix product proposes pairs with a margin for its rounding and `vectors.distances` decides, so neither
-    the blocks nor the BLAS can change the answer. Raises InvalidItemError for more than `most` pairs.
+    Products of shadows (see `shadows.cast`) propose pairs with a margin for their rounding, and
+    `vectors.distances` decides, so neither the blocks nor the BLAS can change the answer. Raises
+    InvalidItemError for more than `most` pairs.
     """
-    found: list[Pairs] = []
+    shadow = cast(rows, metric, threshold)
+    done: list[Pairs] = []
     total = 0
-    for start in range(0, len(rows), ROWS):
-        pairs = _exact(rows, metric, threshold, _proposed(rows, metric, threshold, start))
-        total += len(pairs)
+
+    def beside_all(start: int) -> Pairs:
+        room = most - total
+        parts = []
+        for left, right in _proposed(shadow, start):
+            exact = distances_of_pairs(rows[start : start + ROWS], left - start, rows, right, metric)
+            found = Pairs(left.astype(np.int32), right.astype(np.int32), exact)
+            parts.append(found.within(threshold))
+            room -= len(parts[-1])
+            if room < 0:
+                break
+        return _sorted(joined(parts))
+
+    starts = range(0, len(rows), ROWS)
+    for first in range(0, len(starts), _BLOCKS_AT_A_TIME):
+        done += _each(len(rows))(beside_all, starts[first : first + _BLOCKS_AT_A_TIME])
+        total = sum(map(len, done))
         if total > most:
             raise InvalidItemError(
                 f"more than {most:,} pairs are within the threshold {threshold:g}: it is too loose for these "
                 f"{len(rows):,} items; lower it"
             )
-        found.append(pairs)
-    return joined(found)
+    return joined(done)
 
 
 def joined(parts: list[Pairs]) -> Pairs:
@@ -63,47 +82,37 @@ def joined(parts: list[Pairs]) -> Pairs:
     )
 
 
-def _proposed(rows: FloatRows, metric: str, threshold: float, start: int) -> Iterator[tuple[int, Ints]]:
-    """(row, later rows that may be near it) for the block of rows from `start` on."""
-    block = rows[start : start + ROWS]
-    hits = [
-        _hits(block, rows[low : low + COLUMNS], metric, threshold, start, low)
-        for low in _columns(rows, start)
-    ]
-    left = np.concatenate([h[0] for h in hits])
-    right = np.concatenate([h[1] for h in hits])
-    order = np.lexsort((right, left))
-    left, right = left[order], right[order]
-    starts = np.flatnonzero(np.r_[True, left[1:] != left[:-1]]) if len(left) else np.empty(0, np.int64)
-    for group in np.split(np.arange(len(left)), starts[1:]) if len(left) else []:
-        yield int(left[group[0]]), right[group]
+def _each(rows: int) -> Callable[[Callable[[int], Pairs], Iterable[int]], list[Pairs]]:
+    """What does the blocks: threads only where they pay for being started, and torch for being imported."""
+    if rows < MANY:
+        return lambda work, starts: [work(start) for start in starts]
+    return workers.each
 
 
-def _columns(rows: FloatRows, start: int) -> range:
-    return range(start, len(rows), COLUMNS)
+def _proposed(shadow: Shadow, start: int) -> Iterator[tuple[Places, Places]]:
+    """(left, right) with left < right that may be near, of ROWS from `start`: all, in bounded numbers."""
+    found: list[tuple[Places, Places]] = []
+    room = np.empty(ROWS * COLUMNS, np.float32)
+    for low in range(start, len(shadow.vectors), COLUMNS):
+        scores = shadow.scores(slice(start, start + ROWS), slice(low, low + COLUMNS), room)
+        hits = np.flatnonzero(scores >= shadow.least)  # ten times as fast as nonzero
+        if len(hits):
+            left, right = np.divmod(hits, scores.shape[1])
+            left, right = left + start, right + low
+            later = left < right
+            found.append((left[later], right[later]))
+        if sum(len(left) for left, _ in found) > _CANDIDATES:
+            yield _together(found)
+            found = []
+    yield _together(found)
 
 
-def _hits(
-    block: FloatRows, others: FloatRows, metric: str, threshold: float, start: int, low: int
-) -> tuple[Ints, Ints]:
-    products = block @ others.T
-    # The rounding error of a float32 dot product of d terms is below d * eps * |a| * |b|.
-    slack = np.float32(block.shape[1] * np.finfo(np.float32).eps)
-    if metric == "cosine":
-        near = products >= np.float32(1.0 - threshold) - 4 * slack
-    else:
-        norms = np.square(block).sum(axis=1)[:, None] + np.square(others).sum(axis=1)[None, :]
-        near = norms - 2 * products <= np.float32(threshold) ** 2 * (1 + 4 * slack) + 4 * slack * norms
-    left, right = np.divmod(np.flatnonzero(near), len(others))  # ten times as fast as nonzero
-    left, right = left + start, right + low
-    later = left < right
-    return left[later].astype(np.int32), right[later].astype(np.int32)
+def _together(found: list[tuple[Places, Places]]) -> tuple[Places, Places]:
+    nothing = np.empty(0, np.intp)
+    left, right = zip((nothing, nothing), *found, strict=True)
+    return np.concatenate(left), np.concatenate(right)
 
 
-def _exact(rows: FloatRows, metric: str, threshold: float, proposed: Iterator[tuple[int, Ints]]) -> Pairs:
-    parts = []
-    for row, others in proposed:
-        exact = distances(rows[row], rows[others], metric)
-        left = np.full(len(others), row, np.int32)
-        parts.append(Pairs(left, others, exact).within(threshold))
-    return joined(parts)
+def _sorted(pairs: Pairs) -> Pairs:
+    order = np.lexsort((pairs.right, pairs.left))
+    return Pairs(pairs.left[order], pairs.right[order], pairs.distance[order])

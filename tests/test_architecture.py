@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
     ("the ground", ["errors", "records", "measures", "findings", "tables", "page", "processes"]),
-    ("arrays and folders", ["vectors", "folders", "metadata"]),
+    ("arrays and folders", ["vectors", "workers", "shadows", "folders", "metadata"]),
     (
         "pure cores",
         [

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gallery.indexes import workers
+from gallery import workers
 from gallery.indexes.first_pass import (
     GROUP,
     Asked,

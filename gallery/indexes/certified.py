@@ -10,7 +10,8 @@ from operator import itemgetter
 
 import numpy as np
 
-from gallery.indexes import bytes_pass, half_pass, library, plain, workers
+from gallery import workers
+from gallery.indexes import bytes_pass, half_pass, library, plain
 from gallery.indexes.first_pass import Asked, Block, FirstPass
 from gallery.indexes.ranking import Costs, Ranking
 from gallery.indexes.segments import Segment

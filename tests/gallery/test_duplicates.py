@@ -1,4 +1,4 @@
-"""The pure parts of dedupe: pairs beside brute force, groups around keepers, and what the answer answers."""
+"""The pure parts of dedupe: groups around keepers, and what the answer answers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gallery import pairs as pairing
 from gallery.duplicates import Duplicates, Evidence, Picture, assigned, grouped, preference
-from gallery.errors import InvalidItemError
 from gallery.folders import Unreadable
 from gallery.pairs import Pairs, near_pairs
-from gallery.vectors import distances, prepare
+from gallery.vectors import distances
 
 
 def pairs_of(*triples: tuple[int, int, float]) -> Pairs:
@@ -38,84 +36,6 @@ def evidence_of(
 def shape(evidence: Evidence, threshold: float) -> dict[str, list[tuple[str, float]]]:
     found = grouped(evidence, threshold)
     return {g.keeper: [(m.path, round(m.distance, 6)) for m in g.members] for g in found}
-
-
-# Pairs
-
-
-def brute(rows: Any, metric: str, threshold: float) -> list[tuple[int, int, float]]:
-    found = []
-    for left in range(len(rows)):
-        away = distances(rows[left], rows[left + 1 :], metric)
-        near = np.flatnonzero(away.astype(np.float64) <= threshold)
-        found += [(left, left + 1 + int(at), float(away[at])) for at in near]
-    return found
-
-
-def listed(found: Pairs) -> list[tuple[int, int, float]]:
-    return list(zip(found.left.tolist(), found.right.tolist(), found.distance.tolist(), strict=True))
-
-
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_pairs_are_those_of_brute_force_over_many_blocks(
-    metric: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pairing, "ROWS", 37)
-    monkeypatch.setattr(pairing, "COLUMNS", 53)
-    rng = np.random.default_rng(1)
-    rows = rng.normal(size=(300, 8)).astype(np.float32)
-    rows[200:] = rows[:100] + 0.05 * rng.normal(size=(100, 8)).astype(np.float32)
-    rows = prepare(rows, metric)
-    threshold = {"cosine": 0.1, "euclidean": 1.0}[metric]
-    expected = brute(rows, metric, threshold)
-    assert 100 < len(expected) < 2000
-    assert listed(near_pairs(rows, metric, threshold)) == expected
-
-
-def test_20_000_vectors_against_brute_force() -> None:
-    rng = np.random.default_rng(2)
-    rows = rng.normal(size=(20_000, 48)).astype(np.float32)
-    copies = rng.choice(20_000, 1000, replace=False)
-    rows[copies[:500]] = rows[copies[500:]] + 0.2 * rng.normal(size=(500, 48)).astype(np.float32)
-    rows = prepare(rows, "cosine")
-    found = listed(near_pairs(rows, "cosine", 0.1))
-    assert {(a, b) for a, b, _ in found} == {
-        (min(a, b), max(a, b)) for a, b in zip(copies[:500].tolist(), copies[500:].tolist(), strict=True)
-    }
-    for probe in rng.choice(20_000, 40, replace=False).tolist():
-        away = distances(rows[probe], rows, "cosine")
-        away[probe] = np.inf
-        expected = [(int(at), float(away[at])) for at in np.flatnonzero(away <= np.float64(0.1))]
-        assert [(a + b - probe, d) for a, b, d in found if probe in (a, b)] == expected
-
-
-def test_the_threshold_is_inclusive_to_the_last_bit() -> None:
-    rows = np.array([[0, 0], [3, 4], [30, 40]], np.float32)
-    assert listed(near_pairs(rows, "euclidean", 5.0)) == [(0, 1, 5.0)]
-    assert listed(near_pairs(rows, "euclidean", np.nextafter(5.0, 0))) == []
-    turned = prepare(np.array([[1, 0], [0.8, 0.6]], np.float32), "cosine")
-    (distance,) = distances(turned[0], turned[1:], "cosine").tolist()
-    assert distance == pytest.approx(0.2)
-    assert listed(near_pairs(turned, "cosine", distance)) == [(0, 1, distance)]
-    assert listed(near_pairs(turned, "cosine", float(np.nextafter(distance, 0)))) == []
-
-
-def test_equal_rows_far_from_the_origin_are_at_distance_0() -> None:
-    rows = np.full((3, 16), 1e4, np.float32)
-    rows[2, 0] += 1
-    assert listed(near_pairs(rows, "euclidean", 0.0)) == [(0, 1, 0.0)]
-    assert listed(near_pairs(rows, "euclidean", 1.0)) == [(0, 1, 0.0), (0, 2, 1.0), (1, 2, 1.0)]
-
-
-def test_no_rows_and_one_row_have_no_pairs() -> None:
-    assert len(near_pairs(np.empty((0, 4), np.float32), "cosine", 2.0)) == 0
-    assert len(near_pairs(np.ones((1, 4), np.float32) / 2, "cosine", 2.0)) == 0
-
-
-def test_a_threshold_that_pairs_everything_is_refused_with_the_numbers() -> None:
-    rows = np.zeros((50, 3), np.float32)
-    with pytest.raises(InvalidItemError, match=r"more than 1,000 pairs .* threshold 0\.5.*50 items"):
-        near_pairs(rows, "euclidean", 0.5, most=1000)
 
 
 # Groups

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gallery.indexes import bytes_pass, certified, half_pass, library, plain, workers
+from gallery import workers
+from gallery.indexes import bytes_pass, certified, half_pass, library, plain
 from gallery.indexes.certified import AUTO, PLAIN, Plan
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.first_pass import GROUP, spans
