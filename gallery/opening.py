@@ -93,10 +93,12 @@ def open(
     """
     folder = absolute_path(location)
     path = folder / CATALOG
-    if not catalog.has_gallery(path):
+    _check_manner(lock_timeout, actor)
+    if not catalog.has_gallery(path, lock_timeout):
         _check_not_lost(path)
         if encoder is None or read_only:
-            raise GalleryNotFoundError(f"there is no gallery at {folder}; with an encoder, one is made")
+            how = "opened for writing and with an encoder" if read_only else "opened with an encoder"
+            raise GalleryNotFoundError(f"there is no gallery at {folder}; {how}, one is made there")
         try:
             return create(
                 folder,
@@ -111,10 +113,9 @@ def open(
             )
         except GalleryExistsError:
             # Another process made it since we looked.
-            if not catalog.has_gallery(path):
+            if not catalog.has_gallery(path, lock_timeout):
                 raise
     gatekeeper(quality, on_quality)
-    _check_manner(lock_timeout, actor)
     store = SqliteStore(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
     encoder = _bound(store, encoder, folder)
     engine = LocalEngine(store, folder / INDEX, read_only=read_only)

@@ -24,7 +24,8 @@ def check_not_forked(process: int, location: Path) -> None:
 class ModuleLock:
     """A lock that lives as long as its module, and is free in a process that was forked.
 
-    The thread that held it at that moment is not there, and would never let go.
+    The thread that held it at that moment is not there, and would never let go. The same thread may take it
+    twice, as when the garbage collector runs inside and closes something.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class ModuleLock:
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __enter__(self) -> None:
         self._lock.acquire()

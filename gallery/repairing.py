@@ -19,7 +19,7 @@ from gallery.stores.sqlite import SqliteStore
 from gallery.stores.witness import head_path
 
 
-def check(location: str | os.PathLike[str]) -> list[Problem]:
+def check(location: str | os.PathLike[str], *, lock_timeout: float = 30.0) -> list[Problem]:
     """Reads everything in a gallery, also in one that does not open: what is damaged, [] when all is well.
 
     Raises GalleryNotFoundError where no gallery ever was, GalleryLockedError, and GalleryError for a gallery
@@ -29,14 +29,14 @@ def check(location: str | os.PathLike[str]) -> list[Problem]:
     path = folder / opening.CATALOG
     _check_was_there(path)
     try:
-        with opening.open(folder, read_only=True) as people:
+        with opening.open(folder, read_only=True, lock_timeout=lock_timeout) as people:
             return people.check()
     except GalleryNotFoundError:
         return [Problem(path.name, f"no gallery is in it any more; {_BACKUP}")]
     except CorruptGalleryError as error:
         first = Problem(path.name, str(error))
     with suppress(GalleryError):
-        db = catalog.connect(path, read_only=True, lock_timeout=30.0)
+        db = catalog.connect(path, read_only=True, lock_timeout=lock_timeout, check=False)
         try:
             with catalog.translated(path):
                 return [first, *problems(db, path)]
@@ -61,7 +61,7 @@ def repair(
     """
     folder = absolute_path(location)
     path = folder / opening.CATALOG
-    found = check(folder)
+    found = check(folder, lock_timeout=lock_timeout)
     beside = (head_path(path).name, f"{opening.INDEX}/")
     if all(one.where.startswith(beside) for one in found):
         with opening.open(folder, lock_timeout=lock_timeout, actor=actor) as people:

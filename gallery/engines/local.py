@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -47,7 +46,7 @@ class LocalEngine:
         self._folder = index_folder
         self._read_only = read_only
         self._process = os.getpid()
-        self._lock = threading.RLock()
+        self._lock = store.lock
         self._searching = Searching(index_folder, makes=not read_only)
         self._cache = self._searching.cache
         self._last_header = store.header

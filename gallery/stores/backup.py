@@ -12,6 +12,7 @@ from pathlib import Path
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryExistsError
 from gallery.stores import audit, catalog, headers, marks
 from gallery.stores.checking import problems
+from gallery.stores.settings import write_setting
 from gallery.stores.state import CatalogState, read_state, write_state
 from gallery.stores.witness import HeadWriter
 
@@ -123,7 +124,7 @@ def _finished(path: Path, copy: Path, without: Iterable[str]) -> CatalogState:
             db.execute("BEGIN IMMEDIATE")
             state = read_state(db)
             for key in without:
-                catalog.write_setting(db, state, key, None)
+                write_setting(db, state, key, None)
             # The ids of removed subjects, which the log shows until an erasure, are no part of a copy, nor
             # is what could be undone, which tells of them too.
             audit.forget_names(db)

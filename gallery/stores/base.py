@@ -219,7 +219,12 @@ def canary_setting(generation: int) -> str:
 
 
 class Store(Protocol):
-    """Keeps subjects, templates and settings, durably."""
+    """Keeps subjects, templates and settings, durably; for one thread at a time."""
+
+    @property
+    def lock(self) -> AbstractContextManager[bool]:
+        """What a thread holds while it uses the store; the same thread may take it more than once."""
+        ...
 
     @property
     def header(self) -> Header:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,8 @@ from gallery.errors import (
 )
 from gallery.stores.base import Header
 from gallery.stores.headers import insert_generation
+from gallery.stores.in_use import Connection, check_not_inherited, let_go, take_up
+from gallery.stores.settings import write_setting
 from gallery.stores.state import COLUMNS, CatalogState, insert_state, read_state
 from gallery.stores.witness import head_path
 
@@ -207,18 +208,21 @@ def sync_wal(path: Path) -> None:
             os.close(handle)
 
 
-def connect(path: Path, *, read_only: bool, lock_timeout: float) -> sqlite3.Connection:
-    """A connection to a catalog that exists; GalleryNotFoundError when none does."""
+def connect(path: Path, *, read_only: bool, lock_timeout: float, check: bool = True) -> sqlite3.Connection:
+    """A connection to a catalog that exists; GalleryNotFoundError when none does.
+
+    check: CorruptGalleryError when the log beside it is not its own.
+    """
     if not path.is_file():
         raise GalleryNotFoundError(f"there is no gallery at {path.parent}")
     with translated(path):
         if not read_only:
-            db = _open(path, "rw", lock_timeout)
+            db = _open(path, "rw", lock_timeout, check=check)
             _set_up(db)
             return db
         _finish_interrupted_creation(path, lock_timeout)
         try:
-            db = _open(path, "ro", lock_timeout)
+            db = _open(path, "ro", lock_timeout, check=check)
         except sqlite3.OperationalError:
             # A WAL database on a read-only medium cannot make its shared memory; without a WAL there is
             # nothing that could change under us either.
@@ -235,11 +239,11 @@ def _finish_interrupted_creation(path: Path, lock_timeout: float) -> None:
             _open(path, "rw", lock_timeout).close()
 
 
-def has_gallery(path: Path) -> bool:
+def has_gallery(path: Path, lock_timeout: float = 30.0) -> bool:
     """True when a committed gallery is in the catalog file at `path`."""
     if not path.is_file() or path.stat().st_size == 0:
         return False
-    db = connect(path, read_only=True, lock_timeout=30.0)
+    db = connect(path, read_only=True, lock_timeout=lock_timeout)
     try:
         with translated(path):
             return _has_header(db)
@@ -274,33 +278,6 @@ def read_format(db: sqlite3.Connection, path: Path) -> int:
             "upgrade siamese-gallery to open it"
         )
     return format
-
-
-def write_setting(db: sqlite3.Connection, state: CatalogState, key: str, value: str | None) -> None:
-    """Stores a setting; None deletes it."""
-    for (checksum,) in db.execute("SELECT checksum FROM settings WHERE key = ?", (key,)).fetchall():
-        state.setting_sum -= checksum
-    db.execute("DELETE FROM settings WHERE key = ?", (key,))
-    if value is not None:
-        checksum = setting_checksum(key, value)
-        state.setting_sum += checksum
-        db.execute("INSERT INTO settings VALUES (?, ?, ?)", (key, value, checksum))
-
-
-def read_settings(db: sqlite3.Connection, total: int) -> dict[str, str]:
-    """Every setting; CorruptGalleryError when their checksums are wrong or do not add up to `total`."""
-    rows = db.execute("SELECT key, value, checksum FROM settings").fetchall()
-    bad = [key for key, value, checksum in rows if checksum != setting_checksum(key, value)]
-    if bad:
-        raise CorruptGalleryError(f"the setting {bad[0]!r} does not match its checksum")
-    if sum(row[2] for row in rows) != total:
-        raise CorruptGalleryError("settings are missing")
-    return {key: value for key, value, _ in rows}
-
-
-def setting_checksum(key: object, value: object) -> int:
-    """CRC-32 of a setting."""
-    return zlib.crc32(repr((key, value)).encode("utf-8", "backslashreplace"))
 
 
 RAW = (sqlite3.Error, OSError, UnicodeDecodeError)
@@ -343,7 +320,7 @@ def translation(error: Exception, path: Path) -> GalleryError:
     )
 
 
-class Still(sqlite3.Connection):
+class Still(Connection):
     """A connection that takes the file for one that never changes: it locks nothing and sees no commit."""
 
 
@@ -355,18 +332,30 @@ def as_it_lies(path: Path) -> tuple[int, int, int, bool]:
 
 
 def _open(
-    path: Path, mode: str, lock_timeout: float, factory: type[sqlite3.Connection] = sqlite3.Connection
+    path: Path,
+    mode: str,
+    lock_timeout: float,
+    factory: type[Connection] = Connection,
+    *,
+    check: bool = False,
 ) -> sqlite3.Connection:
     check_own(path)
+    check_not_inherited(path)
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
-    db = sqlite3.connect(
-        address,
-        uri=True,
-        timeout=lock_timeout,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=factory,
-    )
+    file = take_up(path, check, lock_timeout)
+    try:
+        db: Connection = sqlite3.connect(
+            address,
+            uri=True,
+            timeout=lock_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=factory,
+        )
+    except BaseException:
+        let_go(file)
+        raise
+    db.hold(file)
     try:
         # An untrusted file must not be able to run code through views or triggers that somebody put in it.
         db.execute("PRAGMA trusted_schema = OFF")

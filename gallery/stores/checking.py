@@ -9,8 +9,9 @@ from pathlib import Path
 
 from gallery.errors import GalleryError
 from gallery.records import Problem
-from gallery.stores import audit, catalog, headers, marks
+from gallery.stores import audit, headers, marks
 from gallery.stores.integrity import agrees, original_checksum, subject_checksum, template_checksum
+from gallery.stores.settings import read_settings
 from gallery.stores.state import CatalogState, read_state
 from gallery.stores.witness import Head, head_path, read_head
 
@@ -49,7 +50,7 @@ def _pages(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
 
 
 def _settings(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
-    catalog.read_settings(db, read_state(db).setting_sum)
+    read_settings(db, read_state(db).setting_sum)
     return iter(())
 
 
@@ -141,7 +142,7 @@ def _curation(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
     for row in operations:
         if not agrees(marks.operation_checksum, row[5], *row[:5]):
             yield Problem(f"operation {row[0]}", "its record does not match its checksum")
-    said = catalog.read_settings(db, state.setting_sum).get(marks.UNDOABLE)
+    said = read_settings(db, state.setting_sum).get(marks.UNDOABLE)
     if not marks.all_operations(said, [row[5] for row in operations]):
         yield Problem("operations", "some of what can be undone is missing")
     found = marks.read(db, state)
@@ -171,7 +172,7 @@ def _removed(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
 
 def _log(db: sqlite3.Connection, path: Path) -> Iterator[Problem]:
     state = read_state(db)
-    key = bytes.fromhex(catalog.read_settings(db, state.setting_sum)[audit.KEY_SETTING])
+    key = bytes.fromhex(read_settings(db, state.setting_sum)[audit.KEY_SETTING])
     for where, what in audit.broken_links(db, state, key):
         yield Problem(where, what)
 

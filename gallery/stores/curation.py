@@ -16,10 +16,11 @@ from gallery.findings import Operation, Quarantined
 from gallery.metadata import checked_json
 from gallery.stores import audit, marks
 from gallery.stores.base import REGROUPED
-from gallery.stores.catalog import execute_all, write_setting
+from gallery.stores.catalog import execute_all
 from gallery.stores.changes import SubjectRow, replace_subject
 from gallery.stores.integrity import agrees, subject_checksum, template_checksum
 from gallery.stores.session import Session
+from gallery.stores.settings import write_setting
 from gallery.vectors import Numbers
 
 

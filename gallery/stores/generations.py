@@ -20,6 +20,7 @@ from gallery.stores import catalog, headers
 from gallery.stores.base import OF_ENCODER, Header, canary_setting
 from gallery.stores.integrity import agrees, original_checksum, template_checksum
 from gallery.stores.session import Session
+from gallery.stores.settings import write_setting
 from gallery.tables import counted
 from gallery.vectors import FloatRows
 
@@ -294,7 +295,7 @@ class SqliteGenerations:
             self._set(db, key, None)
 
     def _set(self, db: sqlite3.Connection, key: str, value: str | None) -> None:
-        catalog.write_setting(db, self._session.state, key, value)
+        write_setting(db, self._session.state, key, value)
 
 
 def _put_away(key: str, header: Header) -> str:

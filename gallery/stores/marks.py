@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from gallery.curation import Pair
 from gallery.errors import CorruptGalleryError
-from gallery.stores import catalog
 from gallery.stores.integrity import agrees
+from gallery.stores.settings import read_settings, write_setting
 from gallery.stores.state import CatalogState
 
 VOUCHED = "curation"
@@ -68,7 +68,7 @@ def there(db: sqlite3.Connection) -> bool:
 
 def read(db: sqlite3.Connection, state: CatalogState) -> Marks:
     """All marks; CorruptGalleryError when a row is damaged or missing."""
-    said = catalog.read_settings(db, state.setting_sum).get(VOUCHED)
+    said = read_settings(db, state.setting_sum).get(VOUCHED)
     if said is None:
         return Marks({}, set())
     if not there(db):
@@ -112,13 +112,13 @@ def vouch(db: sqlite3.Connection, state: CatalogState) -> None:
     """Writes the setting anew after rows came or went."""
     quarantine = [row[0] for row in db.execute("SELECT checksum FROM quarantine")]
     different = [row[0] for row in db.execute("SELECT checksum FROM different")]
-    catalog.write_setting(db, state, VOUCHED, json.dumps(_sums(quarantine, different)))
+    write_setting(db, state, VOUCHED, json.dumps(_sums(quarantine, different)))
 
 
 def vouch_for_operations(db: sqlite3.Connection, state: CatalogState) -> None:
     """The same after operations came, changed or went."""
     checksums = [row[0] for row in db.execute("SELECT checksum FROM operations")]
-    catalog.write_setting(db, state, UNDOABLE, json.dumps(_sums(checksums)))
+    write_setting(db, state, UNDOABLE, json.dumps(_sums(checksums)))
 
 
 def all_operations(said: str | None, checksums: Collection[int]) -> bool:

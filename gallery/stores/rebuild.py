@@ -14,6 +14,7 @@ from gallery.stores.audit import Acts
 from gallery.stores.changes import SubjectRow
 from gallery.stores.integrity import subject_checksum
 from gallery.stores.pages import Pages
+from gallery.stores.settings import write_setting
 from gallery.stores.state import GENESIS, CatalogState, insert_state
 from gallery.stores.witness import Head, head_path, is_another_file
 from gallery.tables import counted
@@ -119,18 +120,18 @@ class Rebuilding:
     def _settings(self, db: sqlite3.Connection) -> bytes:
         found, old = self._found, self._old
         for key, values in found.settings.items():
-            catalog.write_setting(db, self._state, key, values[-1])
+            write_setting(db, self._state, key, values[-1])
         if old is None or self._state.setting_sum != old.setting_sum:
             kept = ", ".join(sorted(found.settings)) or "none"
             self.lost.append(
                 Problem("settings", f"some may be lost or older than they should be; saved: {kept}")
             )
         for key in self._without:
-            catalog.write_setting(db, self._state, key, None)
+            write_setting(db, self._state, key, None)
         secret = found.setting(audit.KEY_SETTING)
         if secret is None:
             secret = audit.new_key()
-            catalog.write_setting(db, self._state, audit.KEY_SETTING, secret)
+            write_setting(db, self._state, audit.KEY_SETTING, secret)
             self.lost.append(
                 Problem("audit log", "its key is lost: it cannot tell any more whom it is about")
             )
@@ -195,7 +196,7 @@ class Rebuilding:
                 db.execute(f"DROP TABLE templates_{generation}")
                 db.execute("DELETE FROM generations WHERE generation = ?", (generation,))
                 for key in [key for key in self._found.settings if key.endswith(f"_{generation}")]:
-                    catalog.write_setting(db, self._state, key, None)
+                    write_setting(db, self._state, key, None)
 
     def _owner_of(
         self, page: int, owner: dict[int, int], broken: list[int], length: int | None, dims: dict[int, int]

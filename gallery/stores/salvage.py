@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from gallery.stores import audit, catalog, headers, marks
+from gallery.stores import audit, headers, marks
 from gallery.stores.base import Header
 from gallery.stores.changes import SubjectRow
 from gallery.stores.integrity import agrees, original_checksum, subject_checksum, template_checksum
 from gallery.stores.pages import TABLE_LEAF, Cell, Pages
+from gallery.stores.settings import setting_checksum
 from gallery.stores.state import COLUMNS, GENESIS, CatalogState
 
 _GENERATION_FIELDS = 9
@@ -116,7 +117,7 @@ def read(pages: Pages, identities: Iterable[str]) -> Salvage:
 
 def _in_index(found: Salvage, values: tuple[Any, ...]) -> None:
     match values:
-        case (str(key), str(value), int(checksum)) if checksum == catalog.setting_checksum(key, value):
+        case (str(key), str(value), int(checksum)) if checksum == setting_checksum(key, value):
             found.settings.setdefault(key, []).append(value)
         case (bytes(key), str(id)):
             found.names.append((key, id))

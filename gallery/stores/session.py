@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import sqlite3
-import weakref
-from collections import Counter
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,12 +13,12 @@ from types import TracebackType
 from typing import Any
 
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.processes import ModuleLock, check_not_forked
-from gallery.stores import audit, catalog, headers
+from gallery.processes import check_not_forked
+from gallery.stores import audit, catalog, headers, in_use
 from gallery.stores.audit import Acts
 from gallery.stores.base import Header
 from gallery.stores.integrity import agrees, template_checksum
-from gallery.stores.lineage import check_log
+from gallery.stores.settings import read_settings
 from gallery.stores.state import CatalogState, read_state, write_state
 from gallery.stores.upgrade import upgrade
 from gallery.stores.witness import HeadWriter, head_path, is_another_file, read_head
@@ -50,7 +48,7 @@ class Used:
 
 
 class Session:
-    """A catalog in use by one process. Not for several threads at once: the engine holds the lock."""
+    """A catalog in use by one process, and by one thread at a time: whoever uses it holds `lock`."""
 
     def __init__(self, path: Path, *, read_only: bool, lock_timeout: float, actor: str | None) -> None:
         """Opens a catalog that exists; GalleryNotFoundError, CorruptGalleryError."""
@@ -66,16 +64,15 @@ class Session:
         self._seen: tuple[int] | None = None
         """The version of the data that `state` is of."""
         self._process = os.getpid()
+        self.lock = threading.RLock()
+        self.lock_timeout = lock_timeout
+        self._paused = self._closed = False
         catalog.check_own(path)
         # Before the catalog, so that a commit between the two makes it older and not younger than it.
         head = self._head_there()
         before = catalog.as_it_lies(path) if path.is_file() else None
-        self._file = _taken_up(path)
-        try:
-            self._db = catalog.connect(path, read_only=read_only, lock_timeout=lock_timeout)
-        except BaseException:
-            _let_go(self._file)
-            raise
+        self._file = in_use.file_of(path)
+        self._db = self._connected()
         self._still = before if isinstance(self._db, catalog.Still) else None
         """How the catalog lay when it was opened, where SQLite does not look whether it changes."""
         try:
@@ -86,16 +83,18 @@ class Session:
                 state = read_state(self._db)
                 if head is not None:
                     _check_not_older(path, self.header, state, head)
-                settings = catalog.read_settings(self._db, state.setting_sum)
+                settings = read_settings(self._db, state.setting_sum)
                 self.audit_key = bytes.fromhex(settings[audit.KEY_SETTING])
         except BaseException:
             _close_refused(self._db, path)
-            _let_go(self._file)
             raise
-        _OPEN.add(self)
+        in_use.watch(self)
         self._head = HeadWriter(path, self.header.identity)
         if head is None and self.writable:
             self._head.write(state.revision)
+
+    def _connected(self) -> sqlite3.Connection:
+        return catalog.connect(self.path, read_only=not self.writable, lock_timeout=self.lock_timeout)
 
     def _head_there(self) -> tuple[str, int] | None:
         try:
@@ -143,12 +142,14 @@ class Session:
     @contextmanager
     def commit(self, verb: str | None, note: str = "") -> Iterator[None]:
         """Changes inside are one commit, with its entry in the audit log."""
-        self.check_writable()
+        self._check_may_write()
         with self.used() as db:
             self.check_alone()
             try:
                 # Inside: Ctrl-C while this waits is raised once it has the lock, which nobody would give up.
                 db.execute("BEGIN IMMEDIATE")
+                # Only now: the folder may have been moved while this waited.
+                self._check_there()
                 self.state = self._state_now(db)
                 self._follow(self.state)
                 self._in_commit = self._in_transaction = True
@@ -202,8 +203,25 @@ class Session:
     def used(self) -> Used:
         """The connection, with SQLite's errors translated, and errors of damage that say where it is."""
         check_not_forked(self._process, self.path.parent)
+        if self._paused:
+            self._resume()
         self._check_still()
         return Used(self.path, self._db)
+
+    def pause(self) -> None:
+        """Closes the files until the next use, unless a transaction is open: this process is being forked."""
+        if not self._closed and not self._paused and not self._db.in_transaction:
+            self._db.close()
+            self._paused = True
+
+    def _resume(self) -> None:
+        db = self._connected()
+        if in_use.file_of(self.path) != self._file:
+            db.close()
+            raise GalleryError(
+                f"{self.path} was deleted or replaced since it was opened: open it again; nothing was written"
+            )
+        self._db, self._seen, self._paused = db, None, False
 
     def _check_still(self) -> None:
         if self._still is not None and catalog.as_it_lies(self.path) != self._still:
@@ -222,9 +240,15 @@ class Session:
 
     def check_writable(self) -> None:
         """Refuses to write where that was not asked for, or into a file that no one can open again."""
+        self._check_may_write()
+        self._check_there()
+
+    def _check_may_write(self) -> None:
         if not self.writable:
             raise GalleryError(f"{self.path.parent} was opened read-only; nothing was written")
-        if _file_of(self.path) != self._file:
+
+    def _check_there(self) -> None:
+        if in_use.file_of(self.path) != self._file:
             raise GalleryError(
                 f"{self.path} was deleted or replaced since it was opened; nothing was written: open it again"
             )
@@ -273,7 +297,7 @@ class Session:
     def settings(self) -> dict[str, str]:
         """Every setting."""
         with self.used() as db, self.one_view():
-            return catalog.read_settings(db, self.current().setting_sum)
+            return read_settings(db, self.current().setting_sum)
 
     @contextmanager
     def one_view(self) -> Iterator[None]:
@@ -293,9 +317,7 @@ class Session:
         if os.getpid() == self._process:
             with catalog.translated(self.path):
                 self._db.close()
-            if self in _OPEN:
-                _OPEN.discard(self)
-                _let_go(self._file)
+            self._closed = True
             self._head.close()
             if not self.writable:
                 catalog.tidy(self.path)
@@ -331,49 +353,3 @@ def _close_refused(db: sqlite3.Connection, path: Path) -> None:
     if reader is not None:
         reader.close()
     catalog.tidy(path)
-
-
-_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
-"""The sessions of this process."""
-
-
-def _keep_from_closing() -> None:
-    """In a forked process: what it inherited must never be closed there, not even by the garbage collector.
-
-    SQLite would take itself for the last user of the catalog, and delete the log that the parent writes to.
-    """
-    for session in list(_OPEN):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._db))
-
-
-os.register_at_fork(after_in_child=_keep_from_closing)
-
-_IN_USE: Counter[tuple[int, int] | None] = Counter()
-"""Catalogs that sessions of this process have open, how often."""
-_IN_USE_LOCK = ModuleLock()
-
-
-def _taken_up(path: Path) -> tuple[int, int] | None:
-    """Notes that a catalog is being opened; whoever is the first looks whether its log is its own."""
-    with _IN_USE_LOCK:
-        file = _file_of(path)
-        if not _IN_USE[file]:
-            check_log(path)
-        _IN_USE[file] += 1
-        return file
-
-
-def _let_go(file: tuple[int, int] | None) -> None:
-    with _IN_USE_LOCK:
-        _IN_USE[file] -= 1
-        if not _IN_USE[file]:
-            del _IN_USE[file]
-
-
-def _file_of(path: Path) -> tuple[int, int] | None:
-    """What tells the file at `path` from another one there; None when there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - at every commit, and twice as fast
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -25,6 +25,7 @@ from gallery.stores.curation import SqliteCuration
 from gallery.stores.generations import SqliteGenerations
 from gallery.stores.integrity import agrees, subject_checksum, template_checksum
 from gallery.stores.session import Session
+from gallery.stores.settings import write_setting
 from gallery.vectors import Numbers
 
 _SUBJECT = "SELECT subject, id, templates, metadata, checksum FROM subjects"
@@ -32,7 +33,7 @@ _TEMPLATE = "SELECT template, subject, enrolled, source, checksum, embedding FRO
 
 
 class SqliteStore:
-    """See `gallery.stores.base.Store`. Not for several threads at once: the engine holds the lock."""
+    """See `gallery.stores.base.Store`."""
 
     def __init__(
         self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0, actor: str | None = None
@@ -40,6 +41,7 @@ class SqliteStore:
         """Opens a catalog that exists; GalleryNotFoundError, CorruptGalleryError."""
         self.path = path
         self._session = Session(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
+        self.lock: AbstractContextManager[bool] = self._session.lock
         self._ids_are_sound = False
 
     @classmethod
@@ -172,7 +174,7 @@ class SqliteStore:
             )
 
     def set_setting(self, key: str, value: str | None) -> None:
-        catalog.write_setting(self._session.db, self._session.state, key, value)
+        write_setting(self._session.db, self._session.state, key, value)
 
     def keep_log(self, on: bool) -> None:
         self._session.keep_log(on)
@@ -352,8 +354,6 @@ class SqliteStore:
         return self._sources("source", list(sources))
 
     def _sources(self, by: str, values: list[Any]) -> dict[int, str]:
-        if not values:
-            return {}
         rows = self._session.all(
             f"SELECT template, source FROM {self._table} "
             f"WHERE source IS NOT NULL AND {by} IN (SELECT value FROM json_each(?))",
@@ -381,7 +381,8 @@ class SqliteStore:
     def backup(
         self, target: Path, without: Iterable[str], progress: Callable[[int, int | None], None] | None
     ) -> int:
-        return backup(self.path, target, without=without, progress=progress).templates
+        timeout = self._session.lock_timeout
+        return backup(self.path, target, without=without, progress=progress, lock_timeout=timeout).templates
 
     def close(self) -> None:
         self._session.close()

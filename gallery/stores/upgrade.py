@@ -11,6 +11,7 @@ from gallery.errors import CorruptGalleryError
 from gallery.stores import audit, catalog, headers
 from gallery.stores.base import Header
 from gallery.stores.integrity import subject_checksum, template_checksum
+from gallery.stores.settings import write_setting
 from gallery.stores.state import CatalogState, insert_state
 
 _BLOCK = 2048
@@ -54,8 +55,8 @@ def _from_1_to_2(db: sqlite3.Connection) -> None:
     for key, value in settings:
         # The file of the index was stamped by the rules of format 1; it is made anew.
         if key != "index_file":
-            catalog.write_setting(db, state, key, value)
-    catalog.write_setting(db, state, audit.KEY_SETTING, audit.new_key())
+            write_setting(db, state, key, value)
+    write_setting(db, state, audit.KEY_SETTING, audit.new_key())
     insert_state(db, state)
     db.execute("DROP TABLE old_templates")
     db.execute("DROP TABLE old_subjects")

@@ -6,11 +6,15 @@ import multiprocessing
 import sqlite3
 import stat
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import gallery
+from gallery import repairing
 from gallery.errors import (
     CorruptGalleryError,
     GalleryError,
@@ -18,7 +22,7 @@ from gallery.errors import (
     GalleryLockedError,
     GalleryNotFoundError,
 )
-from gallery.stores import catalog, session
+from gallery.stores import catalog, in_use
 from gallery.stores.sqlite import SqliteStore, new_header
 from tests.gallery.contracts.store import StoreContract, add, new
 from tests.gallery.doubles import contents
@@ -317,9 +321,9 @@ def test_closing_twice_lets_go_once(path):
     first, second = SqliteStore(path), SqliteStore(path)
     first.close()
     first.close()
-    assert session._IN_USE[session._file_of(path)] == 1
+    assert in_use.connections(path) == 1
     second.close()
-    assert session._file_of(path) not in session._IN_USE
+    assert in_use.connections(path) == 0
 
 
 @pytest.mark.parametrize(
@@ -340,3 +344,97 @@ def test_whose_a_template_is_agrees_with_what_the_subjects_count(path, sql, said
     with pytest.raises(CorruptGalleryError, match=said), store.snapshot():
         store.owners()
     store.close()
+
+
+# -- whoever opens a catalog first looks at its log
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """The catalogs whose log was looked at, which closes a file and so drops all locks on it."""
+    seen = []
+    monkeypatch.setattr(in_use, "check_log", seen.append)
+    return seen
+
+
+def test_nobody_looks_at_the_log_while_any_connection_is_open(path, looked):
+    looking = catalog.connect(path, read_only=True, lock_timeout=0.0)
+    assert looked == [path]
+    with closing(SqliteStore(path)):
+        assert looked == [path]
+        looking.close()
+        with closing(SqliteStore(path)):
+            assert looked == [path]
+    assert in_use.connections(path) == 0
+    SqliteStore(path).close()
+    assert looked == [path, path]
+
+
+def test_one_that_has_not_looked_is_waited_for(path, looked):
+    repairing = catalog.connect(path, read_only=True, lock_timeout=0.0, check=False)
+    with pytest.raises(GalleryLockedError, match="looked at by another thread; try again"):
+        SqliteStore(path, lock_timeout=0.05)
+    assert (looked, in_use.connections(path)) == ([], 1)
+    closer = threading.Timer(0.2, repairing.close)
+    closer.start()
+    SqliteStore(path, lock_timeout=60.0).close()
+    closer.join()
+    assert looked == [path]
+
+
+def test_a_connection_that_cannot_be_made_is_not_counted(path, monkeypatch):
+    monkeypatch.setattr(catalog.sqlite3, "connect", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        SqliteStore(path)
+    assert in_use.connections(path) == 0
+
+
+def test_a_writer_that_waited_while_the_folder_was_moved_writes_nothing(path, tmp_path):
+    before = path.read_bytes()
+    path = tmp_path / "g" / path.name
+    path.parent.mkdir()
+    path.write_bytes(before)
+    store = SqliteStore(path)
+    other = catalog.connect(path, read_only=False, lock_timeout=0.0)
+    other.execute("BEGIN IMMEDIATE")
+    moved = threading.Event()
+
+    def move():
+        # The store waits for its turn by now, or finds the folder moved before that: neither writes.
+        time.sleep(0.3)
+        path.parent.rename(tmp_path / "moved")
+        path.parent.mkdir()
+        path.write_bytes(before)
+        other.execute("ROLLBACK")
+        moved.set()
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        with pytest.raises(GalleryError, match="was deleted or replaced since it was opened"), store.commit():
+            add(store, new("late", [1, 1, 1]))
+    finally:
+        thread.join()
+        other.close()
+        store.close()
+    assert moved.is_set()
+    for place in (path, tmp_path / "moved" / path.name):
+        with closing(SqliteStore(place, read_only=True)) as left:
+            assert "late" not in left.ids()
+
+
+@pytest.mark.parametrize("verb", [gallery.open, repairing.repair, repairing.check])
+def test_lock_timeout_counts_at_every_step_of_an_opening(tmp_path, verb):
+    with gallery.open(tmp_path / "g", gallery.Precomputed(3)) as people:
+        people.enroll("a", [[1, 0, 0]])
+    alone = sqlite3.connect(tmp_path / "g" / "catalog.sqlite", isolation_level=None)
+    try:
+        alone.execute("PRAGMA locking_mode = EXCLUSIVE")
+        alone.execute("BEGIN EXCLUSIVE")
+        alone.execute("ROLLBACK")
+        begun = time.monotonic()
+        with pytest.raises(GalleryLockedError):
+            verb(tmp_path / "g", lock_timeout=0.05)
+        assert time.monotonic() - begun < 25  # the default is 30 s
+    finally:
+        alone.close()

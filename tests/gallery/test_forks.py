@@ -1,0 +1,197 @@
+"""Galleries that are open while a process is forked: no lock is missing afterwards, and nobody hangs."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gallery
+from gallery import GalleryError, Precomputed
+from gallery.stores import in_use
+
+FORK = multiprocessing.get_context("fork")
+CORNERS = np.eye(4, dtype=np.float32)
+PATIENCE = 60.0
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[gallery.Gallery]:
+    with gallery.open(tmp_path / "g", Precomputed(4)) as opened:
+        opened.enroll("p", [CORNERS[2]])
+        yield opened
+
+
+def in_a_fork(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work(*arguments)` returns in a forked process, or the text of its GalleryError."""
+    answers = FORK.SimpleQueue()
+    process = FORK.Process(target=_answer, args=(answers, work, arguments))
+    process.start()
+    process.join(PATIENCE)
+    hung = process.exitcode is None
+    if hung:
+        process.kill()
+    assert not hung, "the forked process hangs"
+    assert process.exitcode == 0
+    return answers.get()
+
+
+def _answer(answers: Any, work: Callable[..., Any], arguments: Any) -> None:
+    try:
+        answers.put(work(*arguments))
+    except GalleryError as error:
+        answers.put(str(error))
+
+
+def _enrol_in_two_steps(location: Path, ready: Any, go: Any) -> None:
+    with gallery.open(location, Precomputed(4)) as mine:
+        mine.enroll("c1", [CORNERS[0]])
+        ready.set()
+        go.wait(PATIENCE)
+        mine.enroll("c2", [CORNERS[1]])
+
+
+@pytest.mark.parametrize("parent", ["keeps it", "closes it", "closes it, and another one comes and goes"])
+def test_what_a_forked_worker_commits_stays(people: gallery.Gallery, parent: str) -> None:
+    """Whoever closes a catalog last deletes its log: that must not be one that somebody still writes to."""
+    ready, go = FORK.Event(), FORK.Event()
+    process = FORK.Process(target=_enrol_in_two_steps, args=(people.location, ready, go))
+    process.start()
+    assert ready.wait(PATIENCE)
+    assert people.ids() == ["p", "c1"] if parent == "keeps it" else people.close() is None
+    expected = ["p", "c1", "c2"]
+    if parent.endswith("goes"):
+        with gallery.open(people.location, Precomputed(4)) as another:
+            another.enroll("x", [CORNERS[3]])
+        expected = ["p", "c1", "x", "c2"]
+    go.set()
+    process.join(PATIENCE)
+    assert process.exitcode == 0
+    with gallery.open(people.location, Precomputed(4)) as again:
+        assert again.ids() == expected
+        assert again.check() == []
+
+
+def _read(location: Path) -> list[str]:
+    with gallery.open(location, read_only=True) as mine:
+        return mine.ids()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_the_parent_goes_on_as_before(people: gallery.Gallery, read_only: bool) -> None:
+    with gallery.open(people.location, Precomputed(4), read_only=read_only) as mine:
+        assert mine.identify(CORNERS[2], k=1).nearest.id == "p"
+        assert in_a_fork(_read, people.location) == ["p"]
+        people.enroll("q", [CORNERS[3]])
+        assert mine.identify(CORNERS[3], k=1).nearest.id == "q"
+        assert in_a_fork(_read, people.location) == ["p", "q"]
+        if read_only:
+            with pytest.raises(GalleryError, match="opened read-only"):
+                mine.remove("q")
+        else:
+            mine.remove("q")
+            assert people.ids() == ["p"]
+        assert mine.check() == []
+    assert people.ids() == ["p", "q"][: 1 + read_only]
+    assert in_use.connections(people.location / "catalog.sqlite") == 1
+
+
+def test_a_catalog_that_is_replaced_during_the_fork_is_not_taken_for_the_old_one(
+    people: gallery.Gallery, tmp_path: Path
+) -> None:
+    with gallery.open(tmp_path / "other", Precomputed(4)) as other:
+        other.enroll("stranger", [CORNERS[0]])
+    in_a_fork(os.getpid)
+    (tmp_path / "other" / "catalog.sqlite").replace(people.location / "catalog.sqlite")
+    with pytest.raises(GalleryError, match="was deleted or replaced since it was opened"):
+        people.ids()
+    (people.location / "catalog.sqlite").unlink()
+    with pytest.raises(GalleryError, match="there is no gallery"):
+        people.ids()
+
+
+def test_a_fork_in_the_middle_of_a_read_leaves_the_worker_without_that_gallery(
+    people: gallery.Gallery, tmp_path: Path
+) -> None:
+    with gallery.open(tmp_path / "other", Precomputed(4)) as other:
+        other.enroll("o", [CORNERS[0]])
+        with people._engine.generations():
+            said = in_a_fork(_read, people.location)
+            assert in_a_fork(_read, other.location) == ["o"]
+        assert "was in the middle of a read or a write when this process was forked" in said
+        assert "spawn" in said
+        assert in_a_fork(_read, people.location) == ["p"]
+        people.enroll("q", [CORNERS[1]])
+        assert people.ids() == ["p", "q"]
+
+
+def test_a_fork_does_not_wait_for_ever_for_another_thread(
+    people: gallery.Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_use, "PATIENCE", 0.2)
+    busy, leave = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with people._engine.generations():
+            busy.set()
+            leave.wait(PATIENCE)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    busy.wait(PATIENCE)
+    try:
+        assert "in the middle of a read" in in_a_fork(_read, people.location)
+    finally:
+        leave.set()
+        thread.join()
+    assert people.ids() == ["p"]
+
+
+def test_forks_and_threads_that_write_get_along(people: gallery.Gallery) -> None:
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def write(name: str) -> None:
+        number = 0
+        try:
+            while not stop.is_set():
+                people.enroll(f"{name}{number}", [CORNERS[number % 4]])
+                people.remove(f"{name}{number}")
+                number += 1
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            assert "p" in in_a_fork(_read, people.location)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+    assert people.ids() == ["p"]
+    assert people.check() == []
+
+
+def test_one_that_was_dropped_without_being_closed_is_not_counted(people: gallery.Gallery) -> None:
+    path = people.location / "catalog.sqlite"
+    dropped = [gallery.open(people.location, Precomputed(4))]
+    assert in_use.connections(path) == 2
+    dropped.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert in_use.connections(path) == 1
