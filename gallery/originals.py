@@ -148,7 +148,7 @@ def unpack(kind: str, content: bytes, folder: Path, name: str) -> Any:
             return _unpacked_image(kind, content)
         if kind in _KINDS:
             return _unpacked_numbers(kind, content)
-    except (ValueError, EOFError, SyntaxError) as error:
+    except (ValueError, EOFError, SyntaxError, MemoryError) as error:
         raise CorruptGalleryError(f"what was kept of an item is no {kind}: {error}") from error
     raise CorruptGalleryError(
         f"an item was kept as {kind!r}, which this version does not know: upgrade siamese-gallery"
@@ -161,6 +161,9 @@ def _unpacked_image(kind: str, content: bytes) -> Any:
     raw = _RAW.fullmatch(kind)
     if raw:
         mode, width, height = raw.groups()
+        if int(width) * int(height) > 8 * len(content):
+            # Pillow would make room for all that it claims first; no mode packs more than eight in a byte.
+            raise ValueError(f"{len(content)} bytes are not {width} x {height} pixels")
         return Image.frombytes(mode.replace("_", ";"), (int(width), int(height)), content)
     try:
         image = Image.open(io.BytesIO(content), formats=["PNG"])

@@ -106,7 +106,6 @@ def _write(place: Path, pieces: Iterable[str]) -> None:
             stream.writelines(pieces)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
         Path(name).replace(place)
     except BaseException:
         with suppress(OSError):

@@ -63,8 +63,9 @@ class IndexCache:
     def _drop_what_is_void(self, store: Store, revision: int) -> None:
         if self._index is None:
             return
-        # Reading on in a mapped file that somebody cut short would end the process.
-        void = self._file is not None and not self._file.is_whole()
+        # Reading on in a mapped file that somebody cut short would end the process, and in one that somebody
+        # wrote to give wrong answers.
+        void = self._file is not None and not self._file.is_untouched()
         if revision != self._revision:
             void |= store.header.generation != self._generation or erased_at(store) > self._revision
             void |= self._index.kind != self.chosen(store).kind

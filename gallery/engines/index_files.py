@@ -67,13 +67,17 @@ def stamp_of(text: str | None) -> Stamp | None:
 class MappedFile:
     """An index file in use, held open: whoever deletes it only takes its name away."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        self._size = size
+    def __init__(self, path: Path) -> None:
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._found = self._now()
 
-    def is_whole(self) -> bool:
-        """False once somebody cut it short or wrote past its end."""
-        return os.fstat(self._handle).st_size == self._size
+    def is_untouched(self) -> bool:
+        """False once somebody wrote to it or cut it short: it was compared with its checksum before that."""
+        return self._now() == self._found
+
+    def _now(self) -> tuple[int, int]:
+        found = os.fstat(self._handle)
+        return found.st_size, found.st_mtime_ns
 
     def close(self) -> None:
         """Lets go of it."""
@@ -83,13 +87,16 @@ class MappedFile:
 def load(folder: Path, index: VectorIndex, stamp: Stamp) -> MappedFile | None:
     """Fills `index` from the file of `stamp`; None when it is not there or not as it was written."""
     path = folder / stamp.file
-    if stamp.kind != index.kind or not is_sound(folder, stamp):
+    if stamp.kind != index.kind:
         return None
     try:
-        file = MappedFile(path, stamp.size)
+        file = MappedFile(path)
     except OSError:
         return None
     try:
+        if not is_sound(folder, stamp):
+            file.close()
+            return None
         index.load(path)
     except BaseException as error:
         file.close()

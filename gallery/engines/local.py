@@ -46,7 +46,7 @@ class LocalEngine:
         self._folder = index_folder
         self._read_only = read_only
         self._process = os.getpid()
-        self._lock = store.lock
+        self._lock = store.shared()
         self._searching = Searching(index_folder, makes=not read_only)
         self._cache = self._searching.cache
         self._last_header = store.header
@@ -353,6 +353,7 @@ class LocalEngine:
             stamp = index_files.stamp_of(store.setting(INDEX_FILE))
             missing = stamp is not None and not (self._folder / stamp.file).exists()
             if stamp is not None and not missing and not index_files.is_sound(self._folder, stamp):
+                self._searching.forget()
                 return [
                     Problem(
                         f"{self._folder.name}/{stamp.file}",

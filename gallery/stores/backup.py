@@ -25,10 +25,10 @@ _STEP = 100_000
 def backup(
     path: Path,
     target: Path,
+    lock_timeout: float,
     *,
     without: Iterable[str] = (),
     progress: Progress | None = None,
-    lock_timeout: float = 30.0,
 ) -> CatalogState:
     """Makes the folder `target` with a copy of the catalog at `path`: the state that it is of.
 

@@ -222,11 +222,6 @@ class Store(Protocol):
     """Keeps subjects, templates and settings, durably; for one thread at a time."""
 
     @property
-    def lock(self) -> AbstractContextManager[bool]:
-        """What a thread holds while it uses the store; the same thread may take it more than once."""
-        ...
-
-    @property
     def header(self) -> Header:
         """What the gallery is, as of the last transaction."""
         ...
@@ -239,6 +234,13 @@ class Store(Protocol):
     @property
     def curation(self) -> Curation:
         """What is put in order by hand."""
+        ...
+
+    def shared(self) -> AbstractContextManager[bool]:
+        """A lock for those who share the store: a thread holds it while it uses the store, from now on.
+
+        A fork waits for it. The same thread may take it more than once.
+        """
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gallery.metadata import as_json, unfit
 from gallery.stores.base import Added, NewTemplates
-from gallery.stores.integrity import original_checksum, subject_checksum, template_checksum
+from gallery.stores.integrity import agrees, original_checksum, subject_checksum, template_checksum
 from gallery.stores.state import CatalogState
 
 _CHUNK = 1024
@@ -164,14 +164,29 @@ def remove_templates(
 ) -> None:
     """Removes templates (number, subject, checksum) from every generation; the first table is in use."""
     numbers = [(row[0],) for row in found]
+    sound = _agree(db, tables[0], numbers)
     for table in tables:
         db.executemany(f"DELETE FROM {table} WHERE template = ?", numbers)
     db.executemany("DELETE FROM originals WHERE template = ?", numbers)
     state.count_templates((row[2] for row in found), -1)
+    if not sound:
+        # What a damaged record had added to the sum is not known; those that are left have their checksums.
+        whole = f"SELECT coalesce(sum(checksum), 0) FROM {tables[0]}"
+        state.template_sum = db.execute(whole).fetchone()[0]
     db.executemany(
         "INSERT INTO removed(template, revision) VALUES (?, ?)",
         ((number, state.revision + 1) for (number,) in numbers),
     )
+
+
+def _agree(db: sqlite3.Connection, table: str, numbers: Sequence[tuple[int]]) -> bool:
+    """Whether the records of templates match their checksums."""
+    rows = db.execute(
+        f"SELECT template, subject, enrolled, source, checksum, embedding FROM {table} "
+        "WHERE template IN (SELECT value FROM json_each(?))",
+        (json.dumps([number for (number,) in numbers]),),
+    )
+    return all(agrees(template_checksum, checksum, *row, blob) for *row, checksum, blob in rows)
 
 
 def shrink_subject(db: sqlite3.Connection, state: CatalogState, before: SubjectRow, by: int) -> bool:

@@ -72,13 +72,16 @@ class SqliteCuration:
         return self._marks().different
 
     def operations(self) -> list[Operation]:
+        return [_operation(row, self._change_of(row)) for row in self._noted()]
+
+    def _noted(self) -> list[Any]:
+        """The records of all operations; CorruptGalleryError where they are not those that were written."""
         said = self._session.settings().get(marks.UNDOABLE)
         with self._session.used() as db:
-            there = marks.there(db)
-            rows = self._session.all(f"{_OPERATION} ORDER BY operation") if there else []
+            rows = self._session.all(f"{_OPERATION} ORDER BY operation") if marks.there(db) else []
             if not marks.all_operations(said, [row[5] for row in rows]):
                 raise CorruptGalleryError("some of what can be undone is missing, or not as it was written")
-        return [_operation(row, self._change_of(row)) for row in rows]
+        return rows
 
     # -- changing
 
@@ -192,6 +195,8 @@ class SqliteCuration:
         session = self._session
         with session.used() as db:
             execute_all(db, marks.SCHEMA.strip())
+            # They are going to be vouched for, together with this one.
+            self._noted()
             self._subjects(change)
             self._moves(change)
             self._marks_and_pairs(change)

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from gallery.errors import CorruptGalleryError, GalleryError
@@ -110,6 +111,10 @@ class SqliteGenerations:
             after,
             most,
         )
+        numbers = [after, *(row[0] for row in rows)]
+        if any(one >= following for one, following in pairwise(numbers)):
+            # Pages that changed places would be gone through for ever.
+            raise CorruptGalleryError("templates are listed out of order: a page is not where it belongs")
         return [
             Template(number, id, datetime.fromtimestamp(at / 1e6, UTC), source)
             for number, id, at, source in rows

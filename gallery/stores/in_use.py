@@ -34,7 +34,7 @@ class Pausing(Protocol):
     """Has a catalog open."""
 
     lock: threading.RLock
-    """Held by whoever uses it."""
+    """Held by whoever uses it: without, it would be closed in the middle of something."""
 
     def pause(self) -> None:
         """Closes it until the next use, unless a transaction is open."""
@@ -43,12 +43,10 @@ class Pausing(Protocol):
 class Connection(sqlite3.Connection):
     """A connection that is counted from before it opens its file until it has closed it."""
 
-    file: File | None = None
     _let_go: weakref.finalize[[File | None], Connection] | None = None
 
     def hold(self, file: File | None) -> None:
         """Takes over what `take_up` counted."""
-        self.file = file
         self._let_go = weakref.finalize(self, let_go, file)
         self._let_go.atexit = False
         _CONNECTIONS.add(self)
@@ -117,7 +115,7 @@ def let_go(file: File | None) -> None:
 
 
 def watch(pausing: Pausing) -> None:
-    """Has it closed before each fork, as long as it is there."""
+    """Has it closed before each fork, as long as it is there. From now on whoever uses it holds its lock."""
     _PAUSING.add(pausing)
 
 
@@ -144,16 +142,13 @@ def _go_on() -> None:
 
 def _begin_as_a_child() -> None:
     """Nothing here is this process's own. What is still open must never be closed, not even as garbage."""
-    _HELD.clear()
-    _PAUSING.clear()
-    _COUNTS.clear()
-    _CHECKED.clear()
+    # Those too that another thread was just opening or closing.
+    _INHERITED.update(file for file in _COUNTS if file is not None)
     for connection in list(_CONNECTIONS):
         if _is_open(connection):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-            if connection.file is not None:
-                _INHERITED.add(connection.file)
-    _CONNECTIONS.clear()
+    for those in (_HELD, _PAUSING, _COUNTS, _CHECKED, _CONNECTIONS):
+        those.clear()
 
 
 def _is_open(connection: Connection) -> bool:

@@ -81,7 +81,7 @@ def read(db: sqlite3.Connection, state: CatalogState) -> Marks:
     for row in different:
         if not agrees(pair_checksum, row[2], *row[:2]):
             raise CorruptGalleryError("a pair of different subjects does not match its checksum")
-    if json.loads(said) != _sums([row[3] for row in quarantine], [row[2] for row in different]):
+    if not _says(said, [row[3] for row in quarantine], [row[2] for row in different]):
         raise CorruptGalleryError("what is in quarantine, or who is different, is not all there any more")
     return Marks({row[0]: (row[1], row[2]) for row in quarantine}, {(row[0], row[1]) for row in different})
 
@@ -99,7 +99,8 @@ def _says(said: str, *tables: Collection[int]) -> bool:
     """Whether a setting vouches for just these checksums."""
     try:
         return bool(json.loads(said) == _sums(*tables))
-    except ValueError:
+    except (ValueError, TypeError):
+        # A damaged checksum may be none, or a text.
         return False
 
 
@@ -145,15 +146,19 @@ def write_pair(db: sqlite3.Connection, pair: Pair, different: bool) -> None:
 def forget(
     db: sqlite3.Connection, state: CatalogState, templates: Iterable[int], subjects: Iterable[int]
 ) -> None:
-    """Drops what is said of templates and subjects that were removed."""
+    """Drops what is said of templates and subjects that were removed; CorruptGalleryError as `read`."""
     if not there(db):
         return
-    before = db.total_changes
-    db.executemany("DELETE FROM quarantine WHERE template = ?", ((number,) for number in templates))
-    db.executemany(
-        "DELETE FROM different WHERE one = ? OR other = ?", ((number, number) for number in subjects)
-    )
-    if db.total_changes != before:
+    those, whose = (json.dumps([int(number) for number in numbers]) for numbers in (templates, subjects))
+    is_one = "IN (SELECT value FROM json_each(?))"
+    of_templates = f"FROM quarantine WHERE template {is_one}"
+    of_subjects = f"FROM different WHERE one {is_one} OR other {is_one}"
+    some = f"SELECT EXISTS (SELECT 1 {of_templates}) OR EXISTS (SELECT 1 {of_subjects})"
+    if db.execute(some, (those, whose, whose)).fetchone()[0]:
+        # What is left is going to be vouched for: it must be all there.
+        read(db, state)
+        db.execute(f"DELETE {of_templates}", (those,))
+        db.execute(f"DELETE {of_subjects}", (whose, whose))
         vouch(db, state)
 
 

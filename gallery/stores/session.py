@@ -48,7 +48,7 @@ class Used:
 
 
 class Session:
-    """A catalog in use by one process, and by one thread at a time: whoever uses it holds `lock`."""
+    """A catalog in use by one process, and by one thread at a time: those who share it hold `lock`."""
 
     def __init__(self, path: Path, *, read_only: bool, lock_timeout: float, actor: str | None) -> None:
         """Opens a catalog that exists; GalleryNotFoundError, CorruptGalleryError."""
@@ -88,7 +88,6 @@ class Session:
         except BaseException:
             _close_refused(self._db, path)
             raise
-        in_use.watch(self)
         self._head = HeadWriter(path, self.header.identity)
         if head is None and self.writable:
             self._head.write(state.revision)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gallery.errors import CorruptGalleryError, GalleryLockedError, InvalidItemError, UnknownSubjectError
 from gallery.records import LogEntry, Problem, Subject, Template
-from gallery.stores import audit, catalog, changes, marks, owners
+from gallery.stores import audit, catalog, changes, in_use, marks, owners
 from gallery.stores.backup import backup
 from gallery.stores.base import Added, Header, NewTemplates, Stored
 from gallery.stores.changes import SubjectRow
@@ -41,7 +41,6 @@ class SqliteStore:
         """Opens a catalog that exists; GalleryNotFoundError, CorruptGalleryError."""
         self.path = path
         self._session = Session(path, read_only=read_only, lock_timeout=lock_timeout, actor=actor)
-        self.lock: AbstractContextManager[bool] = self._session.lock
         self._ids_are_sound = False
 
     @classmethod
@@ -76,6 +75,10 @@ class SqliteStore:
     @property
     def _table(self) -> str:
         return f"templates_{self.header.generation}"
+
+    def shared(self) -> AbstractContextManager[bool]:
+        in_use.watch(self._session)
+        return self._session.lock
 
     def snapshot(self) -> AbstractContextManager[None]:
         return self._session.snapshot()
@@ -271,11 +274,8 @@ class SqliteStore:
 
     def fetch(self, numbers: Iterable[int]) -> Stored:
         wanted = json.dumps([int(number) for number in numbers])
-        return self._stored(
-            self._template_rows(
-                "WHERE template IN (SELECT value FROM json_each(?)) ORDER BY template", wanted
-            )
-        )
+        which = "WHERE template IN (SELECT value FROM json_each(?)) ORDER BY template"
+        return self._stored(self._template_rows(which, wanted))
 
     def scan(self, after: int = 0, block: int = 8192) -> Iterator[Stored]:
         whole, count, total = after == 0, 0, 0
@@ -381,8 +381,8 @@ class SqliteStore:
     def backup(
         self, target: Path, without: Iterable[str], progress: Callable[[int, int | None], None] | None
     ) -> int:
-        timeout = self._session.lock_timeout
-        return backup(self.path, target, without=without, progress=progress, lock_timeout=timeout).templates
+        within = self._session.lock_timeout
+        return backup(self.path, target, within, without=without, progress=progress).templates
 
     def close(self) -> None:
         self._session.close()

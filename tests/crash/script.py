@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import gallery
+from gallery.stores import in_use
 from tests.crash import shim
 
 DIM = 16
@@ -200,7 +201,7 @@ class Child:
 
 
 @contextmanager
-def connections(factory: type[sqlite3.Connection]) -> Any:
+def connections(factory: type[in_use.Connection]) -> Any:
     """Every connection that SQLite makes is one of these."""
     real = sqlite3.connect
     sqlite3.connect = lambda *args, **more: real(*args, **{**more, "factory": factory})  # type: ignore
@@ -210,7 +211,7 @@ def connections(factory: type[sqlite3.Connection]) -> Any:
         sqlite3.connect = real
 
 
-class Checkpointing(sqlite3.Connection):
+class Checkpointing(in_use.Connection):
     """Copies the log into the catalog after every few commits, as a large gallery does."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -227,7 +228,7 @@ class Careless(Checkpointing):
         return super().execute(sql, *values)
 
 
-CONNECTIONS = {"plain": sqlite3.Connection, "careless": Careless}
+CONNECTIONS = {"plain": in_use.Connection, "careless": Careless}
 
 
 def run(

@@ -69,7 +69,7 @@ def test_power_cut_short(forges: Forges, memory: Path, how: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["", "plain"])
 def test_power_cut_long(forges: Forges, memory: Path, how: str) -> None:
-    nothing_wrong(failures(forges, memory, 4000, how=how))
+    nothing_wrong(failures(forges, memory, 4000, how=how, erased=True))
 
 
 def cut_twice(forges: Forges, memory: Path, first: int, states: int) -> list[str]:
@@ -118,6 +118,27 @@ def test_a_second_power_cut_long(forges: Forges, memory: Path) -> None:
 @pytest.mark.parametrize("how", ["", "plain"])
 def test_what_was_erased_stays_away_after_a_power_cut(forges: Forges, memory: Path, how: str) -> None:
     nothing_wrong(failures(forges, memory, 150, how=how, erased=True))
+
+
+def test_what_was_erased_stays_away_right_after_it_was_acknowledged(forges: Forges, memory: Path) -> None:
+    """Before anything else reaches the disk, and takes along what the erasure has not synced itself."""
+    root, trace = memory / "root", memory / "trace"
+    done = power.after_each_acknowledgement(recorded(forges, root, trace))
+    moments = [line for line, step in done if SCRIPT[step - 1][0] in ("remove_erased", "compact")]
+    assert len(moments) >= 3
+    modes = ("none", "some", "some", "prefix")
+    cuts = [
+        (line + more, mode, seed) for line in moments for more in (0, 1) for seed, mode in enumerate(modes)
+    ]
+    answer = forges.call(
+        "tests.crash.power:cuts",
+        trace=str(trace),
+        root=str(root),
+        into=str(memory / "cuts"),
+        wanted=cuts,
+        erased=True,
+    )
+    nothing_wrong([answer["error"]] if answer["error"] else [])
 
 
 def test_a_gallery_that_does_not_sync_is_caught(forges: Forges, memory: Path) -> None:

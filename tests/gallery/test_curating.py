@@ -316,6 +316,44 @@ def test_damage_of_what_can_be_undone_is_reported(people):
 
 
 @pytest.mark.parametrize("people", ["auto"], indirect=True)
+@pytest.mark.parametrize("damage", ["DELETE FROM operations", "UPDATE operations SET checksum = NULL"])
+def test_what_can_be_undone_is_not_vouched_for_once_some_is_lost(people, damage):
+    people.rename("carol", "carla")
+    _spoil(people, "operations", damage)
+    for change in (people.operations, lambda: people.merge("alice", ["bob"])):
+        with pytest.raises(gallery.CorruptGalleryError, match="some of what can be undone is missing"):
+            change()
+    assert "bob" in people
+
+
+@pytest.mark.parametrize("people", ["auto"], indirect=True)
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM quarantine WHERE template = 1", "UPDATE quarantine SET at = 1"]
+)
+def test_a_removal_does_not_vouch_for_marks_that_are_lost(people, damage):
+    people.quarantine([1, 4], "blurred")
+    _spoil(people, "quarantine", damage)
+    with pytest.raises(gallery.CorruptGalleryError, match="quarantine"):
+        people.remove_templates([4])
+    before = people.template_count
+    people.remove_templates([5])
+    assert people.template_count == before - 1
+
+
+def _spoil(people: gallery.Gallery, table: str, damage: str) -> None:
+    """Damages records as a bad disk would, with values that their table does not take."""
+    db = sqlite3.connect(people.location / "catalog.sqlite")
+    with db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE name = ?", (table,))
+    db.close()
+    db = sqlite3.connect(people.location / "catalog.sqlite")
+    with db:
+        db.execute(damage)
+    db.close()
+
+
+@pytest.mark.parametrize("people", ["auto"], indirect=True)
 def test_on_the_command_line(people, capsys):
     place = str(people.location)
     people.close()

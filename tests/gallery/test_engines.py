@@ -230,6 +230,20 @@ def test_truncating_or_growing_the_vectors_changes_nothing(place, truth):
         assert reopened(place) == truth
 
 
+def test_a_file_that_is_written_to_while_it_is_in_use_is_not_answered_from(place, truth):
+    engine = opened(place, "euclidean", read_only=True)
+    assert ask(engine) == truth
+    path = the_file(place)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 10)
+        file.write(bytes(size // 2))
+    assert ask(engine) == truth
+    assert [one.where for one in engine.check()] == [f"index/{path.name}"]
+    assert ask(engine) == truth
+    engine.close()
+
+
 def test_the_checksum_notices_exchanged_and_zeroed_pages(tmp_path):
     content = np.random.default_rng(0).bytes(3 * 2**20 + 5)
     mebi = 2**20

@@ -340,3 +340,19 @@ def test_vectors_of_precomputed_galleries_are_kept_too(tmp_path):
         people.migrate(gallery.Precomputed(6, "euclidean", "other"))
         assert people.verify("b", rows[3], threshold=0).distance == 0.0
         assert people._engine.embeddings("a").rows.tobytes() == rows[:2].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "claimed"),
+    [
+        ("image/L/99999999x99999999", b"x"),
+        ("image/1/9x9", b"x" * 10),
+        ("array", b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999999,), }"),
+    ],
+)
+def test_what_claims_more_than_there_is_takes_no_room(kind, claimed, tmp_path):
+    if kind == "array":
+        header = claimed.ljust(117) + b"\n"
+        claimed = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(CorruptGalleryError, match=f"what was kept of an item is no {kind}"):
+        unpack(kind, claimed, tmp_path, "x")

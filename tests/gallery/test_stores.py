@@ -23,6 +23,7 @@ from gallery.errors import (
     GalleryNotFoundError,
 )
 from gallery.stores import catalog, in_use
+from gallery.stores.pages import TABLE_LEAF, Pages
 from gallery.stores.sqlite import SqliteStore, new_header
 from tests.gallery.contracts.store import StoreContract, add, new
 from tests.gallery.doubles import contents
@@ -344,6 +345,51 @@ def test_whose_a_template_is_agrees_with_what_the_subjects_count(path, sql, said
     with pytest.raises(CorruptGalleryError, match=said), store.snapshot():
         store.owners()
     store.close()
+
+
+# -- damage
+
+
+@pytest.mark.parametrize("verb", ["template", "subject"])
+def test_a_damaged_template_is_mended_by_removing_it_and_enrolling_it_again(path, verb):
+    change(path, "UPDATE templates_1 SET checksum = checksum + 1 WHERE template = 1")
+    with closing(SqliteStore(path)) as store:
+        assert any("template 1: its embedding does not match" in str(one) for one in store.check())
+        with store.commit():
+            store.remove_templates([1]) if verb == "template" else store.remove_subject("a")
+        with store.commit():
+            add(store, new("a", [1, 2, 3]))
+        assert store.check() == []
+        assert sum(len(part.numbers) for part in store.scan()) == 3 if verb == "template" else 2
+
+
+def test_a_page_in_the_place_of_another_is_not_gone_through_for_ever(tmp_path):
+    """Neither by a scan nor by a migration, which asks for what is lacking page by page."""
+    path = tmp_path / "catalog.sqlite"
+    store = SqliteStore.create(path, new_header(3, "euclidean", "enc", "fp"))
+    with store.commit():
+        list(store.add([new(f"s{at}", [at, 1, 1]) for at in range(600)]))
+    with store.commit():
+        other = store.generations.begin(new_header(3, "euclidean", "other", "other/1"))
+    store.close()
+    pages = Pages(path)
+    leaves = {}
+    for number in range(1, pages.count + 1):
+        cells = [one for one in pages.cells_of(number, (TABLE_LEAF,)) if one.values and len(one.values) == 6]
+        if cells and isinstance(cells[0].values[-1], bytes):
+            leaves[number] = cells[0].rowid
+    pages.close()
+    first, *_, last = sorted(leaves, key=leaves.__getitem__)
+    raw, size = bytearray(path.read_bytes()), pages.size
+    raw[(last - 1) * size : last * size] = raw[(first - 1) * size : first * size]
+    path.write_bytes(raw)
+    with closing(SqliteStore(path)) as store:
+        with pytest.raises(CorruptGalleryError):
+            list(store.scan(block=64))
+        after = 0
+        with pytest.raises(CorruptGalleryError, match="out of order"):
+            for _ in range(100):
+                after = int(store.generations.lacking(other.generation, after, 64)[-1])
 
 
 # -- whoever opens a catalog first looks at its log
