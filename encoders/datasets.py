@@ -227,9 +227,9 @@ def _unsplittable(data: LabelledSet, parts: tuple[LabelledSet, LabelledSet]) -> 
     count, repeated = len(np.unique(data.labels)), len(_repeated(data.labels))
     train, held = (len(_repeated(p.labels)) for p in parts)
     return (
-        f"{count} subjects cannot be split into training and validation: {repeated} have 2 items or more, "
-        f"{train} of them to train on and {held} held out; at least 4 are needed, 2 of them on each side, "
-        "or a set of its own to validate on (--validation), or none (--holdout 0)"
+        f"{count} subjects cannot be split into training and validation: those with 2 items or more are "
+        f"{repeated}, {train} of them to train on and {held} held out; at least 4 are needed, 2 of them on "
+        "each side, or a set of its own to validate on (--validation), or none (--holdout 0)"
     )
 
 

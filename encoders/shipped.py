@@ -49,8 +49,9 @@ def card(place: Path) -> str:
         return text.rstrip()
     spec = read_spec(place)
     rate = "-" if spec.threshold_fmr is None else percent(spec.threshold_fmr)
-    at = "-" if spec.threshold is None else f"{spec.threshold:.4f} (set for FMR {rate})"
+    known = f"recommended threshold {spec.threshold or 0:.4f} (set for FMR {rate})"
+    at = "no recommended threshold" if spec.threshold is None else known
     return (
         f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
-        f"recommended threshold {at}.\nThis checkpoint has no {CARD}."
+        f"{at}.\nThis checkpoint has no {CARD}."
     )

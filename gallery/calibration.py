@@ -214,7 +214,7 @@ def check_supported(rate: str, target: float, worth: float) -> None:
     if worth < needed:
         what = "independent searches" if rate == "FPIR" else "independent non-mated comparisons"
         raise NotEnoughDataError(
-            f"a {rate} of {target:g} needs about {needed:,.0f} {what}, there are {worth:,.0f}: enrol or ask "
+            f"an {rate} of {target:g} needs about {needed:,.0f} {what}, there are {worth:,.0f}: enrol or ask "
             f"about more subjects{_or_choose(worth)}"
         )
 

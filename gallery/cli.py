@@ -20,6 +20,7 @@ exit codes:
   1  verify: rejected
   2  a mistake: wrong arguments, nothing there, an item that cannot be used, the wrong encoder
   3  a failure: the gallery is damaged or locked, the disk is full
+  130  interrupted
 """
 
 

@@ -315,6 +315,11 @@ def load(arguments: Arguments) -> int:
         encoder = encoder_of(arguments.file)
     with opened_to_fill(arguments.location, encoder) as people:
         done = people.import_file(arguments.file)
+    if known := done.subjects - done.created:
+        note(
+            f"{counted(known, 'subject')} had been enrolled before and now have the file's templates besides "
+            "their own: a file that is imported twice is there twice"
+        )
     _print_enrolled(arguments, done, [])
     return 0
 

@@ -94,7 +94,7 @@ def undo(arguments: Arguments) -> int:
     ]
     head = ["operation", "when (UTC)", "what", "subjects", "templates", "undone by"]
     plain = [one.to_dict() for one in operations]
-    return _print_list(arguments, plain, head, rows, "nothing that could be undone")
+    return _print_list(arguments, plain, head, rows, "there is nothing to undo")
 
 
 def audit(arguments: Arguments) -> int:

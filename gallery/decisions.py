@@ -70,12 +70,12 @@ def checked_prior(prior: float) -> float:
     return float(prior)
 
 
-def checked_threshold(threshold: float) -> float:
-    """A threshold that can be compared with; ValueError for NaN and negative ones."""
+def checked_threshold(threshold: float, what: str = "threshold") -> float:
+    """A threshold that can be compared with; ValueError for NaN and negative ones. what: its name there."""
     try:
         value = math.nan if isinstance(threshold, (bool, str)) else float(threshold)
     except OverflowError:
         value = math.nan
     if math.isnan(value) or value < 0:
-        raise ValueError(f"a threshold is a distance of 0 or more, not {threshold!r}")
+        raise ValueError(f"a {what} is a distance of 0 or more, not {threshold!r}")
     return value

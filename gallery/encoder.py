@@ -127,7 +127,7 @@ def check_same(encoder: Encoder, filled: Embeds, name: str, where: str) -> None:
     raise EncoderMismatchError(
         f"{where} was filled by the encoder {name!r}; {encoder_name(encoder)!r} computes something else "
         f"({said}). Their distances mean nothing to each other: open it with {name!r} as it was, or migrate "
-        "it to the new encoder (`Gallery.migrate`)."
+        "it to the new encoder (`Gallery.migrate`, `gallery migrate`)."
     )
 
 

@@ -93,7 +93,9 @@ def subject_folders(
     found = [(id, [file.path for file in walked.files]) for id, walked in walks.items() if walked.files]
     if not found:
         what = "image" if suffixes is IMAGE_SUFFIXES else f"{' or '.join(sorted(suffixes or ()))} file"
-        raise InvalidItemError(f"no {what} is in any of the {len(walks)} subfolders of {printable(folder)}")
+        raise InvalidItemError(
+            f"no {what} is in any of the subfolders of {printable(folder)}, of which there are {len(walks)}"
+        )
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,11 @@ class Migrating:
         skips(on_error)
         staged = _staged(self._engine, new_encoder, items, str(self.location))
         staging = Staging(self._engine, new_encoder, staged, self.location, on_error, progress)
-        staging.take(items)
+        try:
+            staging.take(items)
+        except BaseException:
+            self._give_up_what_is_empty()
+            raise
         refused = [one.template for one in staging.refused if one.template is not None]
         with self._binding:
             with self._engine.changed_generations("migrate", switches=True) as generations:
@@ -149,6 +154,12 @@ class Migrating:
         if erase:
             self._engine.erase()
         return dropped
+
+    def _give_up_what_is_empty(self) -> None:
+        """A migration that stopped at its first item leaves nothing to go on with."""
+        with suppress(GalleryError), self._engine.changed_generations("abandon migration") as generations:
+            if any(one.state == "staged" and not one.templates for one in generations.listing()):
+                generations.abandon()
 
     def abandon_migration(self) -> bool:
         """Gives up a migration that is not finished: whether there was one. The gallery stays as it is."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from encoders.errors import EncoderError
 from gallery import opening
-from gallery.errors import InvalidItemError
+from gallery.errors import GalleryError, InvalidItemError
 from gallery.records import Refusal
 from gallery.tables import counted, table
 from gallery.terminal import Arguments, load_encoder, note, print_json, progress_bar, subjects_in
@@ -27,7 +27,15 @@ def migrate(arguments: Arguments) -> int:
     elif arguments.from_sources:
         items = _source
     with opening.open(arguments.location) as people, progress_bar("migrating") as progress:
-        done = people.migrate(encoder, items, on_error=arguments.on_error, progress=progress)
+        try:
+            done = people.migrate(encoder, items, on_error=arguments.on_error, progress=progress)
+        except (GalleryError, KeyboardInterrupt):
+            if staged := people.info().staged:
+                note(
+                    f"{staged.templates:,} templates are embedded by {staged.encoder} and kept: migrate "
+                    f"again to go on, or `gallery migrate {arguments.location} --abandon` to give it up"
+                )
+            raise
     if arguments.json:
         print_json(done.to_dict())
         return 0

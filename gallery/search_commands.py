@@ -11,7 +11,7 @@ from gallery import opening
 from gallery.errors import InvalidItemError
 from gallery.records import Candidate, Identification
 from gallery.tables import table
-from gallery.terminal import Arguments, opened, print_json, progress_bar
+from gallery.terminal import Arguments, note, opened, print_json, progress_bar
 
 
 def identify(arguments: Arguments) -> int:
@@ -46,6 +46,8 @@ def identify(arguments: Arguments) -> int:
     for path, answer in zip(arguments.images, answers, strict=True):
         if answer.rival is not None or answer.probability is not None or answer.quality is not None:
             print(f"{path}: {answer}")
+    if where and not any(answer.candidates for answer in answers):
+        note("no subject that is enrolled has what --where asks for")
     threshold = answers[0].threshold
     print("\nno threshold: ranked, not decided" if threshold is None else f"\nthreshold {threshold:.4f}")
     return 0
@@ -103,8 +105,8 @@ def _doubts(answer: Identification) -> dict[str, Any]:
 def _identified(path: str, answer: Identification) -> list[list[Any]]:
     if not answer.candidates:
         nearest = answer.nearest
-        note = None if nearest is None else f"(nearest: {nearest.id})"
-        return [[path, answer.decision, note, nearest and nearest.distance, nearest and nearest.template]]
+        beside = None if nearest is None else f"(nearest: {nearest.id})"
+        return [[path, answer.decision, beside, nearest and nearest.distance, nearest and nearest.template]]
     return [
         [path, answer.decision, candidate.id, candidate.distance, candidate.template]
         for candidate in answer.candidates

@@ -153,7 +153,7 @@ class Searching:
     ) -> list[list[Candidate]]:
         """`within` for every item, all of one revision."""
         encoder, header = self._bound()
-        limit = checked_threshold(radius)
+        limit = checked_threshold(radius, "radius")
         filter = None if where is None else checked_where(where)
         blocks, _ = self._embedded(encoder, items)
         return self._engine.within(np.concatenate(blocks), limit, header, filter) if blocks else []

@@ -207,9 +207,10 @@ def check_items(engine: Engine, items: Any) -> None:
     if items is None:
         if engine.counts()[1] and engine.setting(KEEP_ITEMS) is None:
             raise InvalidItemError(
-                "this gallery keeps no items (it was not made with keep_items=True): pass items, as "
-                "{id: [an item for each template, in the order of their numbers]}, (id, items) pairs, or a "
-                "function from a Template to its item"
+                "this gallery keeps no items (it was not made with keep_items=True, --keep-items): pass "
+                "items, as {id: [an item for each template, in the order of their numbers]}, (id, items) "
+                "pairs, or a function from a Template to its item; on the command line a FOLDER or "
+                "--from-sources"
             )
     elif isinstance(items, str | bytes) or not (callable(items) or isinstance(items, Iterable)):
         raise InvalidItemError(

@@ -44,7 +44,7 @@ def choose(wish: str, templates: int, dim: int, there: str | None = None, makes:
 
 def _by_size(templates: int, dim: int, there: str | None) -> Choice:
     size = 4 * templates * dim
-    gone_through = f"chosen automatically: {size / 1e9:.2g} GB of embeddings"
+    gone_through = f"chosen automatically: {_size(size)} of embeddings"
     most = _EXACT_UP_TO * (_LEEWAY if there == EXACT else 1)
     large = size * _LEEWAY > _EXACT_UP_TO
     if there is not None and there != EXACT and large and _fits(there, templates, dim):
@@ -53,6 +53,10 @@ def _by_size(templates: int, dim: int, there: str | None) -> Choice:
         most_said = f"up to {_EXACT_UP_TO / 1e9:.0f} GB are gone through for each answer"
         return Choice(EXACT, f"{gone_through}, {most_said}")
     return Choice(_cells(_best_cells(templates), dim), f"{gone_through} are too much for each answer")
+
+
+def _size(bytes: int) -> str:
+    return f"{bytes / 1e9:.2g} GB" if bytes >= 1e8 else f"{bytes / 1e6:,.1f} MB"
 
 
 def _cells(count: int, dim: int) -> str:

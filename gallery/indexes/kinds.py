@@ -31,7 +31,10 @@ def made(kind: str, dim: int, metric: str) -> Any:
     try:
         index = library.faiss().index_factory(dim, kind, library.faiss_metric(metric))
     except RuntimeError as error:
-        raise ValueError(f"FAISS cannot make an index {kind!r} of dim {dim}: {error}") from error
+        raise ValueError(
+            f"FAISS cannot make an index {kind!r} of dim {dim}: {_reason(error)}. Kinds are auto, exact, "
+            "and its factory strings, such as HNSW32, IVF1024,SQ8 or IVF1024,PQ64x4fs,RFlat"
+        ) from error
     ivf, graph, refine = _parts(index)
     # Recall before speed: FAISS looks into one cell of an IVF unless told otherwise.
     if ivf is not None:
@@ -41,6 +44,11 @@ def made(kind: str, dim: int, metric: str) -> Any:
     if refine is not None:
         refine.k_factor = 4.0
     return index
+
+
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without where in its own source it says it."""
+    return re.sub(r"^Error in .*? at \S+:\d+: ", "", str(error), flags=re.DOTALL).strip()
 
 
 def rehearse(kind: str, dim: int, metric: str) -> None:

@@ -316,7 +316,8 @@ def translation(error: Exception, path: Path) -> GalleryError:
     if "closed database" in text:
         return GalleryError(f"{folder} was closed")
     return CorruptGalleryError(
-        f"{path} is damaged ({text}); run `gallery check {folder}`, or restore the folder from a backup"
+        f"{path} is damaged ({text}); `gallery check {folder}` says what is lost, and with --repair saves "
+        "the rest; or restore the folder from a backup"
     )
 
 

@@ -158,8 +158,8 @@ class SqliteCuration:
                 row = self._session.one(f"{_OPERATION} WHERE operation = ?", operation)
         if row is None:
             raise InvalidItemError(
-                f"there is no operation {operation} that could be undone: erase, compact and backup "
-                "forget what came before them; nothing was changed"
+                f"there is no operation {operation} that could be undone: erase and compact forget what came "
+                "before them, and a backup is made without; nothing was changed"
             )
         verb, change = row[1], self._change_of(row)
         if row[4]:

@@ -165,6 +165,10 @@ def test_a_count_that_does_not_fit(bare):
     with pytest.raises(InvalidItemError, match=r"'s0' has 3 templates and 2 items were given"):
         bare.migrate(new(), {"s0": everybody()["s0"][:2]})
     assert bare.encoder.name == "old"
+    # Nothing was embedded yet that would be worth going on with.
+    assert bare.info().staged is None
+    with pytest.raises(InvalidItemError, match=r"'s3' has 3 templates and 1 item was given"):
+        bare.migrate(new(), [(id, rows[: 1 if id == "s3" else 3]) for id, rows in everybody().items()])
 
 
 def test_an_id_that_is_not_enrolled(bare):
