@@ -9,6 +9,7 @@ from collections.abc import Sequence
 BENCHMARKS = (
     "omniglot",
     "dedupe",
+    "near_pairs",
     "storage",
     "search_exact",
     "search_library",

@@ -42,11 +42,14 @@ def identify(arguments: Arguments) -> int:
         for path, answer in zip(arguments.images, answers, strict=True)
         for row in _identified(path, answer)
     ]
-    print(table(["image", "decision", "id", "distance", "template"], rows))
+    head = ["image", "decision", "id", "distance", "template"]
+    if any(answer.probability is not None for answer in answers):
+        head.append("probability")
+    print(table(head, [row[: len(head)] for row in rows]))
     for path, answer in zip(arguments.images, answers, strict=True):
-        if answer.rival is not None or answer.probability is not None or answer.quality is not None:
+        if answer.rival is not None or answer.quality is not None:
             print(f"{path}: {answer}")
-    if where and not any(answer.candidates for answer in answers):
+    if where and all(answer.nearest is None for answer in answers):
         note("no subject that is enrolled has what --where asks for")
     threshold = answers[0].threshold
     print("\nno threshold: ranked, not decided" if threshold is None else f"\nthreshold {threshold:.4f}")
@@ -106,10 +109,11 @@ def _identified(path: str, answer: Identification) -> list[list[Any]]:
     if not answer.candidates:
         nearest = answer.nearest
         beside = None if nearest is None else f"(nearest: {nearest.id})"
-        return [[path, answer.decision, beside, nearest and nearest.distance, nearest and nearest.template]]
+        found = (None, None) if nearest is None else (nearest.distance, nearest.template)
+        return [[path, answer.decision, beside, *found, answer.probability]]
     return [
-        [path, answer.decision, candidate.id, candidate.distance, candidate.template]
-        for candidate in answer.candidates
+        [path, answer.decision, one.id, one.distance, one.template, answer.probability if rank == 0 else None]
+        for rank, one in enumerate(answer.candidates)
     ]
 
 

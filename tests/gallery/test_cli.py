@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import encoders
 import gallery
+from gallery import Candidate, Identification, search_commands
 from gallery.cli import main
 
 
@@ -182,6 +183,8 @@ def test_searching(shell: Shell, people: str) -> None:
     assert shell("within", "g", "a.png", "--radius", "0") == 0
     assert "(nobody)" in shell.said
     assert shell.json("identify", "g", "a.png", "--where", "site=north")[0]["candidates"] == []
+    assert shell("identify", "g", "a.png", "--where", "site=north") == 0
+    assert "no subject that is enrolled has what --where asks for" in shell.complained
     assert shell("identify", "g", "a.png", "--where", "site") == 2
     assert "KEY=VALUE" in shell.complained
     assert shell.json("reindex", "g", "HNSW8")["index"] == "HNSW8"
@@ -389,3 +392,11 @@ def test_images_beside_the_subfolders_are_mentioned(folder: Path, shell: Shell) 
 def test_version(shell: Shell) -> None:
     assert shell("--version") == 0
     assert shell.said == f"siamese-gallery {gallery.__version__}\n"
+
+
+def test_a_probability_stands_beside_the_nearest() -> None:
+    near, far = Candidate("a", 0.1, 1), Candidate("b", 0.2, 2)
+    match = Identification("match", (near, far), 0.3, near, probability=0.9, prior=0.5)
+    assert [row[-1] for row in search_commands._identified("p", match)] == [0.9, None]
+    unknown = Identification("unknown", (), 0.05, near, probability=0.2, prior=0.5)
+    assert search_commands._identified("p", unknown) == [["p", "unknown", "(nearest: a)", 0.1, 1, 0.2]]
