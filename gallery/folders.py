@@ -93,9 +93,8 @@ def subject_folders(
     found = [(id, [file.path for file in walked.files]) for id, walked in walks.items() if walked.files]
     if not found:
         what = "image" if suffixes is IMAGE_SUFFIXES else f"{' or '.join(sorted(suffixes or ()))} file"
-        raise InvalidItemError(
-            f"no {what} is in any of the subfolders of {printable(folder)}, of which there are {len(walks)}"
-        )
+        where = "the one subfolder" if len(walks) == 1 else f"any of the {len(walks)} subfolders"
+        raise InvalidItemError(f"no {what} is in {where} of {printable(folder)}")
     return found
 
 

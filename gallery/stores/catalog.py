@@ -228,7 +228,7 @@ def connect(path: Path, *, read_only: bool, lock_timeout: float, check: bool = T
             # nothing that could change under us either.
             if path.with_name(path.name + "-wal").exists() or os.access(path.parent, os.W_OK):
                 raise
-            db = _open(path, "ro&immutable=1", lock_timeout, Still)
+            db = _open(path, "ro&immutable=1", lock_timeout, Still, check=check)
         return db
 
 

@@ -38,7 +38,7 @@ def test_subjects_of_one_item_are_not_held_out(seed: int) -> None:
 
 def test_too_few_subjects_with_two_items_are_counted_before_training() -> None:
     for groups in (0, 2):
-        with pytest.raises(DatasetError, match=r"19 subjects cannot be split .*: 3 have 2 items"):
+        with pytest.raises(DatasetError, match=r"19 subjects .*: those with 2 items or more are 3,"):
             datasets.split(mostly_single(16, 3, groups), 0.15, np.random.default_rng(0))
 
 

@@ -494,7 +494,7 @@ def test_what_is_worth_a_file():
 def test_the_kind_for_a_wish_and_a_size(wish, templates, dim, there, kind):
     found = choose(wish, templates, dim, there)
     assert found.kind == kind
-    assert ("asked for" if wish != "auto" else "MB of embeddings") in found.why
+    assert ("asked for" if wish != "auto" else "B of embeddings") in found.why
 
 
 @pytest.mark.parametrize(

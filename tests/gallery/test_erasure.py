@@ -440,7 +440,9 @@ def test_the_command_says_what_to_do_while_another_process_is_at_work(
     kept: Path, zoe: Person, adam: Person, capsys: Any, monkeypatch: Any
 ) -> None:
     whole = catalog._open
-    monkeypatch.setattr(catalog, "_open", lambda path, mode, wait: whole(path, mode, min(wait, 0.2)))
+    monkeypatch.setattr(
+        catalog, "_open", lambda path, mode, wait, **kw: whole(path, mode, min(wait, 0.2), **kw)
+    )
     other = Other("reader at work", kept, zoe.paths[0])
     try:
         assert main(["remove", str(kept), zoe.id, "--erase"]) == 3

@@ -248,10 +248,10 @@ def test_a_read_only_disk_that_somebody_writes_to_is_not_answered_from(
         people.enroll("alice", ROWS[:1])
     real = catalog._open
 
-    def cannot_be_locked(path: Path, mode: str, *more: Any) -> Any:
+    def cannot_be_locked(path: Path, mode: str, *more: Any, **named: Any) -> Any:
         if mode == "ro":
             raise sqlite3.OperationalError("unable to open database file")
-        return real(path, mode, *more)
+        return real(path, mode, *more, **named)
 
     with monkeypatch.context() as here:
         here.setattr(catalog, "_open", cannot_be_locked)

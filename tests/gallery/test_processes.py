@@ -393,7 +393,9 @@ def test_the_command_line_says_so_too(held: Holder, tmp_path: Path, capsys: Any,
     from gallery.stores import catalog
 
     whole = catalog._open
-    monkeypatch.setattr(catalog, "_open", lambda path, mode, wait: whole(path, mode, min(wait, 0.2)))
+    monkeypatch.setattr(
+        catalog, "_open", lambda path, mode, wait, **kw: whole(path, mode, min(wait, 0.2), **kw)
+    )
     assert main(["compact", str(tmp_path / "g")]) == 3
     assert "another writer has held" in capsys.readouterr().err
 

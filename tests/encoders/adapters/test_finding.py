@@ -121,4 +121,4 @@ def test_a_folder_without_such_files_is_refused(texts: Path, capsys: pytest.Capt
     (texts / "other" / "a").mkdir(parents=True)
     (texts / "other" / "a" / "1.png").write_text("no text")
     assert cli.main(["enroll", str(texts / "g"), str(texts / "other"), "--encoder", "texts"]) == 2
-    assert "no .txt file is in any of the 1 subfolders" in capsys.readouterr().err
+    assert "no .txt file is in the one subfolder of" in capsys.readouterr().err
