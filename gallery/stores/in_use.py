@@ -59,7 +59,8 @@ class Connection(sqlite3.Connection):
 
 
 _PAUSING: weakref.WeakSet[Pausing] = weakref.WeakSet()
-_HELD: list[Pausing] = []
+_HELD: dict[int, list[Pausing]] = {}
+"""By the thread that forks, as several may at the same time."""
 _CONNECTIONS: weakref.WeakSet[Connection] = weakref.WeakSet()
 _INHERITED: set[File] = set()
 _COUNTS: Counter[File | None] = Counter()
@@ -116,7 +117,8 @@ def let_go(file: File | None) -> None:
 
 def watch(pausing: Pausing) -> None:
     """Has it closed before each fork, as long as it is there. From now on whoever uses it holds its lock."""
-    _PAUSING.add(pausing)
+    with _LOCK:
+        _PAUSING.add(pausing)
 
 
 def check_not_inherited(path: Path) -> None:
@@ -129,15 +131,17 @@ def check_not_inherited(path: Path) -> None:
 
 
 def _pause() -> None:
-    mine = [one for one in list(_PAUSING) if one.lock.acquire(timeout=PATIENCE)]
-    _HELD.extend(mine)
+    with _LOCK:
+        everyone = list(_PAUSING)
+    mine = [one for one in everyone if one.lock.acquire(timeout=PATIENCE)]
+    _HELD[threading.get_ident()] = mine
     for one in mine:
         one.pause()
 
 
 def _go_on() -> None:
-    while _HELD:
-        _HELD.pop().lock.release()
+    for one in _HELD.pop(threading.get_ident(), []):
+        one.lock.release()
 
 
 def _begin_as_a_child() -> None:

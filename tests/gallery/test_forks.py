@@ -186,6 +186,34 @@ def test_forks_and_threads_that_write_get_along(people: gallery.Gallery) -> None
     assert people.check() == []
 
 
+def test_threads_that_fork_at_the_same_time_give_every_lock_back(
+    people: gallery.Gallery, tmp_path: Path
+) -> None:
+    with gallery.open(tmp_path / "other", Precomputed(4)) as other:
+        failed: list[BaseException] = []
+
+        def fork() -> None:
+            try:
+                for _ in range(15):
+                    process = FORK.Process(target=os.getpid)
+                    process.start()
+                    process.join(PATIENCE)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=fork) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        for one in (people, other):
+            asked = threading.Thread(target=one.ids)
+            asked.start()
+            asked.join(PATIENCE)
+            assert not asked.is_alive(), "a lock was not given back"
+
+
 def test_one_that_was_dropped_without_being_closed_is_not_counted(people: gallery.Gallery) -> None:
     path = people.location / "catalog.sqlite"
     dropped = [gallery.open(people.location, Precomputed(4))]
