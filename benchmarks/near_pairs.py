@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.near_pairs")
-    parser.add_argument("--shapes", nargs="+", default=["40000x128", "40000x512"], help="rows x dim")
+    parser.add_argument("--shapes", nargs="+", default=["30000x128", "30000x512"], help="rows x dim")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-write", dest="write", action="store_false", help="only print")
     return parser

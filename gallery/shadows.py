@@ -21,8 +21,8 @@ MANY = 20_000
 _WIDTHS = (16, 32, 64, 128, 256)
 _SAMPLE = 4096
 _AT_A_TIME = 8192
-_SCAN, _TERM, _CHECK = 0.5, 0.03, 1.5
-"""Nanoseconds: to make and look at one score, for each of its terms, and for each of an exact distance's."""
+_SCAN, _SCAN_TERM, _CHECK, _CHECK_TERM = 0.5, 0.03, 750.0, 4.0
+"""Nanoseconds: to make and look at a score, for each of its terms; an exact distance, each of its terms."""
 
 Wide = npt.NDArray[np.float64]
 
@@ -97,22 +97,22 @@ def _axes(sample: Wide, reach: float) -> Wide | None:
     dim = sample.shape[1]
     _, turned = np.linalg.eigh(sample.T @ sample)
     leading = turned[:, ::-1]
+    check = _CHECK + _CHECK_TERM * dim
     costs = {
-        width: _SCAN + _TERM * (width + 1) + _CHECK * dim * share
+        width: _SCAN + _SCAN_TERM * (width + 1) + check * share
         for width, share in _left_over(sample @ leading, reach)
     }
-    best = min(costs, key=costs.__getitem__, default=dim)
-    whole = _SCAN + _TERM * dim
-    return leading[:, :best] if best in costs and costs[best] < 0.8 * whole else None
+    best = min(costs, key=costs.__getitem__)
+    return leading[:, :best] if costs[best] < 0.8 * costs[dim] else None
 
 
 def _left_over(turned: Wide, reach: float) -> Iterator[tuple[int, float]]:
     """(width, the share of the pairs of a sample that their shadows do not tell apart) for every width."""
     one, other = turned[::8], turned[1::2]
-    for width in _WIDTHS:
-        if width < turned.shape[1] - 1:
-            near = _apart(one, other, width) <= reach
-            yield width, float(near.mean())
+    dim = turned.shape[1]
+    for width in (*(one for one in _WIDTHS if one < dim - 1), dim):
+        near = _apart(one, other, width) <= reach
+        yield width, float(near.mean())
 
 
 def _apart(one: Wide, other: Wide, width: int) -> Wide:
