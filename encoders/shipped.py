@@ -48,9 +48,10 @@ def card(place: Path) -> str:
     if text := card_text(place):
         return text.rstrip()
     spec = read_spec(place)
-    rate = "-" if spec.threshold_fmr is None else percent(spec.threshold_fmr)
-    known = f"recommended threshold {spec.threshold or 0:.4f} (set for FMR {rate})"
-    at = "no recommended threshold" if spec.threshold is None else known
+    at = "no recommended threshold"
+    if spec.threshold is not None:
+        rate = "-" if spec.threshold_fmr is None else percent(spec.threshold_fmr)
+        at = f"recommended threshold {spec.threshold:.4f} (set for FMR {rate})"
     return (
         f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
         f"{at}.\nThis checkpoint has no {CARD}."

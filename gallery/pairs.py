@@ -92,6 +92,7 @@ def _each(rows: int) -> Callable[[Callable[[int], Pairs], Iterable[int]], list[P
 def _proposed(shadow: Shadow, start: int) -> Iterator[tuple[Places, Places]]:
     """(left, right) with left < right that may be near, of ROWS from `start`: all, in bounded numbers."""
     found: list[tuple[Places, Places]] = []
+    held = 0
     room = np.empty(ROWS * COLUMNS, np.float32)
     for low in range(start, len(shadow.vectors), COLUMNS):
         scores = shadow.scores(slice(start, start + ROWS), slice(low, low + COLUMNS), room)
@@ -101,9 +102,10 @@ def _proposed(shadow: Shadow, start: int) -> Iterator[tuple[Places, Places]]:
             left, right = left + start, right + low
             later = left < right
             found.append((left[later], right[later]))
-        if sum(len(left) for left, _ in found) > _CANDIDATES:
+            held += len(found[-1][0])
+        if held > _CANDIDATES:
             yield _together(found)
-            found = []
+            found, held = [], 0
     yield _together(found)
 
 

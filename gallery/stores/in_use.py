@@ -149,17 +149,10 @@ def _begin_as_a_child() -> None:
     # Those too that another thread was just opening or closing.
     _INHERITED.update(file for file in _COUNTS if file is not None)
     for connection in list(_CONNECTIONS):
-        if _is_open(connection):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        # One that is closed as well: to keep it costs nothing.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
     for those in (_HELD, _PAUSING, _COUNTS, _CHECKED, _CONNECTIONS):
         those.clear()
-
-
-def _is_open(connection: Connection) -> bool:
-    try:
-        return bool(connection.in_transaction) or True
-    except sqlite3.ProgrammingError:
-        return False
 
 
 os.register_at_fork(before=_pause, after_in_parent=_go_on, after_in_child=_begin_as_a_child)

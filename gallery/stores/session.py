@@ -215,11 +215,11 @@ class Session:
 
     def _resume(self) -> None:
         db = self._connected()
-        if in_use.file_of(self.path) != self._file:
+        try:
+            self._check_there()
+        except GalleryError:
             db.close()
-            raise GalleryError(
-                f"{self.path} was deleted or replaced since it was opened: open it again; nothing was written"
-            )
+            raise
         self._db, self._seen, self._paused = db, None, False
 
     def _check_still(self) -> None:
@@ -237,16 +237,13 @@ class Session:
                 "finish that first; nothing was written"
             )
 
-    def check_writable(self) -> None:
-        """Refuses to write where that was not asked for, or into a file that no one can open again."""
-        self._check_may_write()
-        self._check_there()
-
     def _check_may_write(self) -> None:
+        """Refuses to write where that was not asked for."""
         if not self.writable:
             raise GalleryError(f"{self.path.parent} was opened read-only; nothing was written")
 
     def _check_there(self) -> None:
+        """Refuses to go on with a file that no one can open again."""
         if in_use.file_of(self.path) != self._file:
             raise GalleryError(
                 f"{self.path} was deleted or replaced since it was opened; nothing was written: open it again"
