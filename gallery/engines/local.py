@@ -30,6 +30,7 @@ from gallery.indexes.choice import AUTO
 from gallery.processes import check_not_forked
 from gallery.records import Candidate, LogEntry, Problem, Subject, Template
 from gallery.stores.base import Added, Curation, Generations, Header, NewTemplates, Store, Stored
+from gallery.stores.catalog import translation
 from gallery.stores.repair import discard_put_aside
 from gallery.unpacking import discard_unpacked
 from gallery.vectors import FloatRows
@@ -137,7 +138,7 @@ class LocalEngine:
             return store.remove_templates(numbers)
 
     def erase(self) -> None:
-        with _not_yet_erased():
+        with _not_yet_erased(self._folder):
             with self._open() as store:
                 with store.commit("erase"):
                     store.forget_removed()
@@ -380,16 +381,15 @@ class LocalEngine:
 
 
 @contextmanager
-def _not_yet_erased() -> Iterator[None]:
+def _not_yet_erased(folder: Path) -> Iterator[None]:
     """An erasure that fails says what is done and what is not."""
+    done = "what was removed is gone from every search, but its bytes may still be in the files until "
     try:
         yield
-    except (GalleryError, OSError) as error:
-        kind = type(error) if isinstance(error, GalleryError) else GalleryError
-        raise kind(
-            "what was removed is gone from every search, but its bytes may still be in the files until "
-            f"compact() succeeds: {error}"
-        ) from error
+    except GalleryError as error:
+        raise type(error)(f"{done}compact() succeeds: {error}") from error
+    except OSError as error:
+        raise GalleryError(f"{done}compact() succeeds: {translation(error, folder)}") from error
 
 
 def _check_bound(store: Store, of: Header | None) -> None:

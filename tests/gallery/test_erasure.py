@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import secrets
 import shutil
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 import gallery
-from gallery import GalleryLockedError, UnknownSubjectError
+from gallery import GalleryError, GalleryLockedError, UnknownSubjectError
 from gallery.cli import main
 from gallery.engines import local
 from gallery.stores import catalog
@@ -405,6 +406,23 @@ def test_another_process_that_only_has_it_open_is_no_hindrance(
     assert left(zoe.traces(ENCODER), place, temporary) == set()
     assert any(name.startswith("index/") for name in contents(place))
     check_rest(place, adam, zoe)
+
+
+def test_a_disk_that_fails_in_the_middle_says_so(
+    place: Path, zoe: Person, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(paths: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with gallery.open(place, ENCODER) as people:
+        with monkeypatch.context() as patched:
+            patched.setattr(local.index_files, "drop", fails)
+            words = r"until compact\(\).*: .* cannot be written .*: Input/output"
+            with pytest.raises(GalleryError, match=words):
+                people.remove(zoe.id, erase=True)
+        assert zoe.id not in people
+        people.compact()
+    assert left(zoe.traces(ENCODER), place, temporary) == set()
 
 
 @pytest.mark.parametrize("how", ["reader at work", "writer at work"])
