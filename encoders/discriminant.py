@@ -9,7 +9,8 @@ from torch import Tensor
 
 from encoders.errors import TrainingError
 
-COMPONENTS = 400  # principal components that are looked at, at most
+COMPONENTS = 900  # principal components that are looked at, at most
+TRUSTED = 250  # leading ones that weigh in full; the variance of the next is added to that of each
 SHRINKAGE = 0.1  # share of the within-subject covariance that is replaced by its mean variance
 ROUNDS, SPARE = 3, 50  # of the randomised search for the principal components
 LEAST = 1e-6
@@ -23,25 +24,38 @@ def discriminant(
     `features` (n, f) float32, `labels` (n,). The principal components are whitened, then the directions
     found in which items of one subject vary least (Fisher 1936; Swets and Weng, PAMI 1996); each is scaled by
     the root of its variance between subjects over that within, so that the sum of products of two items
-    weighs the directions as it should. Subjects with one item count towards the components only.
-    TrainingError where there are too few items for `dim`.
+    weighs the directions as it should. Past TRUSTED components a ridge keeps the faint ones from being taken
+    at their word (Friedman, "Regularized discriminant analysis", JASA 1989). Subjects with one item count
+    towards the components only. TrainingError where there are too few items for `dim`.
     """
-    within = len(labels) - len(np.unique(labels))
-    count = min(COMPONENTS, features.shape[1], within // 2)
+    spare = len(labels) - len(np.unique(labels))
+    count = min(COMPONENTS, features.shape[1], spare // 2)
     if count < dim:
         raise TrainingError(
-            f"start discriminant: {within:,} items more than subjects and {features.shape[1]:,} features "
+            f"start discriminant: {spare:,} items more than subjects and {features.shape[1]:,} features "
             f"decide {count} directions at most: --dim {count} or less"
             if count >= 2
-            else f"start discriminant: {within:,} items more than subjects are too few, 4 are the least"
+            else f"start discriminant: {spare:,} items more than subjects are too few, 4 are the least"
         )
     mean = features.mean(dim=0)
     basis, deviations = _principal(features, mean, count, seed)
     whitened = ((features @ basis - mean @ basis) / deviations).double()
-    variances, directions = torch.linalg.eigh(_shrunk(_within(whitened, labels)))
+    within = _shrunk(_within(whitened, labels))
+    ridge = _ridge(deviations.double())
+    # In units in which the variance of each component, with its ridge, is 1 again.
+    units = torch.rsqrt(1.0 + ridge)
+    within = units[:, None] * (within + torch.diag(ridge * within.diagonal().mean())) * units
+    variances, directions = torch.linalg.eigh(within)
     variances, directions = variances[:dim].clamp(LEAST, 1.0 - LEAST), directions[:, :dim]
-    scaled = directions * torch.sqrt((1.0 - variances) / variances)
+    scaled = units[:, None] * directions * torch.sqrt((1.0 - variances) / variances)
     return (basis / deviations) @ scaled.float(), mean
+
+
+def _ridge(deviations: Tensor) -> Tensor:
+    """What is added to the variance of each component, as a share of it; 0 where all are trusted."""
+    if len(deviations) <= TRUSTED:
+        return torch.zeros_like(deviations)
+    return (deviations[TRUSTED] / deviations).square()
 
 
 def _principal(features: Tensor, mean: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:

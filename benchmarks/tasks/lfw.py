@@ -26,8 +26,8 @@ MEASURES = {
     )
 }
 SETTINGS: dict[str, Any] = {
-    "tower": "gradients", "tower_args": {"mirrored": True}, "dim": 200,
-    "preprocess": {"kind": "grey", "height": 90, "width": 90}, "augment": "photo",
+    "tower": "gradients", "tower_args": {"mirrored": True, "colours": 18}, "dim": 200,
+    "preprocess": {"kind": "rgb", "size": 90}, "augment": "photo",
     "start": "discriminant", "steps": 0, "holdout": 0.0,
 }  # fmt: skip
 TENTHS = 10
@@ -63,7 +63,7 @@ def folds() -> list[Fold]:
         # A picture that is in the collection under two names would be no unseen one.
         seen = {held.read(name) for name in tested}
         rest = [n for n in everybody if _person(n) not in people and held.read(n) not in seen]
-        images, test = (np.stack([_grey(held, name) for name in part]) for part in (rest, tested))
+        images, test = (np.stack([_pixels(held, name) for name in part]) for part in (rest, tested))
     train = from_arrays(images, [_person(name) for name in rest])
     return [Fold("DevTest", train, frozenset(map(_person, rest)), people, (test, tested, asked))]
 
@@ -72,9 +72,9 @@ def _person(name: str) -> str:
     return name.split("/")[0]
 
 
-def _grey(held: zipfile.ZipFile, name: str) -> Any:
+def _pixels(held: zipfile.ZipFile, name: str) -> Any:
     with held.open(name) as stored:
-        return np.asarray(Image.open(stored).convert("L"))
+        return np.asarray(Image.open(stored).convert("RGB"))
 
 
 def baseline(fold: Fold) -> tuple[Embed, str]:

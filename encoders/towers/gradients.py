@@ -1,4 +1,4 @@
-"""A tower without learnt filters: histograms of the directions of edges, for few and aligned pictures."""
+"""A tower without learnt filters: directions of edges, and colours, for few and aligned pictures."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from encoders.towers._images import KINDS
 CLIPPED = 0.2  # one strong edge must not decide a block alone
 SHARPNESS = 4  # cos^4: an edge halfway between two of 8 directions counts 0.73 for each
 TINY = 1e-8
+TINT = 1.5  # how much a difference of two channels weighs beside a histogram
 
 
 class GradientsTower(nn.Module):
@@ -23,10 +24,13 @@ class GradientsTower(nn.Module):
     In each size the gradient of every pixel is shared out to `directions` (of 360 degrees), averaged over
     cells of `cell` pixels every `step` pixels, and four cells around a corner are scaled to unit length,
     clipped, and scaled again (Dalal and Triggs, CVPR 2005). `sizes` are shares of the picture's own sides.
-    With `mirrored` a picture and its mirror image give the same features: for faces.
+    `colours` adds how red, and how blue beside both, the places of a `colours` x `colours` grid are (of rgb
+    pictures; 0: nothing is added). With `mirrored` a picture and its mirror image give the same features: for
+    faces.
 
-    The descriptor is fixed but for `gain`, the weight of each size, so that it needs few pictures; what
-    decides is the linear head, best started by discriminant analysis (the setting start="discriminant").
+    The descriptor is fixed but for `gain`, the weight of each size and of the colours, so that it needs few
+    pictures; what decides is the linear head, best started by discriminant analysis (the setting
+    start="discriminant").
     """
 
     takes: ClassVar = KINDS
@@ -38,6 +42,7 @@ class GradientsTower(nn.Module):
         cell: int = 6,
         step: int = 3,
         directions: int = 8,
+        colours: int = 0,
         mirrored: bool = False,
     ) -> None:
         super().__init__()
@@ -47,7 +52,12 @@ class GradientsTower(nn.Module):
             )
         if not sizes or min(sizes) <= 0 or min(cell, step, directions) < 1:
             raise EncoderError("sizes, cell, step and directions of a tower of gradients must be positive")
-        self.cell, self.step, self.mirrored = cell, step, mirrored
+        if not 0 <= colours <= min(shape[1:]) or (colours and shape[0] != 3):
+            raise EncoderError(
+                f"colours {colours}: rgb pictures and at most {min(shape[1:])} places a side are needed, "
+                f"of items of shape {shape}"
+            )
+        self.cell, self.step, self.colours, self.mirrored = cell, step, colours, mirrored
         self.sides = [tuple(round(share * side) for side in shape[1:]) for share in sizes]
         self.between = max(1, round(cell / step))  # cells of a block lie side by side
         least = cell + step * self.between + 2
@@ -64,8 +74,9 @@ class GradientsTower(nn.Module):
         for k, (height, width) in enumerate(self.sides):
             self.register_buffer(f"rows{k}", _resizing(shape[1], height), persistent=False)
             self.register_buffer(f"columns{k}", _resizing(shape[2], width).T.contiguous(), persistent=False)
-        self.gain = nn.Parameter(torch.ones(len(sizes)))
-        self.features = sum(4 * directions * self._places(h) * self._places(w) for h, w in self.sides)
+        self.gain = nn.Parameter(torch.ones(len(sizes) + bool(colours)))
+        edges = sum(4 * directions * self._places(h) * self._places(w) for h, w in self.sides)
+        self.features = edges + 2 * colours**2
 
     def forward(self, batch: Tensor) -> Tensor:
         found = self._described(batch)
@@ -74,7 +85,9 @@ class GradientsTower(nn.Module):
     def _described(self, batch: Tensor) -> Tensor:
         # Of several channels the mean: edges of brightness.
         grey = batch.mean(dim=1, keepdim=True)
-        parts = [self._blocks(grey, *self._resizers(k)) for k in range(len(self.gain))]
+        parts = [self._blocks(grey, *self._resizers(k)) for k in range(len(self.sides))]
+        if self.colours:
+            parts.append(self._tints(batch))
         return torch.cat([gain * part for gain, part in zip(self.gain, parts, strict=True)], dim=1)
 
     def _resizers(self, size: int) -> tuple[Tensor, Tensor]:
@@ -94,6 +107,12 @@ class GradientsTower(nn.Module):
         corners = torch.cat([part for row in rows_of for part in (row[..., :-b], row[..., b:])], dim=1)
         blocks: Tensor = F.normalize(F.normalize(corners, dim=1).clamp(max=CLIPPED), dim=1)
         return blocks.flatten(1)
+
+    def _tints(self, batch: Tensor) -> Tensor:
+        """The differences of channels, red less green and blue less both, by place of the grid."""
+        red, green, blue = batch.split(1, dim=1)
+        pairs = torch.cat([red - green, blue - (red + green) / 2], dim=1)
+        return (TINT * F.adaptive_avg_pool2d(pairs, self.colours)).flatten(1)
 
     def _places(self, side: int) -> int:
         """How many blocks lie along a side."""

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 import encoders
 from encoders import towers
 from encoders.datasets import from_arrays
-from encoders.discriminant import SHRINKAGE, discriminant
+from encoders.discriminant import SHRINKAGE, TRUSTED, discriminant
 from encoders.errors import EncoderError, TrainingError
+from encoders.towers.gradients import TINT
 
 RNG = np.random.default_rng(11)
 
@@ -50,6 +51,28 @@ def test_against_a_plain_generalised_eigenproblem() -> None:
     expected = (rows - rows.mean(axis=0)) @ root.T @ vectors * np.sqrt((1 - values) / values)
     found = (rows - mean.numpy()) @ matrix.numpy()
     assert np.allclose(np.abs(found), np.abs(expected), atol=2e-3 * np.abs(expected).max())
+
+
+def test_past_the_trusted_components_a_ridge_is_added_to_all() -> None:
+    width = TRUSTED + 50
+    rows, of = made(120, 7, width)
+    matrix, mean = discriminant(torch.from_numpy(rows), of, 6)
+    total = np.cov(rows.T.astype(np.float64))
+    ridge = np.sort(np.linalg.eigvalsh(total))[::-1][TRUSTED]
+    root = np.linalg.inv(np.linalg.cholesky(total))
+    within = root @ (sum(7 * np.cov(rows[of == s].T) for s in range(120)) / len(rows)) @ root.T
+    level = np.trace(within) / width
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * level * np.eye(width)
+    back = np.linalg.inv(root)
+    values, vectors = (
+        part[..., :6]
+        for part in eigh(
+            back @ within @ back.T + level * ridge * np.eye(width), total + ridge * np.eye(width)
+        )
+    )
+    expected = (rows - rows.mean(axis=0)) @ vectors * np.sqrt((1 - values) / values)
+    found = (rows - mean.numpy()) @ matrix.numpy()
+    assert np.allclose(np.abs(found), np.abs(expected), atol=5e-3 * np.abs(expected).max())
 
 
 def test_subjects_come_apart() -> None:
@@ -137,7 +160,27 @@ def test_light_changes_nothing_and_mirrored_is_as_it_says() -> None:
     assert torch.equal(alike(picture), alike(picture.flip(3)))
 
 
+def test_colours_are_differences_of_channels_by_place() -> None:
+    pictures = RNG.normal(size=(2, 3, 32, 40)).astype(np.float32)
+    plain_one, tower = (
+        towers.build("gradients", (3, 32, 40), sizes=[1.0], colours=colours) for colours in (0, 4)
+    )
+    found = tower(torch.from_numpy(pictures)).detach()
+    edges = plain_one(torch.from_numpy(pictures)).detach()
+    assert torch.equal(found[:, : plain_one.features], edges)
+    tints = found[:, plain_one.features :].numpy().reshape(2, 2, 4, 4)
+    means = pictures.reshape(2, 3, 4, 8, 4, 10).mean(axis=(3, 5))
+    red, green, blue = means.transpose(1, 0, 2, 3)
+    assert np.allclose(tints[:, 0], TINT * (red - green), atol=1e-5)
+    assert np.allclose(tints[:, 1], TINT * (blue - (red + green) / 2), atol=1e-5)
+    grey = torch.from_numpy(pictures[:, :1]).expand(-1, 3, -1, -1)
+    assert tower(grey)[:, plain_one.features :].abs().max() < 1e-6, "a grey picture has none"
+
+
 def test_settings_that_the_tower_refuses() -> None:
+    for shape, colours in (((1, 32, 32), 4), ((3, 32, 32), 33), ((3, 32, 32), -1)):
+        with pytest.raises(EncoderError, match=f"colours {colours}: rgb pictures and at most 32"):
+            towers.build("gradients", shape, colours=colours)
     for sizes, words in (
         ([], "must be positive"),
         ([1.0, -1.0], "must be positive"),
