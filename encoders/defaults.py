@@ -31,6 +31,7 @@ AUGMENT = {
     "text": "text",
 }
 SOUNDS = (".wav", ".wave")
+STARTS = {"gradients": "discriminant", "spectra": "whitening"}  # nothing of these is learnt but the head
 
 
 def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
@@ -49,13 +50,13 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     chosen.setdefault("augment", AUGMENT.get(kind, "none"))
     if chosen["tower"] == "chars" and not chosen.get("tower_args", {}).get("width"):
         chosen.setdefault("dim", chosen.get("tower_args", {}).get("bag", 512))  # the bag is the embedding
-    if chosen["tower"] == "gradients":
-        chosen.setdefault("start", "discriminant")
+    if chosen["tower"] in STARTS:
+        chosen.setdefault("start", STARTS[chosen["tower"]])
     counts = np.bincount(data.labels)
     counts = counts[counts >= 2]
     chosen.setdefault("subjects", max(2, min(32, len(counts))))
     chosen.setdefault("items", _items(counts, int(chosen["subjects"])))
-    if chosen.get("start") == "discriminant":
+    if chosen.get("start", "random") != "random":
         chosen.setdefault("steps", 0)
     batch = int(chosen["subjects"]) * int(chosen["items"])
     chosen.setdefault("steps", int(np.clip(EPOCHS * len(data) / max(1, batch), 300, 20_000)))

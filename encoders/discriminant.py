@@ -1,4 +1,4 @@
-"""Linear discriminant analysis of a tower's features: where a linear head may start from."""
+"""Discriminant analysis and whitening of a tower's features: where a linear head may start from."""
 
 from __future__ import annotations
 
@@ -28,15 +28,54 @@ def discriminant(
     at their word (Friedman, "Regularized discriminant analysis", JASA 1989). Subjects with one item count
     towards the components only. TrainingError where there are too few items for `dim`.
     """
-    spare = len(labels) - len(np.unique(labels))
-    count = min(COMPONENTS, features.shape[1], spare // 2)
-    if count < dim:
-        raise TrainingError(
-            f"start discriminant: {spare:,} items more than subjects and {features.shape[1]:,} features "
-            f"decide {count} directions at most: --dim {count} or less"
-            if count >= 2
-            else f"start discriminant: {spare:,} items more than subjects are too few, 4 are the least"
-        )
+    count = min(COMPONENTS, _most(features, labels))
+    _check(count, dim, features, labels, "discriminant")
+    mapping, within, mean = _analysed(features, labels, count, seed)
+    return mapping[:, :dim] * torch.sqrt((1.0 - within) / within)[:dim].float(), mean
+
+
+def whitening(features: Tensor, labels: NDArray[np.int64], dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """(matrix (f, dim), mean (f,)): in `(features - mean) @ matrix` a subject varies alike in all directions.
+
+    `dim` leading principal components, divided by how much the items of one subject vary along them (within-
+    class covariance normalisation, Hatch, Kajarekar and Stolcke, Interspeech 2006): for few subjects with
+    many items, which tell what to overlook and too little of what to look at. The ridge and the refusal are
+    those of `discriminant`.
+    """
+    _check(_most(features, labels), dim, features, labels, "whitening")
+    mapping, within, mean = _analysed(features, labels, dim, seed)
+    return mapping * torch.rsqrt(within).float(), mean
+
+
+def _most(features: Tensor, labels: NDArray[np.int64]) -> int:
+    """How many directions the items decide at most."""
+    return min(features.shape[1], _spare(labels) // 2)
+
+
+def _spare(labels: NDArray[np.int64]) -> int:
+    """How many items there are more than subjects."""
+    return len(labels) - len(np.unique(labels))
+
+
+def _check(count: int, dim: int, features: Tensor, labels: NDArray[np.int64], start: str) -> None:
+    if count >= dim:
+        return
+    spare = _spare(labels)
+    raise TrainingError(
+        f"start {start}: {spare:,} items more than subjects and {features.shape[1]:,} features "
+        f"decide {count} directions at most: --dim {count} or less"
+        if count >= 2
+        else f"start {start}: {spare:,} items more than subjects are too few, 4 are the least"
+    )
+
+
+def _analysed(
+    features: Tensor, labels: NDArray[np.int64], count: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(matrix (f, count), variances (count,), mean): directions of variance 1, and that within subjects.
+
+    By rising variance within, which lies strictly between 0 and 1.
+    """
     mean = features.mean(dim=0)
     basis, deviations = _principal(features, mean, count, seed)
     whitened = ((features @ basis - mean @ basis) / deviations).double()
@@ -46,9 +85,8 @@ def discriminant(
     units = torch.rsqrt(1.0 + ridge)
     within = units[:, None] * (within + torch.diag(ridge * within.diagonal().mean())) * units
     variances, directions = torch.linalg.eigh(within)
-    variances, directions = variances[:dim].clamp(LEAST, 1.0 - LEAST), directions[:, :dim]
-    scaled = units[:, None] * directions * torch.sqrt((1.0 - variances) / variances)
-    return (basis / deviations) @ scaled.float(), mean
+    mapping = (basis / deviations) @ (units[:, None] * directions).float()
+    return mapping, variances.clamp(LEAST, 1.0 - LEAST), mean
 
 
 def _ridge(deviations: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from encoders.errors import TrainingError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-STARTS = ("random", "discriminant")
+STARTS = ("random", "discriminant", "whitening")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,9 @@ class Settings:
     `fmr` is the false match rate that the recommended threshold is set for. The run stops early after
     `patience` validations without a lower EER (0: never). `precision` is "float32", "bfloat16" (mixed), or
     "auto": bfloat16 on a GPU that has it.
-    `start` says where the linear head starts: "random", or "discriminant": from the discriminant analysis of
-    the tower's features of the training items (`encoders.discriminant`), after which `steps` may be 0.
+    `start` says where the linear head starts: "random", or from the tower's features of the training items
+    (`encoders.discriminant`), after which `steps` may be 0: "discriminant" by what tells subjects apart, for
+    many of them, "whitening" by what varies within one, for few with many items each.
     """
 
     tower: str = "conv"

@@ -38,7 +38,7 @@ def _model(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add(
         "--tower",
-        help="conv, residual, deep, gradients, dense, recurrent, audio or chars (default: suits the items)",
+        help="conv, residual, deep, gradients, dense, recurrent, audio, spectra, chars (default: by items)",
     )
     add("--tower-args", metavar="JSON", help='e.g. {"widths": [16, 32]}')
     add("--loss", help="margin, arcface, triplet, contrastive, bce, supcon or proxy (default: margin)")
@@ -62,7 +62,7 @@ def _model(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--start",
-        help="where the head starts: random, or discriminant (analysis of the features; --steps may be 0)",
+        help="where the head starts: random, or from the features, --steps may be 0: discriminant, whitening",
     )
     add("--dim", type=int, help="numbers in an embedding (default: 128)")
     add("--metric", choices=("cosine", "euclidean"), help="default: cosine")

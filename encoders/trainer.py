@@ -17,7 +17,7 @@ from encoders import losses
 from encoders.augment import recipe
 from encoders.batches import CHUNK
 from encoders.datasets import LabelledSet
-from encoders.discriminant import discriminant
+from encoders.discriminant import discriminant, whitening
 from encoders.errors import TrainingError
 from encoders.network import SiameseNetwork, best_device
 from encoders.sampling import PKSampler
@@ -64,7 +64,7 @@ class Trainer:
             self.network = SiameseNetwork(spec)
             if hasattr(self.network.tower, "look_at"):
                 self.network.tower.look_at(self._items)
-            if settings.start == "discriminant":
+            if settings.start != "random":
                 self._start_head(spec, data.labels)
             classes = len(names) * turns
             self.objective = losses.build(
@@ -80,13 +80,16 @@ class Trainer:
 
     @torch.no_grad()
     def _start_head(self, spec: Spec, labels: NDArray[np.int64]) -> None:
-        """Sets head and norm to the discriminant analysis of the tower's features."""
+        """Sets head and norm to what the analysis of the tower's features finds."""
         network = self.network.eval().to(self.device)
         if not isinstance(network.head, nn.Linear):
-            raise TrainingError(f"start discriminant: tower {spec.tower} has no linear head to start")
+            raise TrainingError(
+                f"start {self.settings.start}: tower {spec.tower} has no linear head to start"
+            )
         parts = torch.split(self._items, CHUNK)
         features = torch.cat([network.tower(part.to(self.device)).float().cpu() for part in parts])
-        matrix, mean = discriminant(features, labels, spec.dim, self.settings.seed)
+        analysis = {"discriminant": discriminant, "whitening": whitening}[self.settings.start]
+        matrix, mean = analysis(features, labels, spec.dim, self.settings.seed)
         network.to("cpu")
         network.head.weight.copy_(matrix.T)
         centre = network.norm.get_buffer("running_mean")

@@ -18,7 +18,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-NAMES = ("omniglot", "faces", "lfw", "signatures", "banknotes", "digits", "speakers", "vowels", "names")
+NAMES = (
+    "omniglot",
+    "faces",
+    "lfw",
+    "signatures",
+    "banknotes",
+    "digits",
+    "speakers",
+    "voices",
+    "vowels",
+    "names",
+)
 
 
 def task(name: str) -> Any:

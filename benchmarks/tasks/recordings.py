@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from benchmarks import data_sets
-from benchmarks.tasks.base import Floats
+from benchmarks.tasks.base import Answers, Floats, Ints, nearest
+from encoders import evaluation
 from encoders.sound import AudioPreprocess
-from encoders.towers.audio import AudioTower
+from encoders.towers._spectrogram import Spectrogram
 
 RATE, SECONDS = 8000, 0.8
+ENROLLED, DRAWS = 5, 50
 NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$")
 
 
@@ -43,9 +45,9 @@ def load() -> Recordings:
 def spectrograms(items: list[bytes], frames: int = 24) -> Floats:
     """Raw features: the log-mel spectrogram, stretched to `frames` frames and flattened."""
     read = AudioPreprocess(RATE, SECONDS)
-    tower = AudioTower(read.shape, rate=RATE, mels=40, frames=max(frames, 8)).eval()
+    spectrogram = Spectrogram(read.shape, RATE, 40, frames, 0.032)
     with torch.inference_mode():
-        rows = [tower.spectrogram(torch.from_numpy(read(item))[None])[0].reshape(-1) for item in items]
+        rows = [spectrogram(torch.from_numpy(read(item))[None])[0].reshape(-1) for item in items]
     return torch.stack(rows).numpy()
 
 
@@ -53,3 +55,17 @@ def spectra(items: list[bytes]) -> Floats:
     """Raw features of a voice: mean and deviation over time of each band of the log-mel spectrogram."""
     maps = spectrograms(items, 24).reshape(len(items), 40, 24)
     return np.concatenate([maps.mean(2), maps.std(2)], axis=1).astype(np.float32)
+
+
+def named(held: Recordings, rows: Floats, metric: str, enrollable: Ints, asked: Ints) -> Answers:
+    """Whether the nearest template names each of `asked`; five `enrollable` of each speaker, 50 draws."""
+    rng = np.random.default_rng(1)
+    own = [enrollable[held.speakers[enrollable] == name] for name in np.unique(held.speakers[enrollable])]
+    right, about = [], []
+    for _ in range(DRAWS):
+        enrolled = np.concatenate([rng.choice(some, ENROLLED, replace=False) for some in own])
+        probes = np.setdiff1d(asked, enrolled)
+        apart = evaluation.distances(rows[probes], rows[enrolled], metric)
+        right.append(nearest(apart, held.speakers[enrolled]) == held.speakers[probes])
+        about.append(held.digits[probes])
+    return Answers(np.concatenate(right).astype(np.float32), np.concatenate(about))

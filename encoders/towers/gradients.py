@@ -110,7 +110,7 @@ class GradientsTower(nn.Module):
 
     def _tints(self, batch: Tensor) -> Tensor:
         """The differences of channels, red less green and blue less both, by place of the grid."""
-        red, green, blue = batch.split(1, dim=1)
+        red, green, blue = (batch[:, k : k + 1] for k in range(3))
         pairs = torch.cat([red - green, blue - (red + green) / 2], dim=1)
         return (TINT * F.adaptive_avg_pool2d(pairs, self.colours)).flatten(1)
 

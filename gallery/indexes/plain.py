@@ -36,7 +36,11 @@ def search(segment: Segment, start: int, stop: int, ranking: Ranking, which: Num
         if ask == total or int(alive.sum(axis=1).min()) >= wanted:
             break
         ask = min(total, 4 * ask)
-    query, place = np.nonzero(alive)
+    near = alive & _may_be_nearest(
+        _cost(distances.astype(np.float64), ranking.metric), alive, wanted + 1, error[which]
+    )
+    ranking.cut(which[(alive & ~near).any(axis=1)])
+    query, place = np.nonzero(near)
     at = rows[query, place] + start
     ranking.offer(which[query], segment.rows, at, segment.numbers[at])
     if ask == total:
@@ -48,6 +52,21 @@ def search(segment: Segment, start: int, stop: int, ranking: Ranking, which: Num
         settled[unsure] = _looked_again(segment, start, stop, ranking, which[unsure], rows[unsure] + start)
     ranking.cut(which[settled])
     ranking.pass_over(which[~settled], reach[~settled])
+
+
+def _may_be_nearest(
+    costs: Costs, alive: npt.NDArray[np.bool_], count: int, error: Costs
+) -> npt.NDArray[np.bool_]:
+    """(queries, found) False for what costs more than `count` living ones, whatever float32 did to both.
+
+    costs: (queries, found) rising along each row. Scoring the spare ones exactly would take longer than it
+    took to find them.
+    """
+    last = np.minimum(count, alive.sum(axis=1))
+    place = (np.cumsum(alive, axis=1) < last[:, None]).sum(axis=1)
+    worst = costs[np.arange(len(costs)), place]
+    near: npt.NDArray[np.bool_] = costs <= (worst + 2 * error)[:, None]
+    return near
 
 
 def _looked_again(

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import encoders
 from encoders import towers
 from encoders.datasets import from_arrays
-from encoders.discriminant import SHRINKAGE, TRUSTED, discriminant
+from encoders.discriminant import SHRINKAGE, TRUSTED, discriminant, whitening
 from encoders.errors import EncoderError, TrainingError
 from encoders.towers.gradients import TINT
 
@@ -82,6 +82,23 @@ def test_subjects_come_apart() -> None:
     assert apart(rows, of) < 0.5
     assert apart((rows - mean.numpy()) @ matrix.numpy(), of) > 0.9
     assert apart((new - mean.numpy()) @ matrix.numpy(), whose) > 0.9  # subjects that it never saw
+
+
+def test_whitening_overlooks_what_varies_within_subjects_that_are_few() -> None:
+    rows, of = made(4, 60)
+    matrix, mean = whitening(torch.from_numpy(rows), of, 30)
+    found = (rows - mean.numpy()) @ matrix.numpy()
+    within = sum(60 * np.cov(found[of == s].T) for s in range(4)) / len(rows)
+    # By construction along axes of the map; shrinkage alone makes less of those that tell subjects apart.
+    assert np.abs(within - np.diag(np.diag(within))).max() < 1e-4
+    assert np.sum(np.abs(np.diag(within) - 1) < 0.15) >= 25 and np.diag(within).max() < 1.15
+    assert np.abs(np.cov(rows.T) - np.eye(30)).max() > 300, "which it was not"
+    new, whose = made(30)
+    assert apart((new - mean.numpy()) @ matrix.numpy(), whose) > max(0.9, apart(new, whose) + 0.3)
+    fewer, _ = whitening(torch.from_numpy(rows), of, 8)
+    assert fewer.shape == (30, 8)
+    with pytest.raises(TrainingError, match=r"start whitening: 8 items more than subjects .* decide 4"):
+        whitening(torch.from_numpy(rows[::20]), of[::20], 5)
 
 
 def test_subjects_of_one_item_count_towards_the_components_only() -> None:

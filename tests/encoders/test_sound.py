@@ -11,7 +11,7 @@ import torch
 from encoders import sound, towers
 from encoders.errors import EncoderError
 from encoders.sound import AudioPreprocess
-from encoders.towers.audio import mel_bands
+from encoders.towers._spectrogram import mel_bands
 from tests.encoders.samples import tone, wav
 
 
