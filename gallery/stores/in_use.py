@@ -4,19 +4,22 @@ SQLite keeps a list of the files that a process has open with the locks that it 
 process inherits the list and not the locks: what it opens there it would read and write without any, and
 whoever closes first would delete the log that the other writes to. A lock of SQLite's own memory that another
 thread held at that moment would never be let go there either. So before a fork every session waits for its
-turn and closes its files, which its next use opens again; and the forked process refuses those that were in
-the middle of something.
+turn and closes its files, which its next use opens again, and nobody opens or closes a catalog during the
+fork. The forked process refuses those that the thread itself was in the middle of; where another thread did
+not come to an end in time it refuses all, as that thread may have held a lock that all of them need.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sqlite3
 import threading
 import time
 import weakref
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -36,8 +39,8 @@ class Pausing(Protocol):
     lock: threading.RLock
     """Held by whoever uses it: without, it would be closed in the middle of something."""
 
-    def pause(self) -> None:
-        """Closes it until the next use, unless a transaction is open."""
+    def pause(self) -> bool:
+        """Closes it until the next use, unless a transaction is open; whether it is closed."""
 
 
 class Connection(sqlite3.Connection):
@@ -59,10 +62,10 @@ class Connection(sqlite3.Connection):
 
 
 _PAUSING: weakref.WeakSet[Pausing] = weakref.WeakSet()
-_HELD: dict[int, list[Pausing]] = {}
-"""By the thread that forks, as several may at the same time."""
 _CONNECTIONS: weakref.WeakSet[Connection] = weakref.WeakSet()
 _INHERITED: set[File] = set()
+_MIXED: set[int] = set()
+"""Of this process and those that it descends from, the ones forked while another thread was in the middle."""
 _COUNTS: Counter[File | None] = Counter()
 """How many connections there are to which catalog."""
 _CHECKED: set[File | None] = set()
@@ -122,7 +125,12 @@ def watch(pausing: Pausing) -> None:
 
 
 def check_not_inherited(path: Path) -> None:
-    """GalleryError for a catalog that was in use at the moment when this process was forked."""
+    """GalleryError for a catalog that cannot be used since this process was forked."""
+    if _MIXED:
+        raise GalleryError(
+            f"{path.parent} cannot be opened here: another thread was in the middle of a read or a write "
+            "when this process was forked; fork before or after that, or start the worker by spawn"
+        )
     if _INHERITED and file_of(path) in _INHERITED:
         raise GalleryError(
             f"{path.parent} was in the middle of a read or a write when this process was forked, so it "
@@ -130,28 +138,103 @@ def check_not_inherited(path: Path) -> None:
         )
 
 
+class _Fork:
+    """What a thread that forks keeps from the others meanwhile."""
+
+    def __init__(self) -> None:
+        self._held: list[threading.RLock] = []
+        self._still_open = 0
+        self._interrupted = False
+        self.calm = False
+        """No other thread is in the middle of something."""
+
+    def begin(self) -> None:
+        """Waits for the others. What is raised in here is lost, Ctrl-C too: it comes again after the fork."""
+        try:
+            self._wait(time.monotonic() + PATIENCE)
+        except KeyboardInterrupt:
+            self._interrupted = True
+
+    def _wait(self, end: float) -> None:
+        if not self._take(_TURN.lock, end):
+            return
+        with _LOCK:
+            everyone = list(_PAUSING)
+        # The idle ones last: nobody waits for them before it is their turn.
+        everyone.sort(key=lambda one: _is_idle(one.lock))
+        taken = [one for one in everyone if self._take(one.lock, end)]
+        # Which count here in any case; those that could not be taken are open at least.
+        paused = [self._is_paused(one) for one in taken]
+        self._still_open = len(everyone) - sum(paused)
+        while not self._is_quiet():
+            if time.monotonic() > end:
+                return
+            time.sleep(0.001)
+        self.calm = len(taken) == len(everyone)
+
+    def _take(self, lock: threading.RLock, end: float) -> bool:
+        if not lock.acquire(timeout=max(0.0, end - time.monotonic())):
+            return False
+        self._held.append(lock)
+        return True
+
+    def _is_paused(self, one: Pausing) -> bool:
+        with suppress(Exception):  # the fork itself takes place
+            return one.pause()
+        return False
+
+    def _is_quiet(self) -> bool:
+        """Whether nobody is just opening or closing a catalog; then no one begins to until `end`."""
+        _LOCK.lock.acquire()
+        if sum(_COUNTS.values()) <= self._still_open:
+            self._held.append(_LOCK.lock)
+            return True
+        _LOCK.lock.release()
+        return False
+
+    def end(self) -> None:
+        """Gives everything back."""
+        for lock in reversed(self._held):
+            lock.release()
+        if self._interrupted:
+            # In a moment: in here it would be lost again.
+            main = threading.main_thread().ident
+            assert main is not None
+            threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT)).start()
+
+
+_FORKS: dict[int, _Fork] = {}
+"""By the thread that forks."""
+_TURN = ModuleLock()
+"""Of those who fork: two would wait for each other."""
+
+
+def _is_idle(lock: threading.RLock) -> bool:
+    if not lock.acquire(blocking=False):
+        return False
+    lock.release()
+    return True
+
+
 def _pause() -> None:
-    with _LOCK:
-        everyone = list(_PAUSING)
-    mine = [one for one in everyone if one.lock.acquire(timeout=PATIENCE)]
-    _HELD[threading.get_ident()] = mine
-    for one in mine:
-        one.pause()
+    fork = _FORKS[threading.get_ident()] = _Fork()
+    fork.begin()
 
 
 def _go_on() -> None:
-    for one in _HELD.pop(threading.get_ident(), []):
-        one.lock.release()
+    _FORKS.pop(threading.get_ident()).end()
 
 
 def _begin_as_a_child() -> None:
     """Nothing here is this process's own. What is still open must never be closed, not even as garbage."""
+    if not _FORKS[threading.get_ident()].calm:
+        _MIXED.add(os.getpid())
     # Those too that another thread was just opening or closing.
     _INHERITED.update(file for file in _COUNTS if file is not None)
     for connection in list(_CONNECTIONS):
         # One that is closed as well: to keep it costs nothing.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-    for those in (_HELD, _PAUSING, _COUNTS, _CHECKED, _CONNECTIONS):
+    for those in (_FORKS, _PAUSING, _COUNTS, _CHECKED, _CONNECTIONS):
         those.clear()
 
 

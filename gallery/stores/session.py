@@ -207,11 +207,12 @@ class Session:
         self._check_still()
         return Used(self.path, self._db)
 
-    def pause(self) -> None:
+    def pause(self) -> bool:
         """Closes the files until the next use, unless a transaction is open: this process is being forked."""
         if not self._closed and not self._paused and not self._db.in_transaction:
             self._db.close()
             self._paused = True
+        return self._closed or self._paused
 
     def _resume(self) -> None:
         db = self._connected()

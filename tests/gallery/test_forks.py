@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +138,8 @@ def test_a_fork_in_the_middle_of_a_read_leaves_the_worker_without_that_gallery(
         assert people.ids() == ["p", "q"]
 
 
-def test_a_fork_does_not_wait_for_ever_for_another_thread(
-    people: gallery.Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(in_use, "PATIENCE", 0.2)
+@contextmanager
+def read_by_another_thread(people: gallery.Gallery) -> Iterator[None]:
     busy, leave = threading.Event(), threading.Event()
 
     def read() -> None:
@@ -150,11 +151,82 @@ def test_a_fork_does_not_wait_for_ever_for_another_thread(
     thread.start()
     busy.wait(PATIENCE)
     try:
-        assert "in the middle of a read" in in_a_fork(_read, people.location)
+        yield
     finally:
         leave.set()
         thread.join()
-    assert people.ids() == ["p"]
+
+
+def test_a_fork_does_not_wait_for_ever_for_other_threads(
+    people: gallery.Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_use, "PATIENCE", 3.0)
+    with ExitStack() as stack:
+        others = [stack.enter_context(gallery.open(tmp_path / f"o{k}", Precomputed(4))) for k in range(4)]
+        idle = others[-1]
+        with ExitStack() as busy:
+            for one in (people, *others[:3]):
+                busy.enter_context(read_by_another_thread(one))
+            waits, stop = [0.0], threading.Event()
+            asking = threading.Thread(target=_asked_again_and_again, args=(idle, waits, stop))
+            asking.start()
+            began = time.monotonic()
+            assert "in the middle of a read" in in_a_fork(_read, people.location)
+            took = time.monotonic() - began
+            # That thread may have held a lock that every gallery needs.
+            assert "another thread was in the middle of a read" in in_a_fork(_read, idle.location)
+            stop.set()
+            asking.join()
+        assert 3.0 <= took < 11.0, "one wait, not one for each of four"
+        assert max(waits) < 2.7, "nobody waits for one that is idle"
+        for one in (people, *others):
+            assert in_a_fork(_read, one.location) == one.ids()
+
+
+def _asked_again_and_again(people: gallery.Gallery, waits: list[float], stop: threading.Event) -> None:
+    while not stop.is_set():
+        began = time.monotonic()
+        people.ids()
+        waits.append(time.monotonic() - began)
+
+
+def test_forks_beside_threads_that_open_and_close(people: gallery.Gallery, tmp_path: Path) -> None:
+    with gallery.open(tmp_path / "other", Precomputed(4)) as other:
+        other.enroll("o", [CORNERS[0]])
+    stop = threading.Event()
+
+    def open_and_close() -> None:
+        while not stop.is_set():
+            gallery.open(people.location, Precomputed(4), read_only=True).close()
+
+    threads = [threading.Thread(target=open_and_close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(40):  # one in twelve hung before
+            assert in_a_fork(_read, tmp_path / "other") == ["o"]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_ctrl_c_during_the_wait_of_a_fork_comes_after_it_and_keeps_no_lock(
+    people: gallery.Gallery, tmp_path: Path
+) -> None:
+    with gallery.open(tmp_path / "other", Precomputed(4)) as other:
+        with read_by_another_thread(people), pytest.raises(KeyboardInterrupt):
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            worker = os.fork()
+            if worker == 0:
+                os._exit(0)
+            os.waitpid(worker, 0)
+            time.sleep(PATIENCE)
+        for one in (people, other):
+            asked = threading.Thread(target=one.ids)
+            asked.start()
+            asked.join(PATIENCE)
+            assert not asked.is_alive(), "a lock was not given back"
 
 
 def test_forks_and_threads_that_write_get_along(people: gallery.Gallery) -> None:
