@@ -17,6 +17,17 @@ from pathlib import Path
 from gallery.errors import GalleryError
 
 _PREFIX = "unpacked-"
+_HANDLES: set[int] = set()
+"""Of the folders that this process has locked. A forked one shares the lock and would outlive it."""
+
+
+def _let_go() -> None:
+    for handle in _HANDLES:
+        os.close(handle)
+    _HANDLES.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -28,11 +39,14 @@ def unpacking(location: Path) -> Iterator[Path]:
         raise GalleryError(
             f"{location} has no room for kept items, which the encoder reads there: {error.strerror or error}"
         ) from error
+    _HANDLES.add(handle)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        if handle in _HANDLES:  # else this is a process that was forked meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
+            _HANDLES.remove(handle)
+            os.close(handle)
 
 
 def _locked_folder(location: Path) -> tuple[Path, int]:

@@ -1,4 +1,4 @@
-"""Threads that each run torch on one core, so that the work between its calls is shared out as well."""
+"""Work shared out over threads: plain ones, and those that each run torch on one core."""
 
 from __future__ import annotations
 
@@ -26,7 +26,22 @@ def each(work: Callable[[_Task], _Result], tasks: Iterable[_Task]) -> list[_Resu
     threads = torch.get_num_threads()
     if threads == 1 or len(tasks) < 2:
         return [work(task) for task in tasks]
-    return list(_pool(threads).map(work, tasks))
+    return _results(_pool(threads), work, tasks)
+
+
+def side_by_side(work: Callable[[_Task], _Result], tasks: Iterable[_Task], threads: int) -> list[_Result]:
+    """[work(task), ...], on so many threads of its own, for what does not run torch."""
+    with ThreadPoolExecutor(threads) as pool:
+        return _results(pool, work, list(tasks))
+
+
+def _results(pool: ThreadPoolExecutor, work: Callable[[_Task], _Result], tasks: list[_Task]) -> list[_Result]:
+    """One after another where the interpreter is ending, as in an atexit handler: then no thread starts."""
+    try:
+        running = pool.map(work, tasks)
+    except RuntimeError:
+        return [work(task) for task in tasks]
+    return list(running)
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

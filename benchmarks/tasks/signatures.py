@@ -33,7 +33,7 @@ MEASURES = {
 SETTINGS: dict[str, Any] = {
     "tower": "residual", "tower_args": {"widths": [32, 64, 96, 128]}, "dim": 128,
     "preprocess": {"kind": "strokes", "height": 64, "width": 128}, "augment": "affine", "loss": "margin",
-    "steps": 1200, "subjects": 32, "items": 2, "lr": 0.004, "holdout": 0.0,
+    "steps": 3600, "subjects": 32, "items": 2, "lr": 0.004, "holdout": 0.0,
 }  # fmt: skip
 SIDE, DRAWS = 256, 20
 

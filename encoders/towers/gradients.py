@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -62,9 +63,8 @@ class GradientsTower(nn.Module):
         self.between = max(1, round(cell / step))  # cells of a block lie side by side
         least = cell + step * self.between + 2
         if min(map(min, self.sides)) < least:
-            raise EncoderError(
-                f"sizes {list(sizes)} need images of {least / min(sizes):.0f} pixels, not {min(shape[1:])}"
-            )
+            side = math.ceil((least - 0.5) / min(sizes))
+            raise EncoderError(f"sizes {list(sizes)} need images of {side} pixels, not {min(shape[1:])}")
         angles = 2 * torch.pi * torch.arange(directions) / directions
         self.register_buffer("cosines", torch.cos(angles)[:, None, None], persistent=False)
         self.register_buffer("sines", torch.sin(angles)[:, None, None], persistent=False)

@@ -13,13 +13,13 @@ import re
 import shutil
 import stat
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gallery import workers
 from gallery.errors import GalleryError
 from gallery.indexes.base import Trained, VectorIndex
 from gallery.stores.catalog import sync_folder
@@ -151,6 +151,12 @@ def files(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
 
 
+def drop_if_possible(folder: Path) -> None:
+    """Deletes what nothing refers to any more; what cannot be deleted is rubbish that does no harm."""
+    with suppress(OSError):
+        drop(files(folder))
+
+
 def drop(paths: list[Path]) -> None:
     """Deletes files of the cache; somebody who has one mapped keeps it until they let go."""
     for path in paths:
@@ -174,6 +180,6 @@ def checksum(path: Path) -> int:
     def sum_of(start: int) -> int:
         return zlib.crc32(content[start : start + _BYTES_AT_A_TIME].data)
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        sums = list(threads.map(sum_of, range(0, len(content), _BYTES_AT_A_TIME)))
+    starts = range(0, len(content), _BYTES_AT_A_TIME)
+    sums = workers.side_by_side(sum_of, starts, min(4, os.cpu_count() or 1))
     return zlib.crc32(np.array(sums, "<u4").tobytes())

@@ -196,7 +196,7 @@ class LocalEngine:
                     store.set_setting(INDEX_FILE, None)
             if switches:
                 self._searching.forget()
-                self._drop_index_files()
+                index_files.drop_if_possible(self._folder)
                 with store.snapshot():
                     # The store's header follows.
                     pass
@@ -238,7 +238,7 @@ class LocalEngine:
                 store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
                 store.set_setting(INDEX_FILE, None)
             self._searching.forget()
-            self._drop_index_files()
+            index_files.drop_if_possible(self._folder)
             state = self.state()
             with suppress(GalleryError, OSError):
                 self._cache.save_if_worth_it(store)

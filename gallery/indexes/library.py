@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gallery import workers
 from gallery.errors import GalleryError, MissingExtraError
 from gallery.processes import ModuleLock
 from gallery.vectors import FloatRows, Numbers
@@ -101,8 +101,7 @@ def nearest_in_parts(
         scores, found = module.knn(queries, rows[start:stop], k, metric=faiss_metric(metric))
         return as_distances(scores, metric), found + start
 
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(search, range(threads)))
+    parts = workers.side_by_side(search, range(threads), threads)
     distances = np.concatenate([part[0] for part in parts], axis=1)
     found = np.concatenate([part[1] for part in parts], axis=1)
     order = np.lexsort((found, distances), axis=1)[:, :k]

@@ -26,6 +26,7 @@ def backup(
     path: Path,
     target: Path,
     lock_timeout: float,
+    identity: str,
     *,
     without: Iterable[str] = (),
     progress: Progress | None = None,
@@ -34,9 +35,10 @@ def backup(
 
     Rows are copied (`VACUUM INTO`) and not pages, because a page may still hold parts of rows that were
     removed. The copy is read in full and compared with its checksums before it gets its name, and nobody
-    waits for it. without: settings to leave out; progress: called with the bytes written and about how many
-    there will be. GalleryExistsError when something is at `target`, CorruptGalleryError when the catalog is
-    damaged.
+    waits for it. identity: of the gallery that was opened, which may have been moved since, and another one
+    made in its place. without: settings to leave out; progress: called with the bytes written and about how
+    many there will be. GalleryExistsError when something is at `target`, CorruptGalleryError when the
+    catalog is damaged.
     """
     if os.path.lexists(target):
         raise GalleryExistsError(f"{target} is there already; a backup never replaces anything")
@@ -46,7 +48,7 @@ def backup(
         try:
             copy = building / path.name
             _copied(path, copy, progress, lock_timeout)
-            state = _finished(path, copy, without)
+            state = _finished(path, copy, identity, without)
             catalog.sync_folder(building)
             building.rename(target)
         except BaseException:
@@ -116,11 +118,16 @@ def _watch(db: sqlite3.Connection, copy: Path, progress: Progress) -> list[BaseE
     return raised
 
 
-def _finished(path: Path, copy: Path, without: Iterable[str]) -> CatalogState:
+def _finished(path: Path, copy: Path, identity: str, without: Iterable[str]) -> CatalogState:
     """Takes settings out, compares all with its checksums, writes the head; then all is on the disk."""
     with catalog.translated(copy):
         db = catalog.connect(copy, read_only=False, lock_timeout=0.0)
         try:
+            if headers.read_header(db, copy).identity != identity:
+                raise GalleryError(
+                    f"{path.parent} holds another gallery than the one that was opened; nothing was written: "
+                    "open it again"
+                )
             db.execute("BEGIN IMMEDIATE")
             state = read_state(db)
             for key in without:
@@ -132,7 +139,6 @@ def _finished(path: Path, copy: Path, without: Iterable[str]) -> CatalogState:
             write_state(db, state)
             db.execute("COMMIT")
             found = problems(db, copy)
-            identity = headers.read_header(db, copy).identity
         finally:
             db.close()
     if found:

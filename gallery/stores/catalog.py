@@ -213,9 +213,9 @@ def connect(path: Path, *, read_only: bool, lock_timeout: float, check: bool = T
 
     check: CorruptGalleryError when the log beside it is not its own.
     """
-    if not path.is_file():
-        raise GalleryNotFoundError(f"there is no gallery at {path.parent}")
     with translated(path):
+        if not path.is_file():
+            raise GalleryNotFoundError(f"there is no gallery at {path.parent}")
         if not read_only:
             db = _open(path, "rw", lock_timeout, check=check)
             _set_up(db)
@@ -241,8 +241,9 @@ def _finish_interrupted_creation(path: Path, lock_timeout: float) -> None:
 
 def has_gallery(path: Path, lock_timeout: float = 30.0) -> bool:
     """True when a committed gallery is in the catalog file at `path`."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return False
+    with translated(path):
+        if not path.is_file() or path.stat().st_size == 0:
+            return False
     db = connect(path, read_only=True, lock_timeout=lock_timeout)
     try:
         with translated(path):

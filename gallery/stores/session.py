@@ -70,7 +70,8 @@ class Session:
         catalog.check_own(path)
         # Before the catalog, so that a commit between the two makes it older and not younger than it.
         head = self._head_there()
-        before = catalog.as_it_lies(path) if path.is_file() else None
+        with catalog.translated(path):
+            before = catalog.as_it_lies(path) if path.is_file() else None
         self._file = in_use.file_of(path)
         self._db = self._connected()
         self._still = before if isinstance(self._db, catalog.Still) else None

@@ -381,8 +381,8 @@ class SqliteStore:
     def backup(
         self, target: Path, without: Iterable[str], progress: Callable[[int, int | None], None] | None
     ) -> int:
-        within = self._session.lock_timeout
-        return backup(self.path, target, within, without=without, progress=progress).templates
+        known = self._session.lock_timeout, self.header.identity
+        return backup(self.path, target, *known, without=without, progress=progress).templates
 
     def close(self) -> None:
         self._session.close()

@@ -19,7 +19,9 @@ import pytest
 
 import gallery
 from gallery import GalleryError, Precomputed
+from gallery import unpacking as unpacked
 from gallery.stores import in_use
+from gallery.unpacking import discard_unpacked, unpacking
 
 FORK = multiprocessing.get_context("fork")
 CORNERS = np.eye(4, dtype=np.float32)
@@ -295,3 +297,24 @@ def test_one_that_was_dropped_without_being_closed_is_not_counted(people: galler
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
     assert in_use.connections(path) == 1
+
+
+def test_a_worker_does_not_share_the_lock_on_unpacked_items(tmp_path: Path) -> None:
+    with unpacking(tmp_path) as folder:
+        assert discard_unpacked(tmp_path) == [folder], "somebody is at work"
+        go, ready = FORK.Event(), FORK.Event()
+        worker = FORK.Process(target=_says_so_and_waits, args=(ready, go))
+        worker.start()
+        assert ready.wait(PATIENCE)
+        # As if this process were killed now.
+        (handle,) = unpacked._HANDLES
+        os.close(handle)
+        unpacked._HANDLES.clear()
+        assert discard_unpacked(tmp_path) == [] and not folder.exists()
+        go.set()
+        worker.join(PATIENCE)
+
+
+def _says_so_and_waits(ready: Any, go: Any) -> None:
+    ready.set()
+    go.wait(PATIENCE)

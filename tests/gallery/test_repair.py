@@ -490,6 +490,17 @@ def test_backups_while_others_write_are_each_of_one_revision(place, tmp_path):
             assert len(pairs) == 2 * len(set(pairs))
 
 
+def test_a_backup_is_never_of_the_gallery_that_took_the_place(tmp_path):
+    with gallery.open(tmp_path / "g", ENCODER) as people:
+        people.enroll("alice", ROWS[:1])
+        (tmp_path / "g").rename(tmp_path / "moved")
+        with gallery.open(tmp_path / "g", ENCODER) as others:
+            others.enroll("mallory", ROWS[1:2])
+        with pytest.raises(GalleryError, match="another gallery than the one that was opened; nothing"):
+            people.backup(tmp_path / "b")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["g", "moved"]
+
+
 def test_a_backup_never_replaces_anything_and_leaves_nothing_behind(place, tmp_path):
     (tmp_path / "there").write_text("mine")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
