@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from encoders.errors import TrainingError
 
 COMPONENTS = 900  # principal components that are looked at, at most
-TRUSTED = 250  # leading ones that weigh in full; the variance of the next is added to that of each
+TRUSTED = 250  # past so many of them the variance of the next one is added to each, the leading ones too
+DEAD = 1e-5  # of the largest deviation: what varies less is rounding, as of constant features and copies
 SHRINKAGE = 0.1  # share of the within-subject covariance that is replaced by its mean variance
 ROUNDS, SPARE = 3, 50  # of the randomised search for the principal components
 LEAST = 1e-6
@@ -78,6 +80,10 @@ def _analysed(
     """
     mean = features.mean(dim=0)
     basis, deviations = _principal(features, mean, count, seed)
+    alive = deviations > DEAD * deviations[0] + 1e-12
+    if not alive.any():
+        raise TrainingError("the features of all items are the same: there is nothing to tell them apart by")
+    basis, deviations = basis[:, alive], deviations[alive]
     whitened = ((features @ basis - mean @ basis) / deviations).double()
     within = _shrunk(_within(whitened, labels))
     ridge = _ridge(deviations.double())
@@ -86,6 +92,8 @@ def _analysed(
     within = units[:, None] * (within + torch.diag(ridge * within.diagonal().mean())) * units
     variances, directions = torch.linalg.eigh(within)
     mapping = (basis / deviations) @ (units[:, None] * directions).float()
+    dead = count - len(deviations)
+    mapping, variances = F.pad(mapping, (0, dead)), F.pad(variances, (0, dead), value=1.0)
     return mapping, variances.clamp(LEAST, 1.0 - LEAST), mean
 
 
@@ -112,7 +120,7 @@ def _principal(features: Tensor, mean: Tensor, count: int, seed: int) -> tuple[T
         found = torch.linalg.qr(onto(back(found)))[0]
     left, lengths, _ = torch.linalg.svd(back(found), full_matrices=False)
     deviations = lengths[:count] / max(1, len(features) - 1) ** 0.5
-    return left[:, :count], deviations.clamp_min(float(deviations[0]) * LEAST + 1e-12)
+    return left[:, :count], deviations
 
 
 def _within(rows: Tensor, labels: NDArray[np.int64]) -> Tensor:

@@ -45,7 +45,7 @@ def _results(pool: ThreadPoolExecutor, work: Callable[[_Task], _Result], tasks: 
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    with _LOCK:
+    with _LOCK.lock:
         key = os.getpid(), threads
         if key not in _pools:
             _pools[key] = _started(threads)

@@ -197,7 +197,7 @@ def _pack(values: Any, scales: Any, bias: Any) -> Any:
     zeros = torch.zeros(len(values), dtype=torch.int64)
     weights = torch._make_per_channel_quantized_tensor(values, scales, zeros, 0)
     engines = torch.backends.quantized
-    with _PACKING:
+    with _PACKING.lock:
         # The engine is a setting of the whole process, read when a layer is packed.
         before = engines.engine
         engines.engine = "fbgemm"

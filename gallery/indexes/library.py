@@ -116,7 +116,7 @@ def tuned(dim: int) -> Iterator[None]:
     12 times slower at 64 queries. The settings are global to FAISS, so they are put back.
     """
     cvar = faiss().cvar
-    with _TUNING:
+    with _TUNING.lock:
         before = cvar.distance_compute_blas_threshold, cvar.distance_compute_blas_database_bs
         cvar.distance_compute_blas_threshold, cvar.distance_compute_blas_database_bs = 4 * dim, 4096
         try:

@@ -344,7 +344,7 @@ def _open(
     check_own(path)
     check_not_inherited(path)
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
-    file = take_up(path, check, lock_timeout)
+    use = take_up(path, check, lock_timeout)
     try:
         db: Connection = sqlite3.connect(
             address,
@@ -355,9 +355,9 @@ def _open(
             factory=factory,
         )
     except BaseException:
-        let_go(file)
+        let_go(use)
         raise
-    db.hold(file)
+    db.hold(use)
     try:
         # An untrusted file must not be able to run code through views or triggers that somebody put in it.
         db.execute("PRAGMA trusted_schema = OFF")

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sqlite3
 import threading
 import time
 import weakref
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from gallery.errors import GalleryError, GalleryLockedError
-from gallery.processes import ModuleLock
+from gallery.processes import ModuleLock, PutOffSignals
 from gallery.stores.lineage import check_log
 
 PATIENCE = 10.0
@@ -43,22 +41,31 @@ class Pausing(Protocol):
         """Closes it until the next use, unless a transaction is open; whether it is closed."""
 
 
+class Use:
+    """That there is a connection to a catalog, or is going to be one, for as long as somebody holds this.
+
+    An object, so that what Ctrl-C or an error stops half-way is not counted for ever.
+    """
+
+    def __init__(self, file: File | None) -> None:
+        self.file = file
+
+
 class Connection(sqlite3.Connection):
     """A connection that is counted from before it opens its file until it has closed it."""
 
-    _let_go: weakref.finalize[[File | None], Connection] | None = None
+    _use: Use | None = None
 
-    def hold(self, file: File | None) -> None:
+    def hold(self, use: Use) -> None:
         """Takes over what `take_up` counted."""
-        self._let_go = weakref.finalize(self, let_go, file)
-        self._let_go.atexit = False
+        self._use = use
         _CONNECTIONS.add(self)
 
     def close(self) -> None:
         """Lets go of the file."""
         super().close()
-        if self._let_go is not None:
-            self._let_go()
+        if self._use is not None:
+            let_go(self._use)
 
 
 _PAUSING: weakref.WeakSet[Pausing] = weakref.WeakSet()
@@ -66,8 +73,7 @@ _CONNECTIONS: weakref.WeakSet[Connection] = weakref.WeakSet()
 _INHERITED: set[File] = set()
 _MIXED: set[int] = set()
 """Of this process and those that it descends from, the ones forked while another thread was in the middle."""
-_COUNTS: Counter[File | None] = Counter()
-"""How many connections there are to which catalog."""
+_USES: weakref.WeakSet[Use] = weakref.WeakSet()
 _CHECKED: set[File | None] = set()
 """Catalogs whose log was found to be their own while none was open."""
 _LOCK = ModuleLock()
@@ -84,10 +90,15 @@ def file_of(path: Path) -> File | None:
 
 def connections(path: Path) -> int:
     """How many connections of this process there are to the catalog at `path`."""
-    return _COUNTS[file_of(path)]
+    with _LOCK.lock:
+        return _count(file_of(path))
 
 
-def take_up(path: Path, check: bool, patience: float) -> File | None:
+def _count(file: File | None) -> int:
+    return sum(use.file == file for use in _USES)
+
+
+def take_up(path: Path, check: bool, patience: float) -> Use:
     """Counts a connection that is going to be opened. check: CorruptGalleryError when the log is not its own.
 
     To look at the log is to open and close the catalog, and closing a file drops all the locks that a process
@@ -96,31 +107,31 @@ def take_up(path: Path, check: bool, patience: float) -> File | None:
     """
     end = time.monotonic() + patience
     while True:
-        with _LOCK:
-            file = file_of(path)
-            if not check or file in _CHECKED or not _COUNTS[file]:
-                if check and file not in _CHECKED:
+        with _LOCK.lock:
+            use = Use(file_of(path))
+            alone = _count(use.file) == 0
+            if alone:
+                _CHECKED.discard(use.file)
+            if not check or alone or use.file in _CHECKED:
+                if check and use.file not in _CHECKED:
                     check_log(path)
-                    _CHECKED.add(file)
-                _COUNTS[file] += 1
-                return file
+                    _CHECKED.add(use.file)
+                _USES.add(use)
+                return use
         if time.monotonic() > end:
             raise GalleryLockedError(f"{path.parent} is being looked at by another thread; try again")
         time.sleep(0.005)
 
 
-def let_go(file: File | None) -> None:
+def let_go(use: Use) -> None:
     """Takes note that a connection is closed."""
-    with _LOCK:
-        _COUNTS[file] -= 1
-        if _COUNTS[file] <= 0:
-            del _COUNTS[file]
-            _CHECKED.discard(file)
+    with _LOCK.lock:
+        _USES.discard(use)
 
 
 def watch(pausing: Pausing) -> None:
     """Has it closed before each fork, as long as it is there. From now on whoever uses it holds its lock."""
-    with _LOCK:
+    with _LOCK.lock:
         _PAUSING.add(pausing)
 
 
@@ -144,21 +155,17 @@ class _Fork:
     def __init__(self) -> None:
         self._held: list[threading.RLock] = []
         self._still_open = 0
-        self._interrupted = False
+        self.signals = PutOffSignals()
         self.calm = False
         """No other thread is in the middle of something."""
 
     def begin(self) -> None:
-        """Waits for the others. What is raised in here is lost, Ctrl-C too: it comes again after the fork."""
-        try:
-            self._wait(time.monotonic() + PATIENCE)
-        except KeyboardInterrupt:
-            self._interrupted = True
-
-    def _wait(self, end: float) -> None:
+        """Waits for the others."""
+        self.signals.begin()
+        end = time.monotonic() + PATIENCE
         if not self._take(_TURN.lock, end):
             return
-        with _LOCK:
+        with _LOCK.lock:
             everyone = list(_PAUSING)
         # The idle ones last: nobody waits for them before it is their turn.
         everyone.sort(key=lambda one: _is_idle(one.lock))
@@ -186,7 +193,7 @@ class _Fork:
     def _is_quiet(self) -> bool:
         """Whether nobody is just opening or closing a catalog; then no one begins to until `end`."""
         _LOCK.lock.acquire()
-        if sum(_COUNTS.values()) <= self._still_open:
+        if len(_USES) <= self._still_open:
             self._held.append(_LOCK.lock)
             return True
         _LOCK.lock.release()
@@ -196,11 +203,7 @@ class _Fork:
         """Gives everything back."""
         for lock in reversed(self._held):
             lock.release()
-        if self._interrupted:
-            # In a moment: in here it would be lost again.
-            main = threading.main_thread().ident
-            assert main is not None
-            threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT)).start()
+        self.signals.end(again=True)
 
 
 _FORKS: dict[int, _Fork] = {}
@@ -227,14 +230,16 @@ def _go_on() -> None:
 
 def _begin_as_a_child() -> None:
     """Nothing here is this process's own. What is still open must never be closed, not even as garbage."""
-    if not _FORKS[threading.get_ident()].calm:
+    fork = _FORKS[threading.get_ident()]
+    if not fork.calm:
         _MIXED.add(os.getpid())
+    fork.signals.end(again=False)
     # Those too that another thread was just opening or closing.
-    _INHERITED.update(file for file in _COUNTS if file is not None)
+    _INHERITED.update(use.file for use in _USES if use.file is not None)
     for connection in list(_CONNECTIONS):
         # One that is closed as well: to keep it costs nothing.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-    for those in (_FORKS, _PAUSING, _COUNTS, _CHECKED, _CONNECTIONS):
+    for those in (_FORKS, _PAUSING, _USES, _CHECKED, _CONNECTIONS):
         those.clear()
 
 

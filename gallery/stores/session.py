@@ -211,8 +211,8 @@ class Session:
     def pause(self) -> bool:
         """Closes the files until the next use, unless a transaction is open: this process is being forked."""
         if not self._closed and not self._paused and not self._db.in_transaction:
-            self._db.close()
             self._paused = True
+            self._db.close()
         return self._closed or self._paused
 
     def _resume(self) -> None:

@@ -101,6 +101,21 @@ def test_whitening_overlooks_what_varies_within_subjects_that_are_few() -> None:
         whitening(torch.from_numpy(rows[::20]), of[::20], 5)
 
 
+@pytest.mark.parametrize("analysis", [discriminant, whitening])
+def test_features_that_tell_nothing_change_nothing(analysis: Any) -> None:
+    rows, of = made()
+    told, mean = analysis(torch.from_numpy(rows), of, 8)
+    right = apart((rows - mean.numpy()) @ told.numpy(), of)
+    for more in (np.full((len(rows), 6), 0.5, np.float32), np.repeat(rows[:, :1], 6, axis=1)):
+        wide = np.concatenate([rows, more], axis=1)
+        matrix, middle = analysis(torch.from_numpy(wide), of, 8)
+        assert apart((wide - middle.numpy()) @ matrix.numpy(), of) > right - 0.05
+        every, _ = analysis(torch.from_numpy(wide), of, 36)  # more than there are: the rest is empty
+        assert torch.isfinite(every).all() and (every.abs().max(dim=0).values < 1e-2).sum() >= 6
+    with pytest.raises(TrainingError, match="the features of all items are the same"):
+        analysis(torch.ones(len(of), 30), of, 8)
+
+
 def test_subjects_of_one_item_count_towards_the_components_only() -> None:
     rows, of = made()
     more = np.concatenate([rows, rows.mean(axis=0) + (rows - rows.mean(axis=0))[::-1]])

@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -214,8 +215,9 @@ def test_forks_beside_threads_that_open_and_close(people: gallery.Gallery, tmp_p
 
 
 def test_ctrl_c_during_the_wait_of_a_fork_comes_after_it_and_keeps_no_lock(
-    people: gallery.Gallery, tmp_path: Path
+    people: gallery.Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(in_use, "PATIENCE", 1.5)
     with gallery.open(tmp_path / "other", Precomputed(4)) as other:
         with read_by_another_thread(people), pytest.raises(KeyboardInterrupt):
             threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -286,6 +288,49 @@ def test_threads_that_fork_at_the_same_time_give_every_lock_back(
             asked.start()
             asked.join(PATIENCE)
             assert not asked.is_alive(), "a lock was not given back"
+
+
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_ctrl_c_anywhere_in_an_opening_or_a_closing_leaves_no_lock_and_no_count(
+    people: gallery.Gallery, step: int
+) -> None:
+    place, points = people.location, 1
+    while _interrupted(points, place):
+        gc.collect()
+        assert in_use.connections(place / "catalog.sqlite") == 1, f"a count is left after point {points}"
+        asked: list[Any] = []
+        thread = threading.Thread(target=lambda to=asked: to.append(_read(place)), daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert asked == [["p"]], f"another thread hangs after point {points}"
+        points += step
+    assert points > 100
+
+
+def _interrupted(point: int, place: Path) -> bool:
+    """Opens and closes a gallery, with Ctrl-C where the `point`th function begins; False when there is none."""
+    entered = 0
+
+    def interrupts(frame: Any, event: str, argument: Any) -> None:
+        nonlocal entered
+        name = frame.f_code.co_filename
+        if event == "call" and "/gallery/" in name and "/tests/" not in name:
+            entered += 1
+            if entered == point:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+
+    traced, told = sys.gettrace(), sys.unraisablehook
+    sys.unraisablehook = lambda *arguments: None
+    try:
+        sys.settrace(interrupts)
+        gallery.open(place, Precomputed(4), read_only=True).close()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(traced)
+        sys.unraisablehook = told
+    return False
 
 
 def test_one_that_was_dropped_without_being_closed_is_not_counted(people: gallery.Gallery) -> None:
