@@ -308,7 +308,7 @@ def test_ctrl_c_anywhere_in_an_opening_or_a_closing_leaves_no_lock_and_no_count(
 
 
 def _interrupted(point: int, place: Path) -> bool:
-    """Opens and closes a gallery, with Ctrl-C where the `point`th function begins; False when there is none."""
+    """Opens and closes a gallery, with Ctrl-C where its `point`th function begins; False past its end."""
     entered = 0
 
     def interrupts(frame: Any, event: str, argument: Any) -> None:
