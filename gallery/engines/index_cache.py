@@ -145,9 +145,11 @@ class IndexCache:
 
     def save_if_worth_it(self, store: Store) -> None:
         """Writes a file where the next opening gains by it. Outside a transaction."""
+        if not worth_saving(store.counts()[1], self.saved, self._index is not None):
+            return
+        with store.commit():
+            pass  # Refused where another folder took the place: nothing of this gallery is written into it.
         with store.snapshot():
-            if not worth_saving(store.counts()[1], self.saved, self._index is not None):
-                return
             index = self.in_step(store)
             if not index.saveable() or not worth_saving(len(index), self.saved, True):
                 return

@@ -68,3 +68,16 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
     for read_only in (False, True):
         with pytest.raises(GalleryError, match="cannot be written or read here: Permission denied"):
             gallery.open(tmp_path / "g", Precomputed(4), read_only=read_only)
+
+
+def test_closing_writes_nothing_into_a_folder_that_took_the_place(tmp_path: Path) -> None:
+    people = gallery.open(tmp_path / "g", Precomputed(64))
+    rows = np.random.default_rng(0).normal(size=(3000, 64))
+    people.enroll_many((f"s{k}", [row]) for k, row in enumerate(rows))
+    (tmp_path / "g").rename(tmp_path / "moved")
+    with gallery.open(tmp_path / "g", Precomputed(64)) as others:
+        others.enroll("other", [rows[0]])
+        before = sorted((tmp_path / "g").iterdir())
+        people.close()
+        assert sorted((tmp_path / "g").iterdir()) == before
+    assert not (tmp_path / "g" / "index").exists()
