@@ -25,6 +25,7 @@ from gallery.fusion import AUTO, FUSIONS, NEAREST, checked_fusion
 from gallery.measures import Calibration, FusionErrors
 from gallery.naming import likelihoods, margin_for, naming_rates
 from gallery.probes import Asked, embedded
+from gallery.quality import Gatekeeper
 from gallery.searching import THRESHOLD
 from gallery.stores.base import Header
 from gallery.validity import DAYS, aged, checked_days, void_because
@@ -38,6 +39,7 @@ class Calibrating:
 
     location: Path
     _engine: Engine
+    _quality: Gatekeeper | None
 
     def calibrate(
         self,
@@ -72,7 +74,7 @@ class Calibrating:
         encoder, header = self._bound()
         target, requested = _target(target_fmr, target_fpir)
         _check_misnamed(misnamed)
-        asked = None if probes is None else embedded(encoder, probes)[:3]
+        asked = None if probes is None else embedded(encoder, probes, self._quality)[:3]
         if fusion == AUTO:
             fusion = chosen_fusion(self._fusions(asked, target, requested, extrapolate, sample, seed))
         state, found = self._engine.compared(asked, sample, seed, header, checked_fusion(fusion))
@@ -102,7 +104,7 @@ class Calibrating:
         """
         encoder, _ = self._bound()
         target, requested = _target(target_fmr, target_fpir)
-        asked = None if probes is None else embedded(encoder, probes)[:3]
+        asked = None if probes is None else embedded(encoder, probes, self._quality)[:3]
         return self._fusions(asked, target, requested, extrapolate, sample, seed)
 
     def _fusions(

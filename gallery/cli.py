@@ -261,6 +261,7 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample", type=int, default=2000, help="enrolled templates to compare with all")
     parser.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
     _encoder(parser)
+    _quality(parser)
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -279,6 +280,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     )
     _threshold(parser)
     _encoder(parser)
+    _quality(parser)
 
 
 def _verify(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from gallery.evaluation import Evaluation, Mistake
 from gallery.fusion import NEAREST
 from gallery.pictures import picture_of, picture_of_template
 from gallery.probes import Labelled, embedded
+from gallery.quality import Gatekeeper
 from gallery.stores.base import Header
 from gallery.vectors import distances
 
@@ -31,6 +32,7 @@ class Evaluating:
 
     location: Path
     _engine: Engine
+    _quality: Gatekeeper | None
 
     def evaluate(
         self,
@@ -64,7 +66,7 @@ class Evaluating:
                 f"errors by {group!r} are those at a threshold, and {self.location} has none: pass threshold="
             )
         source = "given" if threshold is not None else self._threshold_source()
-        asked = embedded(encoder, probes, progress)
+        asked = embedded(encoder, probes, self._quality, progress)
         state, found = self._engine.compared(asked[:3], 0, seed, header, self._fusion())
         self._check_compared(state, found)
         return Evaluation(

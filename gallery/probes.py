@@ -10,6 +10,7 @@ import numpy as np
 from gallery.bulk import Progress, checked_id, source_of
 from gallery.encoder import Encoder, embed_probes, listed
 from gallery.errors import InvalidItemError, NotEnoughDataError
+from gallery.quality import Gatekeeper
 from gallery.vectors import FloatRows
 
 _BATCH = 256
@@ -28,10 +29,14 @@ class Labelled(NamedTuple):
     items: list[Any]
 
 
-def embedded(encoder: Encoder, probes: Iterable[Any], progress: Progress | None = None) -> Labelled:
+def embedded(
+    encoder: Encoder, probes: Iterable[Any], gate: Gatekeeper | None, progress: Progress | None = None
+) -> Labelled:
     """The probes of an iterable of (id, items). progress(done, total) is called after every batch.
 
-    InvalidItemError names the one that cannot be used; NotEnoughDataError where there are none.
+    What `gate` refuses would get no answer in use, and is refused here as well: it must not count among the
+    errors, nor be left out unseen. InvalidItemError names the one that cannot be used; NotEnoughDataError
+    where there are none.
     """
     items: list[Any] = []
     ids: list[str] = []
@@ -46,6 +51,8 @@ def embedded(encoder: Encoder, probes: Iterable[Any], progress: Progress | None 
     sources = [source_of(item) for item in items]
     blocks: list[FloatRows] = []
     try:
+        if gate is not None:
+            gate.of_probes(items)
         for block in embed_probes(encoder, items, _BATCH):
             blocks.append(block)
             if progress is not None:

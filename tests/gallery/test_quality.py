@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 import gallery
 from gallery.cli import main
+from gallery.errors import InvalidItemError
 from gallery.quality import ImageQuality, contrast, sharpness
 from tests.data import needs
 from tests.gallery.doubles import vectors
@@ -185,3 +186,27 @@ def test_a_gate_may_be_anything_that_can_be_called(tmp_path):
     with gallery.open(tmp_path / "g", gallery.Precomputed(4), quality=seen.append) as people:
         people.enroll_many([("a", vectors(5, 4))])
     assert len(seen) == 5
+
+
+def test_probes_of_a_calibration_and_an_evaluation_go_through_the_gate(tmp_path):
+    poor = vectors(1, 8)[0]
+
+    def gate(item):
+        return "a poor one" if np.array_equal(item, poor) else None
+
+    rows = vectors(400, 8)
+    with gallery.open(tmp_path / "g", gallery.Precomputed(8)) as people:
+        people.enroll_many((f"s{k}", [row]) for k, row in enumerate(rows))
+    asked = [(f"s{k}", [row + 0.01]) for k, row in enumerate(rows)]
+    spoilt = [*asked, ("s1", [rows[1] + 0.02, poor])]
+    with gallery.open(tmp_path / "g", gallery.Precomputed(8), quality=gate) as people:
+        for measured in (
+            lambda probes: people.calibrate(probes, target_fmr=0.01),
+            lambda probes: people.compare_fusions(probes, target_fmr=0.01),
+            lambda probes: people.evaluate(probes, threshold=0.1),
+        ):
+            measured(asked)
+            with pytest.raises(InvalidItemError, match=r"item 401 of 402 .*a poor one"):
+                measured(spoilt)
+    with gallery.open(tmp_path / "g", gallery.Precomputed(8), quality=gate, on_quality="flag") as people:
+        assert people.evaluate(spoilt, threshold=0.1).to_dict()["probes"] == 402
