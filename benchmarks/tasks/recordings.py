@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from benchmarks import data_sets
-from benchmarks.tasks.base import Answers, Floats, Ints, nearest
+from benchmarks.tasks.base import Answers, Floats, Ints, draws, nearest
 from encoders import evaluation
 from encoders.sound import AudioPreprocess
 from encoders.towers._spectrogram import Spectrogram
+from encoders.towers.audio import WINDOW
 
 RATE, SECONDS = 8000, 0.8
 ENROLLED, DRAWS = 5, 50
@@ -45,7 +46,7 @@ def load() -> Recordings:
 def spectrograms(items: list[bytes], frames: int = 24) -> Floats:
     """Raw features: the log-mel spectrogram, stretched to `frames` frames and flattened."""
     read = AudioPreprocess(RATE, SECONDS)
-    spectrogram = Spectrogram(read.shape, RATE, 40, frames, 0.032)
+    spectrogram = Spectrogram(read.shape, RATE, 40, frames, WINDOW)
     with torch.inference_mode():
         rows = [spectrogram(torch.from_numpy(read(item))[None])[0].reshape(-1) for item in items]
     return torch.stack(rows).numpy()
@@ -59,11 +60,9 @@ def spectra(items: list[bytes]) -> Floats:
 
 def named(held: Recordings, rows: Floats, metric: str, enrollable: Ints, asked: Ints) -> Answers:
     """Whether the nearest template names each of `asked`; five `enrollable` of each speaker, 50 draws."""
-    rng = np.random.default_rng(1)
-    own = [enrollable[held.speakers[enrollable] == name] for name in np.unique(held.speakers[enrollable])]
     right, about = [], []
-    for _ in range(DRAWS):
-        enrolled = np.concatenate([rng.choice(some, ENROLLED, replace=False) for some in own])
+    for chosen, _ in draws(held.speakers[enrollable], ENROLLED, DRAWS, seed=1):
+        enrolled = enrollable[chosen]
         probes = np.setdiff1d(asked, enrolled)
         apart = evaluation.distances(rows[probes], rows[enrolled], metric)
         right.append(nearest(apart, held.speakers[enrolled]) == held.speakers[probes])

@@ -71,8 +71,8 @@ class Connection(sqlite3.Connection):
 _PAUSING: weakref.WeakSet[Pausing] = weakref.WeakSet()
 _CONNECTIONS: weakref.WeakSet[Connection] = weakref.WeakSet()
 _INHERITED: set[File] = set()
-_MIXED: set[int] = set()
-"""Of this process and those that it descends from, the ones forked while another thread was in the middle."""
+_MIXED = threading.Event()
+"""This process, or one that it descends from, was forked while another thread was in the middle."""
 _USES: weakref.WeakSet[Use] = weakref.WeakSet()
 _CHECKED: set[File | None] = set()
 """Catalogs whose log was found to be their own while none was open."""
@@ -137,7 +137,7 @@ def watch(pausing: Pausing) -> None:
 
 def check_not_inherited(path: Path) -> None:
     """GalleryError for a catalog that cannot be used since this process was forked."""
-    if _MIXED:
+    if _MIXED.is_set():
         raise GalleryError(
             f"{path.parent} cannot be opened here: another thread was in the middle of a read or a write "
             "when this process was forked; fork before or after that, or start the worker by spawn"
@@ -154,7 +154,6 @@ class _Fork:
 
     def __init__(self) -> None:
         self._held: list[threading.RLock] = []
-        self._still_open = 0
         self.signals = PutOffSignals()
         self.calm = False
         """No other thread is in the middle of something."""
@@ -172,8 +171,8 @@ class _Fork:
         taken = [one for one in everyone if self._take(one.lock, end)]
         # Which count here in any case; those that could not be taken are open at least.
         paused = [self._is_paused(one) for one in taken]
-        self._still_open = len(everyone) - sum(paused)
-        while not self._is_quiet():
+        still_open = len(everyone) - sum(paused)
+        while not self._is_quiet(still_open):
             if time.monotonic() > end:
                 return
             time.sleep(0.001)
@@ -190,10 +189,13 @@ class _Fork:
             return one.pause()
         return False
 
-    def _is_quiet(self) -> bool:
-        """Whether nobody is just opening or closing a catalog; then no one begins to until `end`."""
+    def _is_quiet(self, still_open: int) -> bool:
+        """Whether nobody is just opening or closing a catalog; then no one begins to until `end`.
+
+        still_open: how many connections those have that are not paused.
+        """
         _LOCK.lock.acquire()
-        if len(_USES) <= self._still_open:
+        if len(_USES) <= still_open:
             self._held.append(_LOCK.lock)
             return True
         _LOCK.lock.release()
@@ -232,7 +234,7 @@ def _begin_as_a_child() -> None:
     """Nothing here is this process's own. What is still open must never be closed, not even as garbage."""
     fork = _FORKS[threading.get_ident()]
     if not fork.calm:
-        _MIXED.add(os.getpid())
+        _MIXED.set()
     fork.signals.end(again=False)
     # Those too that another thread was just opening or closing.
     _INHERITED.update(use.file for use in _USES if use.file is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,10 +60,9 @@ def test_no_unit_and_no_item_is_in_training_and_test(name: str, monkeypatch: pyt
         accuracy.check_disjoint(fold)
         asked = _asked(name, fold)
         assert asked and not asked & {_bytes(item) for item in fold.train.items}, fold.name
-    tested = [unit for fold in made for unit in fold.test_units]
-    asked_in = {len(fold.test_units): tested.count(next(iter(fold.test_units))) for fold in made}
+    tested = Counter(unit for fold in made for unit in fold.test_units)
     # Each is asked in one fold; each of six voices alone and in ten of the twenty choices of three.
-    assert set(asked_in.values()) == ({11} if name == "voices" else {1})
+    assert set(tested.values()) == ({11} if name == "voices" else {1})
 
 
 def _asked(name: str, fold: Fold) -> set[bytes]:

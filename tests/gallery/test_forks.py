@@ -141,6 +141,14 @@ def test_a_fork_in_the_middle_of_a_read_leaves_the_worker_without_that_gallery(
         assert people.ids() == ["p", "q"]
 
 
+def check_locks_are_back(*galleries: gallery.Gallery) -> None:
+    for one in galleries:
+        asked = threading.Thread(target=one.ids)
+        asked.start()
+        asked.join(PATIENCE)
+        assert not asked.is_alive(), "a lock was not given back"
+
+
 @contextmanager
 def read_by_another_thread(people: gallery.Gallery) -> Iterator[None]:
     busy, leave = threading.Event(), threading.Event()
@@ -226,11 +234,7 @@ def test_ctrl_c_during_the_wait_of_a_fork_comes_after_it_and_keeps_no_lock(
                 os._exit(0)
             os.waitpid(worker, 0)
             time.sleep(PATIENCE)
-        for one in (people, other):
-            asked = threading.Thread(target=one.ids)
-            asked.start()
-            asked.join(PATIENCE)
-            assert not asked.is_alive(), "a lock was not given back"
+        check_locks_are_back(people, other)
 
 
 def test_forks_and_threads_that_write_get_along(people: gallery.Gallery) -> None:
@@ -283,11 +287,7 @@ def test_threads_that_fork_at_the_same_time_give_every_lock_back(
         for thread in threads:
             thread.join()
         assert failed == []
-        for one in (people, other):
-            asked = threading.Thread(target=one.ids)
-            asked.start()
-            asked.join(PATIENCE)
-            assert not asked.is_alive(), "a lock was not given back"
+        check_locks_are_back(people, other)
 
 
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
