@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _LENGTH = 128
+_LOOKS, _BETWEEN = 10, 0.02
+"""How often a head that is not as it was written is looked at again, and the seconds before each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +41,33 @@ def head_path(catalog: Path) -> Path:
 
 def read_head(catalog: Path) -> Head | None:
     """The head; None when there is none. ValueError when it is not as it was written."""
-    try:
-        content = _content(head_path(catalog))
-    except FileNotFoundError:
-        return None
-    if not content.strip(b"\0"):
-        # It was being made when the power went.
-        return None
+    path = head_path(catalog)
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN)
+        try:
+            content = _content(path)
+        except FileNotFoundError:
+            return None
+        if not content.strip(b"\0"):
+            # It was being made when the power went.
+            return None
+        # Whoever reads while another process writes may see some bytes of either; damage stays.
+        head = _parsed(content)
+        if head is not None:
+            return head
+    raise ValueError(f"{path.name} is not as it was written")
+
+
+def _parsed(content: bytes) -> Head | None:
     try:
         text, checksum = content[: _LENGTH - 10].rstrip(b" "), content[_LENGTH - 9 : _LENGTH - 1]
         _, identity, revision = text.decode("ascii").split(" ")
         head = Head(identity, int(revision))
-        if len(content) == _LENGTH and int(checksum, 16) == zlib.crc32(text) and head.to_bytes() == content:
-            return head
+        sound = len(content) == _LENGTH and int(checksum, 16) == zlib.crc32(text)
     except ValueError:
-        pass
-    raise ValueError(f"{head_path(catalog).name} is not as it was written")
+        return None
+    return head if sound and head.to_bytes() == content else None
 
 
 def _content(path: Path) -> bytes:

@@ -139,7 +139,9 @@ class Reader:
         ]
 
     def _somebody(self) -> str:
-        (now,) = self.history.between(self.clock.committed, self.clock.committed)
+        # Read once: the writer goes on.
+        committed = self.clock.committed
+        (now,) = self.history.between(committed, committed)
         return self.dice.choice([*now.subjects, "nobody"])
 
     def verify(self, people: gallery.Gallery) -> tuple[Any, Callable[[Moment], Any]]:

@@ -25,6 +25,7 @@ from gallery.errors import (
     GalleryLockedError,
     GalleryNotFoundError,
 )
+from gallery.stores import witness
 from gallery.stores.pages import Pages
 from gallery.vectors import prepare
 from tests.gallery.doubles import contents, seen, vectors
@@ -305,6 +306,25 @@ def test_a_damaged_index_file_or_head_is_renewed_without_a_rebuild(place):
     assert [one.where for one in gallery.check(place)] == ["catalog.head"]
     assert gallery.repair(place).damaged is None
     assert gallery.check(place) == []
+
+
+def test_a_head_that_is_being_written_is_not_taken_for_damage(place, monkeypatch):
+    head = place / "catalog.head"
+    whole = head.read_bytes()
+    torn = whole[:60] + b"7" * 8 + whole[68:]
+    head.write_bytes(torn)
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 3:
+            head.write_bytes(whole)
+
+    monkeypatch.setattr(witness.time, "sleep", sleep)
+    assert gallery.check(place) == []
+    assert len(waited) == 3
+    head.write_bytes(torn)
+    assert [one.where for one in gallery.check(place)] == ["catalog.head"]
 
 
 def test_the_pages_of_every_size_are_read_without_sqlite(tmp_path):
