@@ -14,6 +14,7 @@ from encoders.datasets import LabelledSet
 from encoders.errors import EncoderError
 from encoders.images import ImageError, read_image
 from encoders.ink import otsu
+from encoders.starting import base_encoder
 
 LOOKED_AT = 40  # images, spread over the set, by which its kind is decided
 PAPER = 0.6  # of the pixels of a drawing or of handwriting lie near the paper's grey level
@@ -38,9 +39,9 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given, and for those that were not what suits the data; nothing is overruled.
 
     The preprocessing comes from what the items are, the tower and the augmentation from the preprocessing,
-    batches and steps from the numbers of subjects and items.
+    batches and steps from the numbers of subjects and items. An encoder to go on from decides all but those.
     """
-    chosen = dict(given)
+    chosen = _of_base(given.get("base")) | given
     if "preprocess" not in chosen:
         chosen["preprocess"] = {
             "kind": _kind_for(chosen["tower"], data) if "tower" in chosen else kind_of(data.items)
@@ -61,6 +62,14 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     batch = int(chosen["subjects"]) * int(chosen["items"])
     chosen.setdefault("steps", int(np.clip(EPOCHS * len(data) / max(1, batch), 300, 20_000)))
     return chosen
+
+
+def _of_base(base: str | None) -> dict[str, Any]:
+    """What an encoder that is gone on from says: everything that its embeddings depend on."""
+    if base is None:
+        return {}
+    part = base_encoder(base).spec.embedding_part()
+    return {key: part[key] for key in ("tower", "tower_args", "preprocess", "dim", "metric")}
 
 
 def _items(counts: Any, subjects: int) -> int:

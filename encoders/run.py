@@ -104,7 +104,7 @@ class Run:
         saved = begun
         with Progress(steps, self.trainer.done, progress) as shown, held_back() as stop:
             shown.tell(self._introduced())
-            if self.settings.start != "random" and not self.best:
+            if self._begins_somewhere() and not self.best:
                 self._validate(shown)  # training has to beat where it starts from
             while self.trainer.done < steps and not self._given_up():
                 self._advance(shown)
@@ -115,6 +115,9 @@ class Run:
                 if stop.asked:
                     raise KeyboardInterrupt(f"step {self.trainer.done:,} is saved; --resume goes on from it")
         return self._finish()
+
+    def _begins_somewhere(self) -> bool:
+        return self.settings.start != "random" or self.settings.base is not None
 
     def _given_up(self) -> bool:
         """Whether the last `patience` validations brought no lower EER."""
@@ -128,6 +131,7 @@ class Run:
         out = "" if held is None else f" ({len(np.unique(held.labels))} subjects held out)"
         kind = str(self.spec.preprocess["kind"])
         begun = [] if settings.start == "random" else [f"start {settings.start}"]
+        begun += [] if settings.base is None else [f"from {settings.base}"]
         taught = ", ".join([*begun, f"loss {settings.loss}"] if settings.steps else begun)
         return (
             f"{len(np.unique(labels)):,} subjects, {len(labels):,} items{out}; tower {settings.tower}, "

@@ -64,6 +64,7 @@ def _model(command: argparse.ArgumentParser) -> None:
         "--start",
         help="where the head starts: random, or from the features, --steps may be 0: discriminant, whitening",
     )
+    add("--base", metavar="ENCODER", help="go on from an encoder: its name, its checkpoint or .safetensors")
     add("--dim", type=int, help="numbers in an embedding (default: 128)")
     add("--metric", choices=("cosine", "euclidean"), help="default: cosine")
 
@@ -113,7 +114,7 @@ def _run(command: argparse.ArgumentParser) -> None:
 
 
 _SETTINGS = (
-    *("tower", "loss", "mining", "margin", "augment", "quarter_turns", "dim", "metric", "start"),
+    *("tower", "loss", "mining", "margin", "augment", "quarter_turns", "dim", "metric", "start", "base"),
     *("subjects", "items", "steps", "lr", "weight_decay", "holdout", "validate_every", "patience", "fmr"),
     *("seed", "precision"),
 )

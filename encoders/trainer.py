@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from encoders import losses
 from encoders.augment import recipe
-from encoders.batches import CHUNK
 from encoders.datasets import LabelledSet
-from encoders.discriminant import discriminant, whitening
 from encoders.errors import TrainingError
 from encoders.network import SiameseNetwork, best_device
 from encoders.sampling import PKSampler
 from encoders.settings import Settings
 from encoders.spec import Spec
+from encoders.starting import go_on_from, start_centres, start_head
 from encoders.state import flatten_optimizer, unflatten_optimizer
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
@@ -64,8 +62,11 @@ class Trainer:
             self.network = SiameseNetwork(spec)
             if hasattr(self.network.tower, "look_at"):
                 self.network.tower.look_at(self._items)
+            if settings.base is not None:
+                go_on_from(settings.base, spec, self.network)
             if settings.start != "random":
-                self._start_head(spec, data.labels)
+                self.network.to(self.device)
+                start_head(settings.start, self.network, self._items, data.labels, settings.seed)
             classes = len(names) * turns
             self.objective = losses.build(
                 settings.loss,
@@ -76,24 +77,10 @@ class Trainer:
                 arguments=settings.loss_args,
                 comparator=self.network.comparator,
             )
+            if settings.base is not None:
+                self.network.to(self.device)
+                start_centres(self.objective, self.network, self._items, torch.from_numpy(labels))
         self._place()
-
-    @torch.no_grad()
-    def _start_head(self, spec: Spec, labels: NDArray[np.int64]) -> None:
-        """Sets head and norm to what the analysis of the tower's features finds."""
-        network = self.network.eval().to(self.device)
-        if not isinstance(network.head, nn.Linear):
-            raise TrainingError(
-                f"start {self.settings.start}: tower {spec.tower} has no linear head to start"
-            )
-        parts = torch.split(self._items, CHUNK)
-        features = torch.cat([network.tower(part.to(self.device)).float().cpu() for part in parts])
-        analysis = {"discriminant": discriminant, "whitening": whitening}[self.settings.start]
-        matrix, mean = analysis(features, labels, spec.dim, self.settings.seed)
-        network.to("cpu")
-        network.head.weight.copy_(matrix.T)
-        centre = network.norm.get_buffer("running_mean")
-        centre.copy_(mean @ matrix)
 
     def _place(self) -> None:
         self.network = self.network.to(self.device)

@@ -26,14 +26,14 @@ def _log_one_plus_sum(logits: Tensor, keep: Tensor) -> Tensor:
 
 
 class ProxyAnchor(nn.Module):
-    """`proxy_anchor` with its learnt proxies, (classes, dim): (embeddings (n, d), labels (n,)) -> scalar."""
+    """`proxy_anchor` with learnt `centres`, (classes, dim): (embeddings (n, d), labels (n,)) -> scalar."""
 
     def __init__(self, dim: int, classes: int, margin: float = 0.1, scale: float = 32.0) -> None:
         super().__init__()
-        self.proxies = nn.Parameter(torch.empty(classes, dim))
-        nn.init.kaiming_normal_(self.proxies, mode="fan_out")
+        self.centres = nn.Parameter(torch.empty(classes, dim))
+        nn.init.kaiming_normal_(self.centres, mode="fan_out")
         self.margin, self.scale = margin, scale
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        cosines = F.normalize(embeddings) @ F.normalize(self.proxies).t()
+        cosines = F.normalize(embeddings) @ F.normalize(self.centres).t()
         return proxy_anchor(cosines, labels, self.margin, self.scale)

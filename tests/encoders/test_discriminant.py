@@ -271,7 +271,7 @@ def test_starts_that_are_refused(tmp_path: Path) -> None:
             encoders.train(faces(1), output=tmp_path / "f.encoder", **(GIVEN | changed))
         assert not (tmp_path / "f.encoder").exists()
     texts = from_arrays([f"name {k}" for k in range(40)], [str(k // 4) for k in range(40)])
-    with pytest.raises(TrainingError, match="tower chars has no linear head to start"):
+    with pytest.raises(TrainingError, match="start discriminant: the tower has no linear head"):
         encoders.train(
             texts, output=tmp_path / "t.encoder", tower="chars", start="discriminant", progress=False
         )

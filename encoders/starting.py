@@ -1,0 +1,82 @@
+"""Where training begins: a head that an analysis of the features finds, or the weights of an encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encoders import loading
+from encoders.batches import CHUNK
+from encoders.discriminant import discriminant, whitening
+from encoders.errors import EncoderError, TrainingError
+from encoders.network import SiameseNetwork
+from encoders.siamese import SiameseEncoder
+from encoders.spec import Spec
+
+ANALYSES = {"discriminant": discriminant, "whitening": whitening}
+
+
+def base_encoder(name: str) -> SiameseEncoder:
+    """The encoder that a run goes on from, by name, folder or file. TrainingError where it is not our own."""
+    try:
+        found = loading.load(name, device="cpu")
+    except EncoderError as exc:
+        raise TrainingError(f"base {name!r}: {exc}") from exc
+    if not isinstance(found, SiameseEncoder):
+        raise TrainingError(f"base {name!r} is of another library: its weights are not trained here")
+    return found
+
+
+def go_on_from(name: str, spec: Spec, network: SiameseNetwork) -> None:
+    """Gives `network` the weights of the encoder `name`; TrainingError where the two are not made alike."""
+    base = base_encoder(name)
+    mine, theirs = spec.embedding_part(), base.spec.embedding_part()
+    other = [key for key in mine if key != "comparator" and mine[key] != theirs.get(key)]
+    if other:
+        told = ", ".join(f"{key} is {theirs.get(key)!r} there and {mine[key]!r} here" for key in other)
+        raise TrainingError(f"base {name!r} is made otherwise: {told}; leave it out, to take its own")
+    weights = base.network.state_dict()
+    own = network.state_dict()
+    network.load_state_dict({key: weights.get(key, own[key]) for key in own})
+
+
+@torch.no_grad()
+def start_head(
+    analysis: str, network: SiameseNetwork, items: Tensor, labels: NDArray[np.int64], seed: int
+) -> None:
+    """Sets head and norm to what `analysis` finds in the tower's features of `items` (n, *shape)."""
+    if not isinstance(network.head, nn.Linear):
+        raise TrainingError(f"start {analysis}: the tower has no linear head to start")
+    features = _in_parts(network.tower, items)
+    matrix, mean = ANALYSES[analysis](features, labels, network.head.out_features, seed)
+    network.head.weight.copy_(matrix.T)
+    network.norm.get_buffer("running_mean").copy_(mean @ matrix)
+
+
+@torch.no_grad()
+def start_centres(objective: nn.Module, network: SiameseNetwork, items: Tensor, subjects: Tensor) -> None:
+    """Puts the learnt centre of each class where `network` has its items; a loss without centres is left.
+
+    `items` (n, *shape) of `subjects` (n,) in each quarter turn that there are centres for, as
+    `Trainer.batch` numbers them: quarter * subjects + subject.
+    """
+    centres = getattr(objective, "centres", None)
+    if centres is None:
+        return
+    count = int(subjects.max()) + 1
+    for quarter in range(len(centres) // count):
+        turned = torch.rot90(items, quarter, (2, 3)) if quarter else items
+        embeddings = _in_parts(network, turned)
+        means = torch.zeros(count, embeddings.shape[1]).index_add_(0, subjects, embeddings)
+        directions = F.normalize(means)
+        centres[quarter * count : (quarter + 1) * count] = directions
+
+
+def _in_parts(module: nn.Module, items: Tensor) -> Tensor:
+    """What `module` makes of `items`, in eval mode, a part at a time where its weights are."""
+    module.eval()
+    device = next((one.device for one in module.parameters()), torch.device("cpu"))
+    return torch.cat([module(part.to(device)).float().cpu() for part in torch.split(items, CHUNK)])

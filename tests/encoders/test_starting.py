@@ -1,0 +1,138 @@
+"""Going on from an encoder that is there: its weights, centres where its embeddings are, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import encoders
+from encoders import defaults, losses, training
+from encoders.errors import TrainingError
+from encoders.losses import MINING
+from encoders.settings import Settings
+from encoders.starting import start_centres
+from encoders.trainer import Trainer
+from tests.encoders.made import encoder
+from tests.encoders.shapes import labelled
+
+GIVEN: dict[str, Any] = {"subjects": 8, "items": 3, "progress": False, "holdout": 0.2, "seed": 1}
+TOWER: dict[str, Any] = {
+    "tower_args": {"widths": [8, 16]}, "preprocess": {"kind": "ink", "size": 24}, "dim": 16,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("base") / "base.encoder"
+    encoders.train(labelled(30, 6), output=place, steps=40, lr=5e-3, metric="euclidean", **GIVEN, **TOWER)
+    return place
+
+
+def test_a_run_without_steps_is_the_base_with_a_threshold_of_its_own(tmp_path: Path, base: Path) -> None:
+    """Nothing of the embedding is said again: it all comes from the base."""
+    history = encoders.train(
+        labelled(30, 6, seed=5), output=tmp_path / "on.encoder", base=str(base), steps=0, fmr=0.05, **GIVEN
+    )
+    before, after = encoders.load(base), encoders.load(tmp_path / "on.encoder")
+    assert (after.dim, after.metric, after.spec.tower_args) == (16, "euclidean", before.spec.tower_args)
+    assert after.fingerprint == before.fingerprint
+    assert [entry["step"] for entry in history.validations] == [0]
+    assert history.settings["base"] == str(base) and history.threshold != before.threshold
+
+
+def test_going_on_is_kept_only_where_it_helps_and_begins_nearer(tmp_path: Path, base: Path) -> None:
+    items = labelled(40, 6, seed=3)
+    on = encoders.train(
+        items, output=tmp_path / "on.encoder", base=str(base), steps=8, validate_every=4, lr=1e-3, **GIVEN
+    )
+    new = encoders.train(items, output=tmp_path / "new.encoder", steps=8, validate_every=4, **GIVEN, **TOWER)
+    assert [entry["step"] for entry in on.validations] == [0, 4, 8]
+    assert on.best is not None
+    assert on.best["eer"] <= on.validations[0]["eer"]
+    begun, unknown = on.losses[0]["loss"], new.losses[0]["loss"]
+    assert begun < unknown - 1, "with centres at random the first loss would be that of a guess"
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, base: Path, monkeypatch: Any) -> None:
+    def run(place: Path, **more: Any) -> Any:
+        return encoders.train(
+            labelled(20, 6, seed=3), output=place, base=str(base), steps=6, lr=1e-3, **GIVEN, **more
+        )
+
+    run(tmp_path / "whole.encoder")
+    step, done = Trainer.step, []
+
+    def interrupted(self: Trainer) -> float:
+        done.append(self.done)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr("encoders.run.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut.encoder")
+    monkeypatch.undo()
+    run(tmp_path / "cut.encoder", resume=True)
+    prints = [encoders.load(tmp_path / f"{name}.encoder").fingerprint for name in ("whole", "cut")]
+    assert prints[0] == prints[1]
+
+
+def test_centres_lie_where_the_items_of_each_quarter_turn_are() -> None:
+    network = encoder(dim=8).network
+    items, subjects = torch.rand(15, 1, 24, 24), torch.arange(15) % 5
+    objective = losses.build("margin", dim=8, classes=20)
+    start_centres(objective, network, items, subjects)
+    with torch.no_grad():
+        for quarter in range(4):
+            rows = network(torch.rot90(items, quarter, (2, 3)))
+            for subject in range(5):
+                wanted = F.normalize(rows[subject::5].sum(0), dim=0)
+                found = objective.get_parameter("centres")[quarter * 5 + subject]
+                assert torch.allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", MINING)
+def test_every_loss_goes_on(base: Path, loss: str) -> None:
+    """One with learnt centres has them where the embeddings are, and each begins with the base's weights."""
+    raw = labelled(12, 6, seed=3)
+    chosen = Settings(**defaults.found(raw, {"base": str(base), "loss": loss, "subjects": 8, "items": 3}))
+    ready = training._prepared(raw, None, chosen, False)[0]
+    made = encoders.load(base)
+    spec = training.Run(ready, None, chosen, base, None, "cpu").spec
+    trainer = Trainer(ready, spec, chosen, "cpu")
+    weights = trainer.network.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in made.network.state_dict().items())
+    centres = getattr(trainer.objective, "centres", None)
+    assert (centres is not None) == (loss in ("margin", "arcface", "proxy"))
+    if centres is not None:
+        rows = F.normalize(torch.from_numpy(made.encode_prepared(ready.items)))
+        nearest = (rows @ F.normalize(centres.detach()).T).argmax(1).numpy()
+        assert np.mean(nearest == np.unique(ready.labels, return_inverse=True)[1]) > 0.6
+
+
+def test_bases_that_are_refused(tmp_path: Path, base: Path) -> None:
+    for changed, words in (
+        ({"base": "nobody"}, "base 'nobody': no encoder is called 'nobody'"),
+        ({"base": str(base), "dim": 12}, r"made otherwise: dim is 16 there and 12 here; leave it out"),
+        ({"base": str(base), "metric": "cosine"}, "metric is 'euclidean' there and 'cosine' here"),
+        ({"base": str(base), "tower": "residual", "tower_args": {}}, "tower is 'conv' there"),
+        ({"base": str(base), "start": "discriminant"}, "the head is that of base"),
+    ):
+        with pytest.raises(TrainingError, match=words):
+            encoders.train(labelled(12, 6), output=tmp_path / "f.encoder", **(GIVEN | {"steps": 2} | changed))
+        assert not (tmp_path / "f.encoder").exists()
