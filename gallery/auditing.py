@@ -195,37 +195,34 @@ def goat_counts(owners: Numbers, own: Floats, threshold: float) -> list[Count]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Probes of different subjects against every subject.
+    """Probes of different subjects against every subject, and against one template of each.
 
-    probes: (p,) whose each is; probe, subject: (h,) which probe is within the threshold of which other
-    subject; subjects, sizes: (n,) every subject and how many templates it has.
+    probes: (n,) whose each is, every subject once; probe: (h,) which probe is within the threshold of
+    another subject, once for each such; taken: (m,) the subjects whose drawn template a probe of somebody
+    else is within the threshold of, once for each such probe.
     """
 
     probes: Numbers
     probe: npt.NDArray[np.intp]
-    subject: Numbers
-    subjects: Numbers
-    sizes: Numbers
+    taken: Numbers
 
 
 def lamb_counts(sample: Sample) -> list[Count]:
-    """For each subject how many of the probes, which are all of others, it would be taken for.
+    """For each subject how many of the probes, which are all of others, its drawn template is taken for.
 
-    One with more templates has more chances, and is expected to be hit so much more.
+    One template of each, as many cannot be compared with few: those of one person lie near each other, so
+    that a hundred are by far not a hundred chances.
     """
-    hits = np.bincount(np.searchsorted(sample.subjects, sample.subject), minlength=len(sample.subjects))
-    trials = len(sample.probes) - np.isin(sample.subjects, sample.probes).astype(np.int64)
-    each = hits.sum() / max(1.0, float((trials * sample.sizes).sum()))
-    return [
-        Count(int(subject), int(hit), int(of), min(1.0, float(each * size)))
-        for subject, hit, of, size in zip(sample.subjects, hits, trials, sample.sizes, strict=True)
-    ]
+    hits = np.bincount(np.searchsorted(sample.probes, sample.taken), minlength=len(sample.probes))
+    of = len(sample.probes) - 1
+    rate = min(1.0, float(hits.sum() / max(1, len(sample.probes) * of)))
+    return [Count(int(subject), int(hit), of, rate) for subject, hit in zip(sample.probes, hits, strict=True)]
 
 
 def wolf_counts(sample: Sample) -> list[Count]:
     """For each probe how many of the other subjects it would be taken for."""
     hits = np.bincount(sample.probe, minlength=len(sample.probes))
-    of = len(sample.subjects) - 1
+    of = len(sample.probes) - 1
     rate = min(1.0, float(hits.sum() / max(1, len(sample.probes) * of)))
     return [Count(int(subject), int(hit), of, rate) for subject, hit in zip(sample.probes, hits, strict=True)]
 
@@ -311,22 +308,25 @@ def likely_mislabelled(everyone: Everyone) -> list[Wrong]:
 
 
 def sampled(everyone: Everyone, seed: int) -> Sample:
-    """One template of each subject, drawn by chance, against all subjects: so that trials share nothing."""
+    """Two templates of each subject, drawn by chance: one to ask by, and one to be taken for.
+
+    Where a subject has only one it is both.
+    """
     chance = np.random.default_rng(seed).permutation(len(everyone.owners))
-    subjects, drawn = np.unique(everyone.owners[chance], return_index=True)
-    is_probe = np.zeros(len(everyone.owners), np.bool_)
-    is_probe[chance[drawn]] = True
+    subjects, first = np.unique(everyone.owners[chance], return_index=True)
+    # Looked at from the other end of the same order, so that it is another one wherever there is one.
+    _, last = np.unique(everyone.owners[chance[::-1]], return_index=True)
+    asks, stands = (np.zeros(len(everyone.owners), np.bool_) for _ in range(2))
+    asks[chance[first]], stands[chance[::-1][last]] = True, True
     left, right = everyone.pairs.left.astype(np.int64), everyone.pairs.right.astype(np.int64)
     item, other = np.concatenate([left, right]), np.concatenate([right, left])
-    kept = is_probe[item] & (everyone.owners[item] != everyone.owners[other])
-    probe = np.searchsorted(subjects, everyone.owners[item[kept]])
-    hit = np.searchsorted(subjects, everyone.owners[other[kept]])
+    kept = asks[item] & (everyone.owners[item] != everyone.owners[other])
+    item, other = item[kept], other[kept]
+    probe = np.searchsorted(subjects, everyone.owners[item])
+    hit = np.searchsorted(subjects, everyone.owners[other])
     once = np.unique(probe.astype(np.int64) * len(subjects) + hit)
-    _, sizes = np.unique(everyone.owners, return_counts=True)
     return Sample(
         probes=subjects,
         probe=(once // max(1, len(subjects))).astype(np.intp),
-        subject=subjects[once % max(1, len(subjects))],
-        subjects=subjects,
-        sizes=sizes.astype(np.int64),
+        taken=everyone.owners[other[stands[other]]],
     )

@@ -18,7 +18,7 @@ from gallery.stores import audit, marks
 from gallery.stores.base import REGROUPED
 from gallery.stores.catalog import execute_all
 from gallery.stores.changes import SubjectRow, replace_subject
-from gallery.stores.integrity import agrees, subject_checksum, template_checksum
+from gallery.stores.integrity import subject_checksum, template_checksum
 from gallery.stores.session import Session
 from gallery.stores.settings import write_setting
 from gallery.vectors import Numbers
@@ -72,7 +72,7 @@ class SqliteCuration:
         return self._marks().different
 
     def operations(self) -> list[Operation]:
-        return [_operation(row, self._change_of(row)) for row in self._noted()]
+        return [_operation(row, marks.change_of(row)) for row in self._noted()]
 
     def _noted(self) -> list[Any]:
         """The records of all operations; CorruptGalleryError where they are not those that were written."""
@@ -161,7 +161,7 @@ class SqliteCuration:
                 f"there is no operation {operation} that could be undone: erase and compact forget what came "
                 "before them, and a backup is made without; nothing was changed"
             )
-        verb, change = row[1], self._change_of(row)
+        verb, change = row[1], marks.change_of(row)
         if row[4]:
             raise ConflictError(
                 f"operation {operation} ({verb}) was undone by operation {row[4]}; nothing was changed"
@@ -200,6 +200,7 @@ class SqliteCuration:
             self._subjects(change)
             self._moves(change)
             self._marks_and_pairs(change)
+            self._check_nothing_said_of(change)
             if change.regroups:
                 write_setting(db, session.state, REGROUPED, str(session.state.revision + 1))
             text = json.dumps({"of": of, "change": change.to_json()})
@@ -221,7 +222,7 @@ class SqliteCuration:
         undid = int(json.loads(row[3])["of"])
         before = self._session.one(f"{_OPERATION} WHERE operation = ?", undid) if undid else None
         if before is not None:
-            self._change_of(before)
+            marks.change_of(before)
             self._rewrite(before, 0)
 
     def _rewrite(self, row: Sequence[Any], undone: int) -> None:
@@ -333,6 +334,15 @@ class SqliteCuration:
                 marks.write_pair(session.db, (pair.one, pair.other), pair.after)
         marks.vouch(session.db, session.state)
 
+    def _check_nothing_said_of(self, change: Change) -> None:
+        """ConflictError when a subject that goes is remembered as different, by what came since."""
+        going = {one.number: one.before.id for one in change.subjects if one.before and not one.after}
+        for pair in sorted(self._marks().different) if going else ():
+            if going.keys() & set(pair):
+                ids = going | {row[0]: row[1] for row in self._rows_of({*pair} - going.keys())}
+                one, other = (repr(ids[number]) for number in pair)
+                raise ConflictError(f"{one} and {other} were said to be different since; nothing was changed")
+
     def _are_enrolled(self, one: int, other: int) -> bool:
         found = self._session.all("SELECT subject FROM subjects WHERE subject IN (?, ?)", one, other)
         return len(found) == 2
@@ -374,15 +384,6 @@ class SqliteCuration:
     def _check_free(self, id: str, what: str, hint: str) -> None:
         if self._session.one("SELECT 1 FROM subjects WHERE id = ?", id) is not None:
             raise ConflictError(f"{id!r} is enrolled already: {hint}; nothing was {what}")
-
-    def _change_of(self, row: Sequence[Any]) -> Change:
-        """What an operation changed; CorruptGalleryError."""
-        if agrees(marks.operation_checksum, row[5], *row[:5]):
-            try:
-                return Change.from_json(json.loads(row[3])["change"])
-            except (ValueError, KeyError, TypeError):
-                pass
-        raise CorruptGalleryError(f"the record of operation {row[0]} does not match its checksum")
 
 
 _OPERATION = "SELECT operation, verb, at, change, undone, checksum FROM operations"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from gallery.curation import Pair
+from gallery.curation import Change, Pair
 from gallery.errors import CorruptGalleryError
 from gallery.stores.integrity import agrees
 from gallery.stores.settings import read_settings, write_setting
@@ -58,6 +59,16 @@ def pair_checksum(one: int, other: int) -> int:
 def operation_checksum(operation: int, verb: str, at: int, change: str, undone: int) -> int:
     """CRC-32 of an operation's row."""
     return zlib.crc32(f"{operation} {verb} {at} {undone} {change}".encode())
+
+
+def change_of(row: Sequence[Any]) -> Change:
+    """What an operation changed, by its record and checksum; CorruptGalleryError."""
+    if agrees(operation_checksum, row[5], *row[:5]):
+        try:
+            return Change.from_json(json.loads(row[3])["change"])
+        except (ValueError, KeyError, TypeError):
+            pass
+    raise CorruptGalleryError(f"the record of operation {row[0]} does not match its checksum")
 
 
 def there(db: sqlite3.Connection) -> bool:

@@ -144,6 +144,23 @@ def test_planted_animals_are_found_and_nobody_else(tmp_path):
         assert "s20" not in [one.id for one in people.audit().lambs]
 
 
+@pytest.mark.parametrize("planted", [False, True])
+def test_subjects_with_many_templates_make_no_lambs_of_the_others(tmp_path, planted):
+    """As in LFW: hundreds of one, one of hundreds. Nobody is special, but for the one that is planted."""
+    chance = np.random.default_rng(4)
+    each = [1] * 150 + [100] * 15
+    centres = chance.normal(size=(len(each), 16))
+    if planted:
+        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+        centres[:25] += 1.1 * centres[160]
+    items = np.repeat(centres, each, axis=0) + 0.15 * chance.normal(size=(sum(each), 16))
+    ids = [f"s{at}" for at, many in enumerate(each) for _ in range(many)]
+    with filled(tmp_path / "g", items.astype("f4"), ids) as people:
+        found = people.audit(0.4)
+    assert [one.id for one in found.lambs[:1]] == (["s160"] if planted else [])
+    assert {one.id for one in found.lambs} <= {"s160", *(f"s{at}" for at in range(25))}
+
+
 def test_planted_twins_and_wrong_labels_are_first(tmp_path):
     items, ids = crowd(100, 3)
     items[30:33] = items[60] + vectors(3, 32, 4) * np.float32(0.1)

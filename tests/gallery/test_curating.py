@@ -197,6 +197,27 @@ class TestRefusals:
         assert (tables(people.location), people.info().revision) == (before, revision)
         assert people.check() == []
 
+    def test_a_subject_is_not_undone_while_it_is_said_to_be_different(self, people):
+        """The pair would be left with a subject that is gone: no export, no backup."""
+        done = people.split("alice", [1], "dora")
+        said = people.differ("dora", "carol")
+        before, revision = tables(people.location), people.info().revision
+        match = "split. cannot be undone: 'carol' and 'dora' were said to be different since"
+        with pytest.raises(ConflictError, match=match):
+            people.undo(done)
+        assert (tables(people.location), people.info().revision) == (before, revision)
+        assert people.check() == [] and len(people.different()) == 2
+        people.undo(said)
+        people.undo(done)
+        assert people.check() == [] and people.different() == []
+
+    def test_a_merge_is_not_made_again_either(self, people):
+        undone = people.undo(people.merge("alice", ["bob"]))
+        people.differ("bob", "carol")
+        with pytest.raises(ConflictError, match=r"undo. cannot be undone: .*were said to be different since"):
+            people.undo(undone)
+        assert people.check() == [] and people.different() == [("bob", "carol")]
+
     def test_metadata_that_changed_are_not_lost_by_an_undo(self, people):
         done = people.merge("alice", ["bob"])
         people.enroll("alice", ROWS[:1], metadata={"badge": 8})
