@@ -62,7 +62,7 @@ def _round(
         for items in (drawing._items_of(some[:half], chance), drawing._items_of(some[half:], chance))
     )
     threshold = threshold_for_fpir(one, FPIR)
-    margin = margin_for(one, threshold, MISNAMED) or 0.0
+    margin, _ = margin_for(one, threshold, MISNAMED) or (0.0, False)
     with_margin, ambiguous = naming_rates(other, threshold, margin)
     without, _ = naming_rates(other, threshold, 0.0)
     found = {

@@ -65,7 +65,8 @@ class Calibrating:
                      the nearest), "centroid" (searches go through everybody), or "auto": "nearest" unless
                      another one surely misses fewer
         misnamed     the share of matches that may be of somebody else, when somebody enrolled is searched
-                     for: it sets the margin below which an answer is "ambiguous"; None: no margin
+                     for: it sets the margin below which an answer is "ambiguous"; None: no margin. 0.01 takes
+                     99 matches, else `margin_sure` is False
 
         The threshold is the largest distance within the target. Two embeddings of one file, or of the same
         bytes, are never compared. Raises NotEnoughDataError where the data cannot show so small a rate, with
@@ -204,10 +205,10 @@ def _check_misnamed(misnamed: float | None) -> None:
 def _naming(scores: pure.Scores, threshold: float, misnamed: float | None) -> dict[str, Any]:
     """What a calibration says of who is named, by the names of `Calibration`."""
     found: dict[str, Any] = {"likelihoods": likelihoods(scores)}
-    margin = None if misnamed is None else margin_for(scores, threshold, misnamed)
-    if margin is not None:
-        found["margin"] = margin
-        found["misnamed"], found["ambiguous"] = naming_rates(scores, threshold, margin)
+    chosen = None if misnamed is None else margin_for(scores, threshold, misnamed)
+    if chosen is not None:
+        found["margin"], found["margin_sure"] = chosen
+        found["misnamed"], found["ambiguous"] = naming_rates(scores, threshold, chosen[0])
     return found
 
 

@@ -90,6 +90,8 @@ def _remarks(found: Calibration) -> list[str]:
         remarks.append("the threshold lies beyond the data, where extreme-value theory says what to expect")
     elif not found.sure:
         remarks.append("few errors are behind it: the true rate may be off by more than a factor of two")
+    if not found.margin_sure:
+        remarks.append("too few matches to be sure of the margin: more of them may be of somebody else")
     if not found.fnmr.trials:
         remarks.append("no probe has a second template of its own subject, so rejections were not measured")
     return remarks

@@ -36,25 +36,36 @@ def _answered(scores: Scores, threshold: float, first: Distances, gap: npt.NDArr
     return answered
 
 
-def margin_for(scores: Scores, threshold: float, misnamed: float) -> float | None:
-    """The smallest margin with which no more than a share `misnamed` of the matches are of somebody else.
+def margin_for(scores: Scores, threshold: float, misnamed: float) -> tuple[float, bool] | None:
+    """(the smallest margin with which no more than `misnamed` of the matches are of somebody else, sure).
 
-    Of searches with somebody enrolled. 0 where it takes none; None where there are no such searches.
+    Of searches with somebody enrolled. 0 where it takes none; None where there are no such searches. One
+    wrong match more than was seen is reckoned with, as the next search is one that the margin was not
+    chosen on (Angelopoulos et al., "Conformal risk control", ICLR 2024). Where no match is left then,
+    those that were seen have to do, and it is not sure.
     """
     first, gap, right = _firsts(scores)
     answered = _answered(scores, threshold, first, gap)
     if not answered.any():
         return None
-    gaps, wrong = gap[answered], ~right[answered]
-    order = np.argsort(-gaps, kind="stable")
-    wrong_so_far = np.cumsum(wrong[order])
-    allowed = wrong_so_far <= misnamed * np.arange(1, len(order) + 1)
+    order = np.argsort(-gap[answered], kind="stable")
+    gaps, wrong = gap[answered][order], ~right[answered][order]
+    sure = _smallest(gaps, wrong, misnamed, more=1)
+    if sure is not None:
+        return sure, True
+    seen = _smallest(gaps, wrong, misnamed, more=0)
+    return float(np.nextafter(gaps[0], np.inf)) if seen is None else seen, False
+
+
+def _smallest(gaps: npt.NDArray[np.float64], wrong: Flags, misnamed: float, more: int) -> float | None:
+    """The smallest margin within the share with `more` wrong matches; None for none. gaps: falling."""
+    allowed = np.cumsum(wrong) + more <= misnamed * (np.arange(1, len(gaps) + 1) + more)
     # Those that are equally far ahead are named together or not at all.
-    ends = np.append(gaps[order][1:] != gaps[order][:-1], True)
+    ends = np.append(gaps[1:] != gaps[:-1], True)
     good = np.flatnonzero(allowed & ends)
-    if len(good) and good[-1] == len(order) - 1:
-        return 0.0
-    return float(gaps[order][good[-1]] if len(good) else np.nextafter(gaps.max(), np.inf))
+    if not len(good):
+        return None
+    return 0.0 if good[-1] == len(gaps) - 1 else float(gaps[good[-1]])
 
 
 def naming_rates(scores: Scores, threshold: float, margin: float) -> tuple[Rate, Rate]:
