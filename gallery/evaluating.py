@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,8 @@ class Evaluating:
         if worst < 0:
             raise ValueError(f"worst is a number of mistakes, 0 or more, not {worst}")
         limit = self.threshold if threshold is None else checked_threshold(threshold)
+        if limit == math.inf:
+            raise ValueError("at an infinite threshold everything is accepted: evaluate at a finite one")
         if group is not None and limit is None:
             raise NotCalibratedError(
                 f"errors by {group!r} are those at a threshold, and {self.location} has none: pass threshold="

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gallery import calibration as pure
 from gallery.calibration import FEWEST_ERRORS, Scores
 from gallery.curves import Curve, crossing, outline
+from gallery.decisions import accepted
 from gallery.measures import Rate
 from gallery.tables import counted
 
@@ -223,7 +224,7 @@ def open_curve(scores: Scores, asking: Scores) -> OpenCurve:
 def _at(scores: Scores, asking: Scores, target: float) -> OpenSet:
     threshold = pure.threshold_for_fpir(asking, target)
     tried = np.isfinite(scores.mated)
-    missed = tried & ~(scores.mated <= np.float32(threshold))
+    missed = tried & ~accepted(scores.mated, threshold)
     return OpenSet(
         target,
         threshold,

@@ -179,6 +179,29 @@ def test_the_adopted_threshold_is_the_one_that_is_reported_at(people):
     assert found.fmr is not None and "at threshold" in str(found)
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.46, 0.7])
+def test_a_threshold_is_a_number_and_not_rounded_to_float32(tmp_path, threshold):
+    at = float(np.float32(threshold))
+    with gallery.open(tmp_path / "g", gallery.Precomputed(1, "euclidean")) as people:
+        people.enroll("a", [[0.0]])
+        people.enroll("b", [[5.0]])
+        probes = [("a", [[at]]), *((f"x{n}", [[-at]]) for n in range(5))]
+        found = people.evaluate(probes, threshold=threshold)
+        near = bool(people.verify("a", [at], threshold=threshold))
+        assert near == (people.identify([-at], threshold=threshold).decision == "match") == (at <= threshold)
+        assert (found.fnmr.value, found.fpir.value) == (1 - near, near)
+        # Five strangers with two subjects, and one probe with the subject that it is not.
+        assert found.fmr.value == pytest.approx(5 / 11 if near else 0)
+        assert all(one.wrong == near for one in found.false_matches[:5])
+
+
+def test_a_threshold_beyond_float32_accepts_everything_that_was_compared(people):
+    found = people.evaluate(PROBES, threshold=1e39)
+    assert (found.fmr.value, found.fmr.low < 1, found.fmr.high) == (1, True, 1)
+    assert (found.fmr.trials, found.fnmr.value, found.fpir.value) == (60 * 19 + 18 * 20, 0, 1)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
 def test_a_crossing_is_that_of_the_whole_curve():
     chance = np.random.default_rng(0)
     for apart in (0.0, 0.5, 2.0, 8.0, -3.0):
@@ -227,6 +250,7 @@ def test_the_page_refers_to_nothing_outside_and_acts_on_no_name(people, tmp_path
         ({"probes": [("a", [np.full(DIM, np.nan)])]}, gallery.InvalidItemError, "NaN"),
         ({"probes": ["a"]}, gallery.InvalidItemError, "probe 0"),
         ({"threshold": -1}, ValueError, "0 or more"),
+        ({"threshold": np.inf}, ValueError, "finite"),
         ({"worst": -1}, ValueError, "0 or more"),
     ],
 )
