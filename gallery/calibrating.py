@@ -69,8 +69,8 @@ class Calibrating:
                      99 matches, else `margin_sure` is False
 
         The threshold is the largest distance within the target. Two embeddings of one file, or of the same
-        bytes, are never compared. Raises NotEnoughDataError where the data cannot show so small a rate, with
-        the number that it would take.
+        bytes, are never compared; of one path that holds something else by now they are. Raises
+        NotEnoughDataError where the data cannot show so small a rate, with the number that it would take.
         """
         encoder, header = self._bound()
         target, requested = _target(target_fmr, target_fpir)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gallery.decisions import accepted
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
 from gallery.measures import Rate
@@ -99,20 +100,20 @@ def rates(scores: Scores, threshold: float) -> dict[str, Rate]:
 
 def false_matches(scores: Scores, threshold: float) -> Rate:
     """The FMR at a threshold."""
-    return of_pairs(scores, scores.distances <= np.float32(threshold), np.isfinite(scores.distances))
+    return of_pairs(scores, accepted(scores.distances, threshold), np.isfinite(scores.distances))
 
 
 def false_positives(scores: Scores, threshold: float) -> Rate:
     """The FPIR at a threshold, of strangers in this very gallery."""
-    limit, searched = np.float32(threshold), np.isfinite(scores.nearest)
-    errors = searched & (scores.nearest <= limit)
+    errors = accepted(scores.nearest, threshold)
     # Where several are found, the error stands without any one of them.
-    return of_probes(scores, errors, searched, _found_both_ways(scores, errors & ~(scores.second <= limit)))
+    sole = errors & ~accepted(scores.second, threshold)
+    return of_probes(scores, errors, np.isfinite(scores.nearest), _found_both_ways(scores, sole))
 
 
 def _missed(scores: Scores, threshold: float) -> Rate:
     mated = np.isfinite(scores.mated)
-    return of_probes(scores, mated & ~(scores.mated <= np.float32(threshold)), mated)
+    return of_probes(scores, mated & ~accepted(scores.mated, threshold), mated)
 
 
 def _found_both_ways(scores: Scores, sole: npt.NDArray[np.bool_]) -> float:
@@ -272,7 +273,7 @@ def predicted_fpir(scores: Scores, threshold: float, subjects: int) -> float:
     """
     compared = np.isfinite(scores.distances)
     tried = compared.sum(axis=1).astype(np.float64)
-    hits = (compared & (scores.distances <= np.float32(threshold))).sum(axis=1).astype(np.float64)
+    hits = accepted(scores.distances, threshold).sum(axis=1).astype(np.float64)
     tried, hits = tried[tried > 0], hits[tried > 0]
     if len(tried) == 0:
         return float("nan")

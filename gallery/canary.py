@@ -75,15 +75,25 @@ def check_canary(encoder: Encoder, canary: Canary, there: dict[str, str], where:
             f"{_named(encoder, there)}"
         )
     away = float(distances(row, canary.embedding[None], encoder.metric)[0])
-    scale = 1.0 if encoder.metric == "cosine" else float(np.linalg.norm(canary.embedding.astype(np.float64)))
-    # Under the euclidean metric: as far as rows of that length are under the cosine.
-    limit = ROUNDING if encoder.metric == "cosine" else max(scale, 1e-12) * (2 * ROUNDING) ** 0.5
+    limit = float(rounding(canary.embedding[None], encoder.metric)[0])
     if away > limit:
         raise EncoderMismatchError(
             f"{where}: {encoder_name(encoder)!r} has the fingerprint of the encoder that filled it, but "
             f"computes something else: it embeds the canary item ({canary.recipe['kind']}) at a distance of "
             f"{away:.3g} from where it was, and {limit:.1g} is what rounding comes to{_named(encoder, there)}"
         )
+
+
+def rounding(rows: FloatRows, metric: str) -> npt.NDArray[np.float64]:
+    """(n,) how far from each of n rows the same item may be embedded another time.
+
+    Under the euclidean metric: as far as rows of that length are under the cosine.
+    """
+    if metric == "cosine":
+        return np.full(len(rows), ROUNDING)
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    limits: npt.NDArray[np.float64] = np.maximum(lengths, 1e-12) * (2 * ROUNDING) ** 0.5
+    return limits
 
 
 def _named(encoder: Encoder, there: dict[str, str]) -> str:

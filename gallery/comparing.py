@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gallery import calibration as pure
+from gallery.decisions import accepted
 from gallery.engines.base import Compared
 from gallery.fusion import BUCKETS, FUSIONS, NEAREST, surely_better
 from gallery.measures import FusionErrors, TemplateErrors
@@ -43,7 +44,7 @@ def chosen_fusion(compared: Sequence[FusionErrors]) -> str:
 def _by_templates(found: Compared, threshold: float) -> tuple[TemplateErrors, ...]:
     scores = found.scores
     tried = np.isfinite(scores.mated)
-    missed = tried & ~(scores.mated <= np.float32(threshold))
+    missed = tried & ~accepted(scores.mated, threshold)
     errors = []
     for low, high in BUCKETS:
         most = np.inf if high is None else high

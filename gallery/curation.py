@@ -74,6 +74,14 @@ class Mark:
     template: int
     before: str | None
     after: str | None
+    since: int | None = None
+    """When the quarantine that it begins or ends began, in microseconds; operations of before have none."""
+
+    def differs(self, now: tuple[str, int] | None) -> bool:
+        """Whether the quarantine that there is, (reason, since), is not the one that this begins with."""
+        if now is None:
+            return self.before is not None
+        return now[0] != self.before or self.since not in (None, now[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Change:
             self.about,
             tuple(SubjectChange(one.number, one.after, one.before) for one in self.subjects),
             tuple(Move(one.templates, one.after, one.before) for one in self.moves),
-            tuple(Mark(one.template, one.after, one.before) for one in self.marks),
+            tuple(Mark(one.template, one.after, one.before, one.since) for one in self.marks),
             tuple(PairChange(one.one, one.other, one.after, one.before) for one in self.pairs),
         )
 
@@ -126,7 +134,7 @@ class Change:
                 "about": self.about,
                 "subjects": [[one.number, _plain(one.before), _plain(one.after)] for one in self.subjects],
                 "moves": [[one.templates, one.before, one.after] for one in self.moves],
-                "marks": [[one.template, one.before, one.after] for one in self.marks],
+                "marks": [[one.template, one.before, one.after, one.since] for one in self.marks],
                 "pairs": [[one.one, one.other, one.before, one.after] for one in self.pairs],
             },
             separators=(",", ":"),

@@ -16,6 +16,8 @@ from gallery.measures import Likelihoods
 from gallery.records import Candidate, Identification, Verification
 from gallery.vectors import Numbers
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def nearest_for_each_probe(
     probes: npt.NDArray[np.intp], scores: npt.NDArray[np.float32], numbers: Numbers, subjects: Numbers
@@ -61,6 +63,22 @@ def verification(
     """The answer to *is this `id`?* by its fused distance. scores: to each of its templates, (m,), m >= 1."""
     best = int(np.lexsort((numbers, scores))[0])
     return Verification(id, distance <= threshold, distance, threshold, int(numbers[best]))
+
+
+def accepted(distances: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
+    """Which of many distances are within a threshold: the one rule, for arrays.
+
+    The threshold is a number and not rounded to float32. +inf, which stands for what was not compared, is
+    within none.
+    """
+    within: npt.NDArray[np.bool_] = distances <= _largest_within(threshold)
+    return within
+
+
+def _largest_within(threshold: float) -> np.float32:
+    """The largest float32 that is no more than a threshold."""
+    nearest = np.float32(min(threshold, _LARGEST))
+    return nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-1))
 
 
 def checked_prior(prior: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,12 +56,15 @@ class Evaluating:
         progress   called with (done, total) while the probes are embedded
 
         Changes nothing; `gallery.write_evaluation` makes a page of it. A probe is never compared with a
-        template of the same file or bytes. Raises NotEnoughDataError where nothing can be compared.
+        template of the same file or bytes. One of somebody all of whose templates are in quarantine is a
+        search that finds nobody. Raises NotEnoughDataError where nothing can be compared.
         """
         encoder, header = self._bound()
         if worst < 0:
             raise ValueError(f"worst is a number of mistakes, 0 or more, not {worst}")
         limit = self.threshold if threshold is None else checked_threshold(threshold)
+        if limit == math.inf:
+            raise ValueError("at an infinite threshold everything is accepted: evaluate at a finite one")
         if group is not None and limit is None:
             raise NotCalibratedError(
                 f"errors by {group!r} are those at a threshold, and {self.location} has none: pass threshold="
@@ -88,7 +92,7 @@ class Evaluating:
         if not np.isfinite(scores.distances).any() and not np.isfinite(scores.mated).any():
             raise NotEnoughDataError(
                 f"{self.location} has {state.subjects} subjects, and none of the {len(scores.mated)} probes "
-                "can be compared with any but a copy"
+                "can be compared with any but a copy, or one in quarantine"
             )
 
     def _false_matches(
@@ -159,6 +163,7 @@ def _figures(found: Compared, state: State, threshold: float | None, group: str 
     """What is counted, by the names of `Evaluation`."""
     scores = found.scores
     strangers = np.array([one is None for one in found.probe_metadata])
+    hidden = ~strangers & (found.own_templates < 1)
     searched, asking = pure.searchers(scores, strangers)
     eer, eer_threshold, det = pure.curves(scores)
     figures: dict[str, Any] = {
@@ -167,20 +172,24 @@ def _figures(found: Compared, state: State, threshold: float | None, group: str 
         "probes": len(strangers),
         "mated": int(np.isfinite(scores.mated).sum()),
         "strangers": int(strangers.sum()),
+        "quarantined": int(hidden.sum()),
         "eer": eer,
         "eer_threshold": eer_threshold,
         "det": det,
-        "cmc": pure.cumulative_matches(scores, _PLACES),
+        "cmc": pure.cumulative_matches(scores, hidden, _PLACES),
         "searched": searched,
-        "open_set": pure.open_set(scores, asking),
-        "open_curve": pure.open_curve(scores, asking),
+        "open_set": pure.open_set(scores, asking, hidden),
+        "open_curve": pure.open_curve(scores, asking, hidden),
         "histogram": pure.histogram(scores),
         "group": group,
         "groups": (),
     }
     rates: dict[str, Any] = dict.fromkeys(("fmr", "fnmr", "fpir", "fnir"))
     if threshold is not None:
-        rates = calibrated.rates(scores, threshold) | {"fpir": calibrated.false_positives(asking, threshold)}
+        rates = calibrated.rates(scores, threshold) | {
+            "fpir": calibrated.false_positives(asking, threshold),
+            "fnir": pure.not_found(scores, hidden, threshold),
+        }
         if group is not None:
             figures["groups"] = _groups(found, threshold, group)
     return figures | rates

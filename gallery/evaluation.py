@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gallery import calibration as pure
 from gallery.calibration import FEWEST_ERRORS, Scores
 from gallery.curves import Curve, crossing, outline
+from gallery.decisions import accepted
 from gallery.measures import Rate
 from gallery.tables import counted
 
@@ -111,6 +112,9 @@ class Evaluation:
     """Probes that were compared with other templates of their own subject."""
     strangers: int
     """Probes of subjects who are not enrolled."""
+    quarantined: int
+    """Probes of subjects all of whose templates are in quarantine: no search finds them, and the FNIR counts
+    each as not found. The FNMR does not: `verify` refuses to compare."""
     threshold: float | None
     threshold_source: str
     fmr: Rate | None
@@ -118,6 +122,7 @@ class Evaluation:
     fnmr: Rate | None
     fpir: Rate | None
     fnir: Rate | None
+    """Of searches with somebody enrolled: not found, because too far or in quarantine."""
     eer: float | None
     """Where FMR and FNMR are equal; None where one of them could not be measured."""
     eer_threshold: float | None
@@ -145,6 +150,8 @@ class Evaluation:
     def __str__(self) -> str:
         who = f"{counted(self.subjects, 'subject')}, {counted(self.probes, 'probe')}"
         said = f"{who}, {self.strangers:,} of them of strangers"
+        if self.quarantined:
+            said += f", {self.quarantined:,} of subjects in quarantine"
         if self.cmc:
             said += f"; first {self.cmc[0]}"
         if self.eer is not None:
@@ -194,36 +201,56 @@ def curves(scores: Scores) -> tuple[float | None, float | None, Curve | None]:
     return *crossing(mated, other), outline(mated, other)
 
 
-def cumulative_matches(scores: Scores, places: int) -> tuple[Rate, ...]:
-    """The CMC: shares of mated searches with the right one among the first 1, 2, ... up to `places`."""
-    tried = scores.rank > 0
+def cumulative_matches(scores: Scores, hidden: Flags, places: int) -> tuple[Rate, ...]:
+    """The CMC: shares of searches with somebody enrolled with the right one among the first 1, 2, ... up to
+    `places`. hidden: (p,) probes of subjects whom no search can find.
+    """
+    ranked = scores.rank > 0
+    tried = ranked | hidden
     if not tried.any():
         return ()
     last = min(places, scores.subjects)
     return tuple(
-        pure.of_probes(scores, tried & (scores.rank <= place), tried) for place in range(1, last + 1)
+        pure.of_probes(scores, ranked & (scores.rank <= place), tried) for place in range(1, last + 1)
     )
 
 
-def open_set(scores: Scores, asking: Scores) -> tuple[OpenSet, ...]:
-    """FNIR at each FPIR that there are searches enough for: three errors' worth. asking: see `searchers`."""
+def not_found(scores: Scores, hidden: Flags, threshold: float) -> Rate:
+    """The FNIR at a threshold; hidden: as in `cumulative_matches`."""
+    return pure.of_probes(scores, *_searches(scores, hidden, threshold))
+
+
+def _searches(scores: Scores, hidden: Flags, threshold: float) -> tuple[Flags, Flags]:
+    """(those that miss, all) of the searches with somebody enrolled."""
+    tried = np.isfinite(scores.mated) | hidden
+    return tried & ~accepted(scores.mated, threshold), tried
+
+
+def open_set(scores: Scores, asking: Scores, hidden: Flags) -> tuple[OpenSet, ...]:
+    """FNIR at each FPIR that there are searches enough for: three errors' worth.
+
+    asking: see `searchers`; hidden: as in `cumulative_matches`.
+    """
     searches = int(np.isfinite(asking.nearest).sum())
-    return tuple(_at(scores, asking, target) for target in FPIRS if searches * target >= FEWEST_ERRORS - 1e-9)
+    enough = [target for target in FPIRS if searches * target >= FEWEST_ERRORS - 1e-9]
+    return tuple(_at(scores, asking, hidden, target) for target in enough)
 
 
-def open_curve(scores: Scores, asking: Scores) -> OpenCurve:
+def open_curve(scores: Scores, asking: Scores, hidden: Flags) -> OpenCurve:
     """The same at many thresholds; empty where there are no searches of the one or of the other kind."""
     mated, others = (some[np.isfinite(some)] for some in (scores.mated, asking.nearest))
     if not len(mated) or not len(others):
         return OpenCurve((), (), ())
     whole = outline(mated, others)
-    return OpenCurve(*(tuple(one[1:].tolist()) for one in (whole.thresholds, whole.fmr, whole.fnmr)))
+    # Those who are hidden are missed at every threshold.
+    lost = int(hidden.sum())
+    missed = (whole.fnmr * len(mated) + lost) / (len(mated) + lost)
+    return OpenCurve(*(tuple(one[1:].tolist()) for one in (whole.thresholds, whole.fmr, missed)))
 
 
-def _at(scores: Scores, asking: Scores, target: float) -> OpenSet:
+def _at(scores: Scores, asking: Scores, hidden: Flags, target: float) -> OpenSet:
     threshold = pure.threshold_for_fpir(asking, target)
-    tried = np.isfinite(scores.mated)
-    missed = tried & ~(scores.mated <= np.float32(threshold))
+    missed, tried = _searches(scores, hidden, threshold)
     return OpenSet(
         target,
         threshold,

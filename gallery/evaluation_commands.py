@@ -9,7 +9,7 @@ from gallery.errors import GalleryError, InvalidItemError
 from gallery.evaluation import Evaluation
 from gallery.folders import checked_folder
 from gallery.measures import Rate
-from gallery.tables import table
+from gallery.tables import counted, table
 from gallery.terminal import Arguments, check_report, note, opened, print_json, progress_bar, subjects_in
 
 
@@ -66,6 +66,11 @@ def _print(found: Evaluation) -> None:
         f"{found.subjects:,} subjects, {found.templates:,} templates; {found.probes:,} probes, "
         f"{found.strangers:,} of them of strangers"
     )
+    if found.quarantined:
+        print(
+            f"{counted(found.quarantined, 'probe')} of subjects all of whose templates are in quarantine: "
+            "not found by any search"
+        )
     if found.cmc:
         print(f"right one first: {found.cmc[0]}")
     if found.eer is not None:

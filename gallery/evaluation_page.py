@@ -13,6 +13,7 @@ from encoders.images import printable
 from gallery.evaluation import Evaluation, Mistake
 from gallery.measures import Rate
 from gallery.page import HEAD, TAIL, write_page
+from gallery.tables import counted
 
 _LOWEST = 0.0001
 _HIGHEST = 0.8
@@ -63,6 +64,7 @@ def _summary(found: Evaluation) -> str:
         ("probes", f"{found.probes:,}"),
         ("with their subject", f"{found.mated:,}"),
         ("strangers", f"{found.strangers:,}"),
+        *([("of subjects in quarantine", f"{found.quarantined:,}")] if found.quarantined else []),
         ("threshold", "none" if found.threshold is None else f"{found.threshold:.4f}"),
         ("right one first", f"{found.cmc[0].value:.1%}" if found.cmc else "not measured"),
         ("EER", "not measured" if found.eer is None else f"{found.eer:.2%}"),
@@ -76,6 +78,11 @@ def _summary(found: Evaluation) -> str:
         f"Measured {found.measured:%Y-%m-%d}, seed {found.seed}. A probe was never compared with a template "
         "of the same file or the same bytes. Brackets are 95 % intervals that resample subjects."
     )
+    if found.quarantined:
+        said += (
+            f" All templates of the subjects of {counted(found.quarantined, 'probe')} are in quarantine: no "
+            "search finds them, and they count as not found."
+        )
     return f'<dl class="figures">{cells}</dl><p class="note">{escape(said)}</p>'
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.calibration import Scores
+from gallery.decisions import accepted
 from gallery.vectors import FloatRows, Numbers
 from gallery.vectors import distances as exact_distances
 
@@ -110,7 +111,7 @@ def surely_better(one: Scores, at: float, other: Scores, other_at: float) -> boo
     difference, by subjects, is on one side of zero.
     """
     tried = np.isfinite(one.mated) & np.isfinite(other.mated)
-    missed = [scores.mated > np.float32(limit) for scores, limit in ((one, at), (other, other_at))]
+    missed = [~accepted(scores.mated, limit) for scores, limit in ((one, at), (other, other_at))]
     gained = (missed[1].astype(np.float64) - missed[0])[tried]
     _, subject = np.unique(one.probe_subject[tried], return_inverse=True)
     if not len(gained) or subject.max() < 1:

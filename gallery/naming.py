@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.calibration import Distances, Scores, of_probes
+from gallery.decisions import accepted
 from gallery.measures import Likelihoods, Rate
 
 Flags = npt.NDArray[np.bool_]
@@ -32,8 +33,7 @@ def _firsts(scores: Scores) -> tuple[Distances, npt.NDArray[np.float64], Flags]:
 
 def _answered(scores: Scores, threshold: float, first: Distances, gap: npt.NDArray[np.float64]) -> Flags:
     """Searches with somebody enrolled that find somebody, and have a second to tell from."""
-    answered: Flags = np.isfinite(scores.mated) & np.isfinite(gap) & (first <= np.float32(threshold))
-    return answered
+    return np.isfinite(scores.mated) & np.isfinite(gap) & accepted(first, threshold)
 
 
 def margin_for(scores: Scores, threshold: float, misnamed: float) -> tuple[float, bool] | None:

@@ -1,6 +1,7 @@
 """The distances that a calibration is made of: probes against every subject of the gallery.
 
 Two embeddings of the same file, or as good as equal, are never compared: they would look like a perfect pair.
+A path alone does not make them of one file: a camera may write every picture to the same one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gallery.calibration import Distances, Scores
+from gallery.canary import rounding
 from gallery.engines.base import Compared
 from gallery.engines.drawing import drawn
 from gallery.engines.fusing import whole_subjects
@@ -96,7 +98,7 @@ def scored(
     kept = np.full((count, len(columns)), np.inf, np.float32)
     mated = np.full(count, np.inf, np.float32)
     near = _Nearest(count, RANKS)
-    same_file = _same_file(store, probes.sources)
+    same_path = _same_path(store, probes.sources)
     # So many at a time that what is computed of a block stays small also for many probes.
     block = min(8192, max(256, MOST_CELLS // max(1, count)))
     for every in store.scan(block=block) if fusion == NEAREST else whole_subjects(store, block):
@@ -104,9 +106,7 @@ def scored(
         if len(stored.numbers) == 0:
             continue
         away = _away(probes.rows, stored, store.header.metric)
-        for at, number in enumerate(stored.numbers.tolist()):
-            if number in same_file:
-                away[same_file[number], at] = np.inf
+        _leave_out(away, stored, same_path, rounding(probes.rows, store.header.metric))
         some, each = _fused(probes, stored, away, fusion, store.header.metric)
         own = some[None, :] == probes.owners[:, None]
         np.minimum(mated, np.where(own, each, np.inf).min(axis=1), out=mated)
@@ -153,13 +153,26 @@ def _places(columns: Numbers, owners: Numbers) -> Numbers:
     return np.where(has_column, at, len(columns) + rank)
 
 
-def _same_file(store: Store, sources: Sequence[str | None]) -> Mapping[int, list[int]]:
-    """{template: the probes that come from the same file}."""
-    of_file: dict[str, list[int]] = {}
+def _same_path(store: Store, sources: Sequence[str | None]) -> Mapping[int, list[int]]:
+    """{template: the probes that come from the same path}."""
+    of_path: dict[str, list[int]] = {}
     for probe, source in enumerate(sources):
         if source is not None:
-            of_file.setdefault(source, []).append(probe)
-    return {number: of_file[source] for number, source in store.templates_from([*of_file]).items()}
+            of_path.setdefault(source, []).append(probe)
+    return {number: of_path[source] for number, source in store.templates_from([*of_path]).items()}
+
+
+def _leave_out(
+    away: Distances, stored: Stored, same_path: Mapping[int, list[int]], limits: npt.NDArray[np.float64]
+) -> None:
+    """Of `away`, (p, m): +inf for what comes from one path and no farther than `limits`, (p,), apart.
+
+    Nearer than that is the same file embedded twice; farther it holds something else by now.
+    """
+    for at, number in enumerate(stored.numbers.tolist()):
+        if number in same_path:
+            theirs = np.array(same_path[number], np.intp)
+            away[theirs[away[theirs, at] <= limits[theirs]], at] = np.inf
 
 
 def _away(probes: FloatRows, stored: Stored, metric: str) -> Distances:

@@ -113,14 +113,14 @@ class SqliteCuration:
         return self._done("split", change)
 
     def quarantine(self, templates: Sequence[int], reason: str) -> Operation:
-        there = self._marks().quarantine
+        there, at = self._marks().quarantine, time.time_ns() // 1000
         wanted = sorted(set(templates))
         twice = [number for number in wanted if number in there]
         if twice:
             raise ConflictError(
                 f"template {twice[0]} is in quarantine already ({there[twice[0]][0]}); nothing was changed"
             )
-        return self._marked("quarantine", [Mark(number, None, reason) for number in wanted])
+        return self._marked("quarantine", [Mark(number, None, reason, at) for number in wanted])
 
     def release(self, templates: Sequence[int]) -> Operation:
         there = self._marks().quarantine
@@ -128,7 +128,7 @@ class SqliteCuration:
         free = [number for number in wanted if number not in there]
         if free:
             raise InvalidItemError(f"template {free[0]} is not in quarantine; nothing was released")
-        return self._marked("release", [Mark(number, there[number][0], None) for number in wanted])
+        return self._marked("release", [Mark(one, there[one][0], None, there[one][1]) for one in wanted])
 
     def _marked(self, verb: str, changes: Sequence[Mark]) -> Operation:
         if not changes:
@@ -316,11 +316,11 @@ class SqliteCuration:
         at = time.time_ns() // 1000
         self._owners([one.template for one in change.marks])
         for one in change.marks:
-            if now.quarantine.get(one.template, (None,))[0] != one.before:
+            if one.differs(now.quarantine.get(one.template)):
                 raise ConflictError(
                     f"the quarantine of template {one.template} was changed since; nothing was changed"
                 )
-            marks.write_mark(session.db, one.template, one.after, at)
+            marks.write_mark(session.db, one.template, one.after, one.since or at)
         for pair in change.pairs:
             both = self._are_enrolled(pair.one, pair.other)
             if ((pair.one, pair.other) in now.different) != pair.before:

@@ -21,6 +21,7 @@ from gallery.calibration import (
     threshold_for_fpir,
     worth,
 )
+from gallery.decisions import accepted
 from gallery.engines.scoring import ranks
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
@@ -53,6 +54,16 @@ def of_points(
     mated[np.isinf(mated)] = np.nan
     fused[np.arange(len(owner)), owner] = INF
     return scores_of(fused, mated, owner), points
+
+
+@given(st.floats(0, width=64, allow_nan=False), st.floats(0, 2, width=32))
+def test_what_is_accepted_is_compared_as_a_number(threshold, distance):
+    both = np.array([distance, INF], np.float32)
+    assert accepted(both, threshold).tolist() == [float(distance) <= threshold, False]
+    if threshold < 3e38:
+        edge = np.float32(threshold)
+        some = np.array([np.nextafter(edge, np.float32(-1)), edge, np.nextafter(edge, np.float32(INF))])
+        assert accepted(some, threshold).tolist() == [float(one) <= threshold for one in some]
 
 
 def true_fmr(threshold: float, spread: float) -> float:

@@ -155,6 +155,36 @@ def test_a_copy_of_a_template_is_never_compared(people):
     assert people.evaluate([("s3", rows[:1])], threshold=1e-5).fmr.value == 0
 
 
+def test_whom_quarantine_hides_is_not_found_by_any_search(people, tmp_path):
+    limit = 0.5 if people.encoder.metric == "cosine" else 3.0
+    before = people.evaluate(PROBES, threshold=limit)
+    hidden = ["s1", "s2", "s5"]
+    for id in hidden:
+        people.quarantine(id, "poor")
+    people.quarantine([int(people.templates("s3")[0])], "poor")  # the other one can be found
+    found = people.evaluate(PROBES, threshold=limit)
+    assert (before.quarantined, found.quarantined, found.mated, found.strangers) == (0, 9, 51, 18)
+    assert (found.fnmr.trials, found.fnir.trials, found.cmc[0].trials) == (51, 60, 60)
+    lost = missed = first = 0
+    for id, rows in PROBES[:20]:
+        for row in rows:
+            ranking = people.identify(row, k=20, threshold=limit).candidates
+            lost += id not in [one.id for one in ranking]
+            missed += id not in hidden and not people.verify(id, row, limit)
+            first += people.identify(row, k=1, threshold=1000.0).best.id == id
+    assert found.fnir.value == lost / 60 and found.fnmr.value == missed / 51 and lost == missed + 9
+    assert found.cmc[0].value == first / 60
+    assert found.cmc[-1].value == pytest.approx(51 / 60), "not even the last place is theirs"
+    assert found.open_set[0].fnir.trials == found.open_set[0].not_first.trials == 60
+    least = np.min(found.open_curve.fnir)
+    assert least == pytest.approx(9 / 60) and min(before.open_curve.fnir) == 0
+    # And it is said, everywhere.
+    assert "18 of them of strangers, 9 of subjects in quarantine" in str(found)
+    assert found.to_dict()["quarantined"] == 9 and "quarantine" not in str(before)
+    assert "of subjects in quarantine" in "".join(page(found)) and "9 probes are in" in "".join(page(found))
+    assert "quarantine" not in "".join(page(before))
+
+
 def test_a_large_gallery_is_compared_in_part_by_the_seed(people, monkeypatch):
     whole = people.evaluate(PROBES, threshold=0.3, seed=1)
     monkeypatch.setattr("gallery.engines.scoring.MOST_CELLS", 78 * 10)
@@ -177,6 +207,29 @@ def test_the_adopted_threshold_is_the_one_that_is_reported_at(people):
     found = people.evaluate(PROBES)
     assert (found.threshold, found.threshold_source) == (people.threshold, "gallery")
     assert found.fmr is not None and "at threshold" in str(found)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.46, 0.7])
+def test_a_threshold_is_a_number_and_not_rounded_to_float32(tmp_path, threshold):
+    at = float(np.float32(threshold))
+    with gallery.open(tmp_path / "g", gallery.Precomputed(1, "euclidean")) as people:
+        people.enroll("a", [[0.0]])
+        people.enroll("b", [[5.0]])
+        probes = [("a", [[at]]), *((f"x{n}", [[-at]]) for n in range(5))]
+        found = people.evaluate(probes, threshold=threshold)
+        near = bool(people.verify("a", [at], threshold=threshold))
+        assert near == (people.identify([-at], threshold=threshold).decision == "match") == (at <= threshold)
+        assert (found.fnmr.value, found.fpir.value) == (1 - near, near)
+        # Five strangers with two subjects, and one probe with the subject that it is not.
+        assert found.fmr.value == pytest.approx(5 / 11 if near else 0)
+        assert all(one.wrong == near for one in found.false_matches[:5])
+
+
+def test_a_threshold_beyond_float32_accepts_everything_that_was_compared(people):
+    found = people.evaluate(PROBES, threshold=1e39)
+    assert (found.fmr.value, found.fmr.low < 1, found.fmr.high) == (1, True, 1)
+    assert (found.fmr.trials, found.fnmr.value, found.fpir.value) == (60 * 19 + 18 * 20, 0, 1)
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_a_crossing_is_that_of_the_whole_curve():
@@ -227,6 +280,7 @@ def test_the_page_refers_to_nothing_outside_and_acts_on_no_name(people, tmp_path
         ({"probes": [("a", [np.full(DIM, np.nan)])]}, gallery.InvalidItemError, "NaN"),
         ({"probes": ["a"]}, gallery.InvalidItemError, "probe 0"),
         ({"threshold": -1}, ValueError, "0 or more"),
+        ({"threshold": np.inf}, ValueError, "finite"),
         ({"worst": -1}, ValueError, "0 or more"),
     ],
 )
@@ -314,6 +368,10 @@ def test_on_the_command_line(pictures: Path, monkeypatch, capsys):
         assert main(["evaluate", "g", "probes", *wrong.split()]) == 2
         assert "gallery: " in capsys.readouterr().err
     assert Path("picture.png").read_bytes() == before
+    assert main(["quarantine", "g", "a", "--reason", "blurred"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "g", "probes", "--threshold", "0.2"]) == 0
+    assert "1 probe of subjects all of whose templates are in quarantine" in capsys.readouterr().out
     Path("probes/a/broken.png").write_bytes(b"\x89PNG")
     assert main(["evaluate", "g", "probes"]) == 2
     assert "broken.png" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def by_loops(scores: Scores, threshold: float, margin: float) -> tuple[int, int,
     matches = wrong = ambiguous = 0
     for own, other, third in zip(scores.mated, scores.nearest, scores.second, strict=True):
         order = sorted([(float(own), 1), (float(other), 0), (float(third), 0)])
-        if math.isnan(own) or math.isinf(order[1][0]) or order[0][0] > np.float32(threshold):
+        if math.isnan(own) or math.isinf(order[1][0]) or order[0][0] > threshold:
             continue
         if order[1][0] - order[0][0] < margin:
             ambiguous += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ import pytest
 import gallery
 from gallery import ConflictError, InvalidItemError, Precomputed, QuarantinedError, UnknownSubjectError
 from gallery.cli import main
+from gallery.curation import Change, Mark
 from gallery.engines import filtering
 from tests.gallery.doubles import seen, true_distances, vectors
 
@@ -151,6 +153,41 @@ def test_it_follows_the_template_and_goes_with_it(people):
     assert [(one.template, one.id) for one in people.quarantined()] == [(4, "b")]
     people.remove_templates([4])
     assert people.quarantined() == [] and people.check() == []
+
+
+@only_exact
+def test_an_undo_brings_back_since_when(people, monkeypatch):
+    clock = iter(range(10**18, 2 * 10**18, 10**9))  # each look at it a second later
+    monkeypatch.setattr("gallery.stores.curation.time.time_ns", lambda: next(clock))
+    done = people.quarantine([1, 2], "blurred")
+    people.quarantine([3], "turned round")
+    before, rows = people.quarantined(), _rows(people)
+    assert before[0].at == before[1].at < before[2].at
+    people.undo(people.release([2, 3]))
+    assert people.quarantined() == before and _rows(people) == rows
+    # The undo of an undo too.
+    people.undo(people.undo(done))
+    assert people.quarantined() == before and _rows(people) == rows
+    # Taken out and put back by hand it is another quarantine, however alike.
+    people.release([2])
+    people.quarantine([2], "blurred")
+    with pytest.raises(ConflictError, match="the quarantine of template 2 was changed since"):
+        people.undo(done)
+    assert people.quarantined()[1].at > before[1].at and people.check() == []
+
+
+def _rows(people) -> list:
+    with closing(sqlite3.connect(people.location / "catalog.sqlite")) as db:
+        return db.execute("SELECT * FROM quarantine ORDER BY template").fetchall()
+
+
+def test_an_operation_of_before_is_still_read():
+    change = Change.from_json(
+        '{"about":["a"],"subjects":[],"moves":[],"marks":[[1,"blurred",null]],"pairs":[]}'
+    )
+    assert change.marks == (Mark(1, "blurred", None),)
+    assert not change.marks[0].differs(("blurred", 5)) and change.marks[0].differs(None)
+    assert Change.from_json(change.to_json()) == change
 
 
 @only_exact
