@@ -22,7 +22,7 @@ from gallery.errors import (
     StaleCalibrationWarning,
 )
 from gallery.fusion import AUTO, FUSIONS, NEAREST, checked_fusion
-from gallery.measures import Calibration, FusionErrors
+from gallery.measures import Calibration, FusionErrors, ToNearest
 from gallery.naming import likelihoods, margin_for, naming_rates
 from gallery.probes import Asked, embedded
 from gallery.quality import Gatekeeper
@@ -81,9 +81,15 @@ class Calibrating:
         state, found = self._engine.compared(asked, sample, seed, header, checked_fusion(fusion))
         self._check_comparable(state, found.scores)
         chosen = pure.chosen_threshold(found.scores, target, requested, extrapolate)
+        singly = None
+        if fusion != NEAREST:
+            again, other = self._engine.compared(asked, sample, seed, header, NEAREST)
+            self._check_unchanged({state.revision, again.revision})
+            singly = _to_nearest(other.scores, target, requested, extrapolate)
         return Calibration(
             target=target,
             requested=requested,
+            to_nearest=singly,
             **_measured(found.scores, chosen, misnamed),
             **_conditions(state, found.scores, header, fusion),
         )
@@ -119,9 +125,12 @@ class Calibrating:
             threshold = pure.chosen_threshold(one.scores, target, requested, extrapolate).threshold
             found[fusion] = one, threshold
             revisions.add(state.revision)
+        self._check_unchanged(revisions)
+        return fusion_errors(found)
+
+    def _check_unchanged(self, revisions: set[int]) -> None:
         if len(revisions) > 1:
             raise GalleryError(f"{self.location} changed while it was compared: call it again")
-        return fusion_errors(found)
 
     def _check_comparable(self, state: State, scores: pure.Scores) -> None:
         if not np.isfinite(scores.distances).any():
@@ -182,6 +191,11 @@ def _measured(scores: pure.Scores, chosen: pure.Chosen, misnamed: float | None) 
         **pure.rates(scores, chosen.threshold),
         **_naming(scores, chosen.threshold, misnamed),
     }
+
+
+def _to_nearest(scores: pure.Scores, target: str, requested: float, extrapolate: bool) -> ToNearest:
+    threshold = pure.chosen_threshold(scores, target, requested, extrapolate).threshold
+    return ToNearest(threshold, pure.false_matches(scores, threshold))
 
 
 def _conditions(state: State, scores: pure.Scores, header: Header, fusion: str) -> dict[str, Any]:

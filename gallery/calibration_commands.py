@@ -37,6 +37,9 @@ def calibrate(arguments: Arguments) -> int:
             f"margin {found.margin:.4f}: then {found.misnamed} of matches are of somebody else, and "
             f"{found.ambiguous} of what is found is ambiguous"
         )
+    if found.to_nearest is not None:
+        singly = found.to_nearest
+        print(f"one template against one, for conflicts and audit: {singly.threshold:.4f}, FMR {singly.fmr}")
     for line in _remarks(found):
         note(line)
     print("adopted" if arguments.adopt else "not adopted: --adopt makes the gallery decide by it")

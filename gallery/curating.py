@@ -27,7 +27,9 @@ from gallery.decisions import checked_threshold
 from gallery.engines.base import Engine
 from gallery.errors import InvalidItemError, NotCalibratedError
 from gallery.findings import Animal, Audit, LikelySame, Mislabelled, Operation, Quarantined
+from gallery.fusion import NEAREST
 from gallery.records import Template
+from gallery.searching import THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +182,14 @@ class Curating:
             wolves=_named(wolf_counts(zoo), ids),
         )
 
+    def _to_nearest(self) -> dict[str, Any]:
+        """What the adopted calibration says of one template against one; empty where it says nothing."""
+        stored: dict[str, Any] = json.loads(self._engine.setting(THRESHOLD) or "{}")
+        return stored if stored.get("fusion", NEAREST) == NEAREST else stored.get("to_nearest") or {}
+
     def _rate_of_false_matches(self, threshold: float) -> tuple[float, float, float] | None:
         """(low, value, high) of the FMR that was measured for the threshold; None where none was."""
-        stored = json.loads(self._engine.setting("threshold") or "{}")
+        stored = self._to_nearest()
         rate = stored.get("fmr")
         if not isinstance(rate, dict) or stored.get("threshold") != threshold or rate.get("value") is None:
             return None
@@ -217,8 +224,17 @@ class Curating:
         return Screen(Bounds(self._needed(None), self._engine.header.metric), on_conflict == "refuse")
 
     def _needed(self, threshold: float | None) -> float:
-        """The threshold that was given, else the gallery's; NotCalibratedError."""
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
+        """The one that was given, else the gallery's for one template against one; NotCalibratedError."""
+        if threshold is not None:
+            return checked_threshold(threshold)
+        limit = self.threshold
+        if self._engine.setting(THRESHOLD) is not None:
+            limit = self._to_nearest().get("threshold")
+            if limit is None:
+                raise NotCalibratedError(
+                    f"{self.location} has a threshold for fused distances only, and templates are compared "
+                    "one by one here: calibrate and adopt again"
+                )
         if limit is None:
             raise NotCalibratedError(
                 f"{self.location} has no threshold and its encoder recommends none, so nobody can say who "

@@ -60,6 +60,18 @@ class Likelihoods:
 
 
 @dataclass(frozen=True, slots=True)
+class ToNearest:
+    """The threshold for the same target where one template is compared with one, whatever the fusion."""
+
+    threshold: float
+    fmr: Rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return {"threshold": self.threshold, "fmr": self.fmr.to_dict()}
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """A threshold measured on data, and what to expect of it. `Gallery.adopt` makes a gallery use it."""
 
@@ -99,11 +111,14 @@ class Calibration:
     """Of searches with somebody enrolled that find somebody: too close to call."""
     likelihoods: Likelihoods | None = None
     """What a probability is computed from; None where there are too few searches to tell."""
+    to_nearest: ToNearest | None = None
+    """Which conflicts at enrolment and `audit` go by; None where the fusion is that of the nearest."""
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON."""
         plain = {name: getattr(self, name) for name in self.__slots__}
-        parts = {name: one.to_dict() for name, one in plain.items() if isinstance(one, Rate | Likelihoods)}
+        kinds = Rate | Likelihoods | ToNearest
+        parts = {name: one.to_dict() for name, one in plain.items() if isinstance(one, kinds)}
         return plain | parts | {"measured": self.measured.isoformat()}
 
     def __str__(self) -> str:

@@ -202,6 +202,35 @@ def test_how_many_coincidences_are_expected(tmp_path):
         assert people.audit(most=3).to_dict() == people.audit(most=3).to_dict()
 
 
+@pytest.mark.parametrize("fusion", ["mean3", "centroid"])
+def test_a_fused_calibration_has_a_threshold_for_one_against_one(tmp_path, fusion):
+    """Its own is of other distances: by it three times as many pairs would be listed as are expected."""
+    items, ids = crowd(80, 6, 0.6)
+    with filled(tmp_path / "g", items, ids) as people:
+        plain, fused = (people.calibrate(target_fmr=0.02, fusion=one) for one in ("nearest", fusion))
+        assert plain.to_nearest is None and fused.threshold > 1.1 * plain.threshold
+        assert (fused.to_nearest.threshold, fused.to_nearest.fmr) == (plain.threshold, plain.fmr)
+        people.adopt(plain)
+        wanted = people.audit()
+        people.adopt(fused)
+        assert people.audit() == wanted and 0 < wanted.same_found <= wanted.expected_high
+        assert people.threshold == fused.threshold
+        # A conflict is told by the same one.
+        strangers = vectors(60, 32, 77)
+        nearest = [people.within(row, 9.0)[0].distance for row in strangers]
+        between = [plain.threshold < away < fused.threshold for away in nearest]
+        within = [away <= plain.threshold for away in nearest]
+        assert sum(between) > 3 and sum(within) > 3
+        for at in (between.index(True), within.index(True)):
+            found = people.enroll(f"new{at}", strangers[at : at + 1], on_conflict="warn").conflicts
+            assert [one.kind for one in found] == (["duplicate"] if within[at] else [])
+        stored = fused.to_dict() | {"to_nearest": None}
+        people._engine.set_setting("threshold", json.dumps(stored))
+        with pytest.raises(NotCalibratedError, match="fused distances only"):
+            people.audit()
+        assert people.audit(plain.threshold).same_found >= wanted.same_found
+
+
 def test_small_galleries(tmp_path):
     with gallery.create(tmp_path / "g", Precomputed(DIM, threshold=0.1)) as people:
         for count in range(3):
