@@ -90,7 +90,7 @@ class Calibrating:
             target=target,
             requested=requested,
             to_nearest=singly,
-            **_measured(found.scores, chosen, misnamed),
+            **_measured(found.scores, chosen, target, requested, misnamed),
             **_conditions(state, found.scores, header, fusion),
         )
 
@@ -182,12 +182,18 @@ class Calibrating:
         raise NotImplementedError
 
 
-def _measured(scores: pure.Scores, chosen: pure.Chosen, misnamed: float | None) -> dict[str, Any]:
+def _measured(
+    scores: pure.Scores, chosen: pure.Chosen, target: str, requested: float, misnamed: float | None
+) -> dict[str, Any]:
     """What is measured at a threshold, by the names of `Calibration`."""
+    # If those that were left out are different items, each of them is a false match at any threshold.
+    searches, comparisons = len(scores.mated), int(np.isfinite(scores.distances).sum())
+    left_out = scores.copied_probes / searches if target == "fpir" else scores.copies / max(1, comparisons)
     return {
         "threshold": chosen.threshold,
         "extrapolated": chosen.extrapolated,
-        "sure": chosen.sure,
+        "sure": chosen.sure and left_out <= requested,
+        "copied": scores.copied_probes,
         **pure.rates(scores, chosen.threshold),
         **_naming(scores, chosen.threshold, misnamed),
     }

@@ -51,6 +51,8 @@ class Scores:
                    0 where `mated` is NaN; of a low place it is only known that it is low
     probe_subject  (p,) a number for each probe's subject: its column, or s and above when it has none
     subjects       how many are enrolled in the whole gallery, of which s were compared with
+    copied         (p,) whether it equals a template of another subject, which it was not compared with
+    copies         how many such templates there are, over all probes
     """
 
     distances: Distances
@@ -61,6 +63,13 @@ class Scores:
     rank: Numbers
     probe_subject: Numbers
     subjects: int
+    copied: npt.NDArray[np.bool_] | None = None
+    copies: int = 0
+
+    @property
+    def copied_probes(self) -> int:
+        """How many probes equal a template of another subject."""
+        return 0 if self.copied is None else int(self.copied.sum())
 
 
 def threshold_for_fmr(scores: Scores, target: float) -> float:

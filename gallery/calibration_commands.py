@@ -8,7 +8,7 @@ from gallery import opening
 from gallery.encoder import Encoder
 from gallery.errors import InvalidItemError
 from gallery.folders import checked_folder
-from gallery.measures import Calibration
+from gallery.measures import Calibration, said_of_copies
 from gallery.tables import table
 from gallery.terminal import Arguments, note, opened, print_json, subjects_in
 
@@ -93,6 +93,8 @@ def _remarks(found: Calibration) -> list[str]:
         remarks.append("the threshold lies beyond the data, where extreme-value theory says what to expect")
     elif not found.sure:
         remarks.append("few errors are behind it: the true rate may be off by more than a factor of two")
+    if found.copied:
+        remarks.append(said_of_copies(found.copied))
     if not found.margin_sure:
         remarks.append("too few matches to be sure of the margin: more of them may be of somebody else")
     if not found.fnmr.trials:

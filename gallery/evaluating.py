@@ -173,6 +173,7 @@ def _figures(found: Compared, state: State, threshold: float | None, group: str 
         "mated": int(np.isfinite(scores.mated).sum()),
         "strangers": int(strangers.sum()),
         "quarantined": int(hidden.sum()),
+        "copied": scores.copied_probes,
         "eer": eer,
         "eer_threshold": eer_threshold,
         "det": det,

@@ -115,6 +115,8 @@ class Evaluation:
     quarantined: int
     """Probes of subjects all of whose templates are in quarantine: no search finds them, and the FNIR counts
     each as not found. The FNMR does not: `verify` refuses to compare."""
+    copied: int
+    """Probes that equal a template of another subject and were not compared with it, see `Calibration`."""
     threshold: float | None
     threshold_source: str
     fmr: Rate | None
@@ -152,6 +154,8 @@ class Evaluation:
         said = f"{who}, {self.strangers:,} of them of strangers"
         if self.quarantined:
             said += f", {self.quarantined:,} of subjects in quarantine"
+        if self.copied:
+            said += f", {self.copied:,} not compared with templates of others that they equal"
         if self.cmc:
             said += f"; first {self.cmc[0]}"
         if self.eer is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from gallery.errors import GalleryError, InvalidItemError
 from gallery.evaluation import Evaluation
 from gallery.folders import checked_folder
-from gallery.measures import Rate
+from gallery.measures import Rate, said_of_copies
 from gallery.tables import counted, table
 from gallery.terminal import Arguments, check_report, note, opened, print_json, progress_bar, subjects_in
 
@@ -71,6 +71,8 @@ def _print(found: Evaluation) -> None:
             f"{counted(found.quarantined, 'probe')} of subjects all of whose templates are in quarantine: "
             "not found by any search"
         )
+    if found.copied:
+        print(said_of_copies(found.copied))
     if found.cmc:
         print(f"right one first: {found.cmc[0]}")
     if found.eer is not None:

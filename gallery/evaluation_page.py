@@ -11,7 +11,7 @@ from pathlib import Path
 from encoders.charts import Axis, chart
 from encoders.images import printable
 from gallery.evaluation import Evaluation, Mistake
-from gallery.measures import Rate
+from gallery.measures import Rate, said_of_copies
 from gallery.page import HEAD, TAIL, write_page
 from gallery.tables import counted
 
@@ -83,6 +83,8 @@ def _summary(found: Evaluation) -> str:
             f" All templates of the subjects of {counted(found.quarantined, 'probe')} are in quarantine: no "
             "search finds them, and they count as not found."
         )
+    if found.copied:
+        said += f" {said_of_copies(found.copied).capitalize()}."
     return f'<dl class="figures">{cells}</dl><p class="note">{escape(said)}</p>'
 
 

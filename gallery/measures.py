@@ -59,6 +59,14 @@ class Likelihoods:
         return {name: list(getattr(self, name)) for name in self.__slots__}
 
 
+def said_of_copies(probes: int) -> str:
+    """What is said where so many probes equal a template of another subject."""
+    return (
+        f"{counted(probes, 'probe')} not compared with a template of another subject that has the same "
+        "embedding: if the two are not one item, that is a false match at any threshold"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ToNearest:
     """The threshold for the same target where one template is compared with one, whatever the fusion."""
@@ -101,6 +109,10 @@ class Calibration:
     """False where so few errors are behind it that it may be off by more than a factor of two."""
     measured: datetime
     """UTC."""
+    copied: int = 0
+    """Probes that equal a template of another subject and were not compared with it: the same item under two
+    ids, as `audit` lists, or an encoder that takes different items for one. Where that is so often that the
+    second would be more than the target, `sure` is False."""
     margin: float | None = None
     """How far behind the second subject has to be for a match; None where no probe has a right answer."""
     margin_sure: bool = True

@@ -6,6 +6,7 @@ A path alone does not make them of one file: a camera may write every picture to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from gallery.engines.fusing import whole_subjects
 from gallery.engines.register import matched, members
 from gallery.fusion import NEAREST, OF_NEAREST, fused, to_centroids
 from gallery.stores.base import Store, Stored
-from gallery.vectors import FloatRows, Numbers, paired_distances
+from gallery.vectors import FloatRows, Numbers, distances_of_pairs
 
 MOST_CELLS = 25_000_000
 """Comparisons that are kept; of a larger gallery some subjects are drawn."""
@@ -31,7 +32,10 @@ RANKS = 20
 """How many of the nearest subjects are looked at for the place of the right one."""
 
 _COPY = {"cosine": 1e-9, "euclidean": 4e-5}
-"""Distances up to which two embeddings are of the same bytes; euclidean ones relative to their length."""
+"""Distances up to which two embeddings are of the same bytes; euclidean ones relative to their length, or to
+how far all of them lie apart where that is less: far from the origin their length says nothing of it."""
+_ROUNDED = 5e-7
+"""Of the same bytes are euclidean ones too up to this share of their length: four roundings of float32."""
 _NEAR = {"cosine": 1e-4, "euclidean": 1e-2}
 """Up to which a float32 product is not exact enough to tell."""
 
@@ -98,6 +102,8 @@ def scored(
     kept = np.full((count, len(columns)), np.inf, np.float32)
     mated = np.full(count, np.inf, np.float32)
     near = _Nearest(count, RANKS)
+    copied, pairs = np.zeros(count, np.bool_), 0
+    limits: Limits | None = None
     same_path = _same_path(store, probes.sources)
     # So many at a time that what is computed of a block stays small also for many probes.
     block = min(8192, max(256, MOST_CELLS // max(1, count)))
@@ -105,8 +111,12 @@ def scored(
         stored = matched(every, barred)
         if len(stored.numbers) == 0:
             continue
-        away = _away(probes.rows, stored, store.header.metric)
+        limits = limits or copy_limits(probes.rows, stored.rows, store.header.metric)
+        away = _away(probes.rows, stored, store.header.metric, limits)
         _leave_out(away, stored, same_path, rounding(probes.rows, store.header.metric))
+        equal = np.isinf(away) & (stored.subjects[None, :] != probes.owners[:, None])
+        copied |= equal.any(axis=1)
+        pairs += int(equal.sum())
         some, each = _fused(probes, stored, away, fusion, store.header.metric)
         own = some[None, :] == probes.owners[:, None]
         np.minimum(mated, np.where(own, each, np.inf).min(axis=1), out=mated)
@@ -124,6 +134,8 @@ def scored(
         rank=ranks(mated, near.distances),
         probe_subject=places[:count],
         subjects=subjects,
+        copied=copied,
+        copies=pairs,
     )
 
 
@@ -175,21 +187,39 @@ def _leave_out(
             away[theirs[away[theirs, at] <= limits[theirs]], at] = np.inf
 
 
-def _away(probes: FloatRows, stored: Stored, metric: str) -> Distances:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """(p,) up to which distance a template is a copy of each probe, and up to which that is looked at."""
+
+    copy: npt.NDArray[np.float64]
+    near: npt.NDArray[np.float64]
+
+
+def copy_limits(probes: FloatRows, among: FloatRows, metric: str) -> Limits:
+    """What is a copy of each of p probes. among: (m, d) some of the gallery: how far it lies apart."""
+    if metric == "cosine":
+        ones = np.ones(len(probes))
+        return Limits(_COPY[metric] * ones, _NEAR[metric] * ones)
+    lengths = np.linalg.norm(probes.astype(np.float64), axis=1)
+    middle = among.mean(axis=0, dtype=np.float64)
+    spread = math.sqrt(float(np.square(among - middle).sum(axis=1).mean()))
+    copy = np.maximum(_COPY[metric] * np.minimum(lengths, spread), _ROUNDED * lengths)
+    return Limits(copy, _NEAR[metric] * lengths)
+
+
+def _away(probes: FloatRows, stored: Stored, metric: str, limits: Limits) -> Distances:
     """(p, m) distances, copies at +inf."""
     products = probes @ stored.rows.T
     if metric == "cosine":
         away = np.maximum(1 - products, 0)
-        scale: npt.NDArray[np.float32] = np.ones(len(probes), np.float32)
     else:
         lengths = np.square(probes.astype(np.float64)).sum(axis=1)
         others = np.square(stored.rows.astype(np.float64)).sum(axis=1)
         squares = lengths[:, None] + others[None, :] - 2 * products
         away = np.sqrt(np.maximum(squares, 0)).astype(np.float32)
-        scale = np.sqrt(lengths).astype(np.float32)
-    probe, at = np.nonzero(away <= _NEAR[metric] * scale[:, None])
-    exact = paired_distances(probes[probe], stored.rows[at], metric)
-    away[probe, at] = np.where(exact <= _COPY[metric] * scale[probe], np.float32(np.inf), exact)
+    probe, at = np.nonzero(away <= limits.near[:, None])
+    exact = distances_of_pairs(probes, probe, stored.rows, at, metric)
+    away[probe, at] = np.where(exact <= limits.copy[probe], np.float32(np.inf), exact)
     exactly: Distances = away
     return exactly
 

@@ -70,6 +70,36 @@ def check_scores(scores, expected):
     np.testing.assert_allclose(at, ranked[:, 0], rtol=1e-4, atol=1e-6)
 
 
+def test_probes_that_equal_a_template_of_somebody_else_are_said(tmp_path):
+    """Copies under two ids, or an encoder that takes different items for one: the embedding does not tell."""
+    rows = vectors(120, 8, 3)
+    with gallery.open(tmp_path / "g", gallery.Precomputed(8)) as people:
+        people.enroll_many((f"s{at}", rows[at : at + 1]) for at in range(60))
+        asked = [(f"new{at}", rows[60 + at : 61 + at]) for at in range(60)]
+        clean = people.calibrate(asked, target_fpir=0.2)
+        assert (clean.copied, clean.sure, clean.to_dict()["copied"]) == (0, True, 0)
+        # Eleven of sixty are in the gallery under another id, and twelve are more than the target.
+        for many, sure in ((11, True), (13, False)):
+            twice = [(id, rows[at : at + 1] if at < many else items) for at, (id, items) in enumerate(asked)]
+            found = people.calibrate(twice, target_fpir=0.2)
+            assert (found.copied, found.sure) == (many, sure)
+            told = people.evaluate(twice, threshold=found.threshold)
+            assert told.copied == many and f"{many} not compared with templates of others" in str(told)
+
+
+@pytest.mark.parametrize("far", [0.0, 2e5])
+def test_what_is_a_copy_does_not_depend_on_where_the_origin_is(tmp_path, far):
+    """A column that is large everywhere, such as a year in seconds: 40 millionths of it are no distance."""
+    rows = np.round(vectors(200, 8, 5) * 64) / 64 * 4
+    rows[:, 0] += far
+    with gallery.open(tmp_path / "g", gallery.Precomputed(8, "euclidean")) as people:
+        people.enroll_many((f"s{at}", rows[at : at + 1]) for at in range(100))
+        found = people.evaluate([(f"new{at}", rows[at : at + 1]) for at in range(100, 200)], threshold=7.0)
+    nearest = [true_distances(row, rows[:100], "euclidean").min() for row in rows[100:]]
+    assert found.copied == 0
+    assert found.fpir.value == np.mean(np.array(nearest) <= 7.0) > 0.3
+
+
 def test_every_template_is_compared_with_all_others_but_copies_of_itself(people):
     copied = people._engine.embeddings("s3").rows[0]
     people.enroll("s4", [copied])
