@@ -92,7 +92,9 @@ class Searching:
             (checked_threshold(threshold), None) if threshold is not None else self._limits(adopted)
         )
         filter = None if where is None else checked_where(where)
-        odds = None if prior is None else self._likelihoods(adopted, checked_prior(prior), filter)
+        odds = None
+        if prior is not None:
+            odds = self._likelihoods(adopted, checked_prior(prior), filter, warn=threshold is not None)
         blocks, objections = self._embedded(encoder, items)
         if not blocks:
             return []
@@ -233,8 +235,13 @@ class Searching:
         self._warn_when_void(adopted, search)
         return self._limit(adopted), adopted.get("margin")
 
-    def _likelihoods(self, adopted: Mapping[str, Any], prior: float, filter: Where | None) -> Likelihoods:
-        """What the adopted calibration knows of how searches come out."""
+    def _likelihoods(
+        self, adopted: Mapping[str, Any], prior: float, filter: Where | None, warn: bool
+    ) -> Likelihoods:
+        """What the adopted calibration knows of how searches come out.
+
+        warn: say so where it is void; its threshold, where that is used, has said it already.
+        """
         if filter is not None:
             raise ValueError(
                 "a probability is measured on searches of the whole gallery: give prior or where, not both"
@@ -245,6 +252,8 @@ class Searching:
             if adopted:
                 lacks = "its calibration saw fewer than 30 searches with somebody enrolled, or with strangers"
             raise NotCalibratedError(f"{self.location} can state no probability at prior {prior:g}: {lacks}")
+        if warn:
+            self._warn_when_void(adopted, search=True)
         return Likelihoods(**{name: tuple(values) for name, values in held.items()})
 
     def _warn_when_void(self, adopted: Mapping[str, Any], search: bool) -> None:
