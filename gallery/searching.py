@@ -26,6 +26,7 @@ from gallery.filters import Where, checked_where
 from gallery.fusion import NEAREST, fused_one
 from gallery.indexes.choice import check_kind
 from gallery.measures import Likelihoods, Recall
+from gallery.options import checked_count, checked_seed
 from gallery.quality import Gatekeeper
 from gallery.records import Candidate, Identification, Verification
 from gallery.stores.base import Header
@@ -183,8 +184,8 @@ class Searching:
         Asks about `sample` enrolled templates, leaving out each one's own subject, and compares with brute
         force. Takes room for all embeddings once. Raises NotEnoughDataError for fewer than two subjects.
         """
-        if sample < 1 or k < 1:
-            raise ValueError(f"sample and k must be 1 or more, not {sample} and {k}")
+        sample, k = checked_count(sample, "sample", "templates", 1), checked_count(k, "k", "subjects", 1)
+        checked_seed(seed)
         if goal is not None:
             self._check_writable()
             if isinstance(goal, (bool, str)) or not 0 < goal <= 1:
