@@ -24,6 +24,7 @@ from gallery.errors import (
 from gallery.fusion import AUTO, FUSIONS, NEAREST, checked_fusion
 from gallery.measures import Calibration, FusionErrors, ToNearest
 from gallery.naming import likelihoods, margin_for, naming_rates
+from gallery.options import checked_count, checked_seed, is_number
 from gallery.probes import Asked, embedded
 from gallery.quality import Gatekeeper
 from gallery.searching import THRESHOLD
@@ -74,11 +75,11 @@ class Calibrating:
         """
         encoder, header = self._bound()
         target, requested = _target(target_fmr, target_fpir)
-        _check_misnamed(misnamed)
+        _check_options(fusion, misnamed, sample, seed)
         asked = None if probes is None else embedded(encoder, probes, self._quality)[:3]
         if fusion == AUTO:
             fusion = chosen_fusion(self._fusions(asked, target, requested, extrapolate, sample, seed))
-        state, found = self._engine.compared(asked, sample, seed, header, checked_fusion(fusion))
+        state, found = self._engine.compared(asked, sample, seed, header, fusion)
         self._check_comparable(state, found.scores)
         chosen = pure.chosen_threshold(found.scores, target, requested, extrapolate)
         singly = None
@@ -111,6 +112,7 @@ class Calibrating:
         """
         encoder, _ = self._bound()
         target, requested = _target(target_fmr, target_fpir)
+        _check_options(NEAREST, None, sample, seed)
         asked = None if probes is None else embedded(encoder, probes, self._quality)[:3]
         return self._fusions(asked, target, requested, extrapolate, sample, seed)
 
@@ -143,8 +145,8 @@ class Calibrating:
         """Makes a calibration's threshold the gallery's own, durably: the only way one gets stored.
 
         valid_days: how long after it was measured it holds, None: for ever. Past that `identify` and `verify`
-        warn with StaleCalibrationWarning, and `identify` once the number of subjects has changed by more than
-        a quarter.
+        warn with StaleCalibrationWarning, and `identify` once the number of subjects has grown by more than a
+        quarter or fallen by more than a fifth.
         Raises EncoderMismatchError when it was measured with another encoder than the gallery's.
         """
         self._check_writable()
@@ -217,9 +219,14 @@ def _conditions(state: State, scores: pure.Scores, header: Header, fusion: str) 
     }
 
 
-def _check_misnamed(misnamed: float | None) -> None:
-    if misnamed is not None and (isinstance(misnamed, bool) or not 0 <= misnamed < 1):
+def _check_options(fusion: str, misnamed: float | None, sample: int, seed: int) -> None:
+    """ValueError for what cannot be measured with."""
+    if misnamed is not None and not (is_number(misnamed) and 0 <= misnamed < 1):
         raise ValueError(f"misnamed is a rate of 0 or more and below 1, not {misnamed!r}")
+    if fusion != AUTO:
+        checked_fusion(fusion)
+    checked_count(sample, "sample", "templates", 1)
+    checked_seed(seed)
 
 
 def _naming(scores: pure.Scores, threshold: float, misnamed: float | None) -> dict[str, Any]:
@@ -236,6 +243,6 @@ def _target(fmr: float | None, fpir: float | None) -> tuple[str, float]:
     if fmr is not None and fpir is not None:
         raise ValueError("give target_fmr or target_fpir, not both: a threshold is for one of them")
     name, wanted = ("fpir", fpir) if fpir is not None else ("fmr", _DEFAULT_FMR if fmr is None else fmr)
-    if isinstance(wanted, bool) or not 0 < wanted < 1:
+    if not is_number(wanted) or not 0 < wanted < 1:
         raise ValueError(f"target_{name} is a rate between 0 and 1, not {wanted!r}")
     return name, float(wanted)

@@ -11,22 +11,28 @@ from gallery.folders import checked_folder
 from gallery.measures import Calibration, said_of_copies
 from gallery.tables import table
 from gallery.terminal import Arguments, note, opened, print_json, subjects_in
+from gallery.validity import DAYS
+
+FOREVER = "forever"
 
 
 def calibrate(arguments: Arguments) -> int:
     """gallery calibrate LOCATION [PROBES]"""
+    # What is mistyped is told before a model is loaded.
+    days = _valid_days(arguments.valid_days)
+    _check_used(arguments)
     if arguments.probes:
-        checked_folder(arguments.probes)  # a mistyped one is told before a model is loaded
+        checked_folder(arguments.probes)
     if arguments.compare_fusions:
         return _compare(arguments)
     with opened(arguments) as people:
         found = people.calibrate(
-            **_asked(arguments, people.encoder), misnamed=arguments.misnamed, fusion=arguments.fusion
+            **_asked(arguments, people.encoder), **_given(arguments, "misnamed", "fusion")
         )
         encoder = people.encoder
     if arguments.adopt:
         with opening.open(arguments.location, encoder) as people:
-            people.adopt(found, arguments.valid_days)
+            people.adopt(found, days)
     if arguments.json:
         print_json(found.to_dict() | {"adopted": arguments.adopt})
         return 0
@@ -46,16 +52,51 @@ def calibrate(arguments: Arguments) -> int:
     return 0
 
 
+def _valid_days(text: str | None) -> int | None:
+    """A number of days, None for ever."""
+    if text is None:
+        return DAYS
+    if text == FOREVER:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise InvalidItemError(
+            f"--valid-days is a whole number of days, 1 or more, or {FOREVER}, not {text!r}"
+        )
+    return int(text)
+
+
+def _check_used(arguments: Arguments) -> None:
+    """InvalidItemError for an option that would be passed over."""
+    if arguments.compare_fusions:
+        if arguments.adopt:
+            raise InvalidItemError("--compare-fusions adopts nothing: use --fusion auto --adopt")
+        for name in _given(arguments, "fusion", "misnamed", "valid_days"):
+            raise InvalidItemError(f"--compare-fusions takes no {_option(name)}: it only shows every fusion")
+    if arguments.valid_days is not None and not arguments.adopt:
+        raise InvalidItemError("--valid-days is of what is adopted: give --adopt too")
+    if arguments.sample is not None and arguments.probes:
+        raise InvalidItemError("--sample is of enrolled templates, and PROBES are asked about instead")
+    if arguments.quality is not None and not arguments.probes:
+        raise InvalidItemError("--quality looks at PROBES, and none were given")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _given(arguments: Arguments, *names: str) -> dict[str, Any]:
+    """Those of some options that were given; the library knows what holds for the others."""
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
 def _asked(arguments: Arguments, encoder: Encoder | None) -> dict[str, Any]:
     """What is measured, and for which target."""
-    names = ("target_fmr", "target_fpir", "extrapolate", "sample", "seed")
     probes = subjects_in(arguments.probes, encoder) if arguments.probes else None
-    return {"probes": probes} | {name: getattr(arguments, name) for name in names}
+    names = ("target_fmr", "target_fpir", "extrapolate", "sample", "seed")
+    return {"probes": probes} | _given(arguments, *names)
 
 
 def _compare(arguments: Arguments) -> int:
-    if arguments.adopt:
-        raise InvalidItemError("--compare-fusions adopts nothing: use --fusion auto --adopt")
     with opened(arguments) as people:
         found = people.compare_fusions(**_asked(arguments, people.encoder))
     if arguments.json:

@@ -235,9 +235,8 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adopt", action="store_true", help="make the gallery decide by it")
     parser.add_argument(
         "--valid-days",
-        type=int,
-        default=DAYS,
-        help="how long it holds: past that searches warn (default: %(default)s)",
+        metavar="DAYS",
+        help=f"with --adopt: how long it holds, or forever; past that searches warn (default: {DAYS})",
     )
     parser.add_argument(
         "--extrapolate", action="store_true", help="go beyond the data by extreme-value theory"
@@ -245,7 +244,6 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fusion",
         choices=("nearest", "mean2", "mean3", "centroid", "auto"),
-        default="nearest",
         help="how the distances of a subject's templates become one (default: nearest)",
     )
     parser.add_argument(
@@ -255,10 +253,11 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
         "--misnamed",
         metavar="RATE",
         type=float,
-        default=0.01,
         help="matches that may be of somebody else; rather than more, they are ambiguous (default: 0.01)",
     )
-    parser.add_argument("--sample", type=int, default=2000, help="enrolled templates to compare with all")
+    parser.add_argument(
+        "--sample", type=int, help="without PROBES: enrolled templates to compare with all (default: 2000)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
     _encoder(parser)
     _quality(parser)

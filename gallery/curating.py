@@ -28,6 +28,7 @@ from gallery.engines.base import Engine
 from gallery.errors import InvalidItemError, NotCalibratedError
 from gallery.findings import Animal, Audit, LikelySame, Mislabelled, Operation, Quarantined
 from gallery.fusion import NEAREST
+from gallery.options import checked_seed
 from gallery.records import Template
 from gallery.searching import THRESHOLD
 
@@ -63,8 +64,9 @@ class Curating:
         different.
         """
         self._check_writable()
-        if isinstance(others, str):
-            raise InvalidItemError("expected a list of ids to merge, got one string; nothing was merged")
+        if isinstance(others, str) or not isinstance(others, Iterable):
+            got = "one string" if isinstance(others, str) else repr(others)
+            raise InvalidItemError(f"expected a list of ids to merge, got {got}; nothing was merged")
         theirs = list(others)
         with self._engine.changed_curation("merge") as curation:
             return curation.merge(into, theirs)
@@ -158,6 +160,7 @@ class Curating:
         """
         if isinstance(most, bool) or not isinstance(most, int) or most < 0:
             raise ValueError(f"most is how many of each list to give, 0 or more, not {most!r}")
+        checked_seed(seed)
         limit = self._needed(threshold)
         state, found, ids = self._engine.everyone(limit)
         same, wrong = likely_same(found), likely_mislabelled(found)
@@ -253,6 +256,8 @@ def _numbers(given: Iterable[Any], what: str) -> list[int]:
     numbers = []
     for one in given:
         try:
+            if isinstance(one, bool):
+                raise TypeError
             numbers.append(operator.index(one))
         except TypeError as error:
             raise InvalidItemError(

@@ -19,6 +19,7 @@ from gallery.engines.base import Compared, Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError, UnknownSubjectError
 from gallery.evaluation import Evaluation, Mistake
 from gallery.fusion import NEAREST
+from gallery.options import checked_count, checked_seed
 from gallery.pictures import picture_of, picture_of_template
 from gallery.probes import Labelled, embedded
 from gallery.quality import Gatekeeper
@@ -60,11 +61,9 @@ class Evaluating:
         search that finds nobody. Raises NotEnoughDataError where nothing can be compared.
         """
         encoder, header = self._bound()
-        if worst < 0:
-            raise ValueError(f"worst is a number of mistakes, 0 or more, not {worst}")
-        limit = self.threshold if threshold is None else checked_threshold(threshold)
-        if limit == math.inf:
-            raise ValueError("at an infinite threshold everything is accepted: evaluate at a finite one")
+        checked_count(worst, "worst", "mistakes", 0)
+        checked_seed(seed)
+        limit = _finite(self.threshold if threshold is None else checked_threshold(threshold))
         if group is not None and limit is None:
             raise NotCalibratedError(
                 f"errors by {group!r} are those at a threshold, and {self.location} has none: pass threshold="
@@ -157,6 +156,12 @@ class Evaluating:
 
     def _bound(self) -> tuple[Encoder, Header]:
         raise NotImplementedError
+
+
+def _finite(threshold: float | None) -> float | None:
+    if threshold == math.inf:
+        raise ValueError("at an infinite threshold everything is accepted: evaluate at a finite one")
+    return threshold
 
 
 def _figures(found: Compared, state: State, threshold: float | None, group: str | None) -> dict[str, Any]:

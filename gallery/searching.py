@@ -26,6 +26,7 @@ from gallery.filters import Where, checked_where
 from gallery.fusion import NEAREST, fused_one
 from gallery.indexes.choice import check_kind
 from gallery.measures import Likelihoods, Recall
+from gallery.options import checked_count, checked_seed
 from gallery.quality import Gatekeeper
 from gallery.records import Candidate, Identification, Verification
 from gallery.stores.base import Header
@@ -92,7 +93,9 @@ class Searching:
             (checked_threshold(threshold), None) if threshold is not None else self._limits(adopted)
         )
         filter = None if where is None else checked_where(where)
-        odds = None if prior is None else self._likelihoods(adopted, checked_prior(prior), filter)
+        odds = None
+        if prior is not None:
+            odds = self._likelihoods(adopted, checked_prior(prior), filter, warn=threshold is not None)
         blocks, objections = self._embedded(encoder, items)
         if not blocks:
             return []
@@ -181,8 +184,8 @@ class Searching:
         Asks about `sample` enrolled templates, leaving out each one's own subject, and compares with brute
         force. Takes room for all embeddings once. Raises NotEnoughDataError for fewer than two subjects.
         """
-        if sample < 1 or k < 1:
-            raise ValueError(f"sample and k must be 1 or more, not {sample} and {k}")
+        sample, k = checked_count(sample, "sample", "templates", 1), checked_count(k, "k", "subjects", 1)
+        checked_seed(seed)
         if goal is not None:
             self._check_writable()
             if isinstance(goal, (bool, str)) or not 0 < goal <= 1:
@@ -233,8 +236,13 @@ class Searching:
         self._warn_when_void(adopted, search)
         return self._limit(adopted), adopted.get("margin")
 
-    def _likelihoods(self, adopted: Mapping[str, Any], prior: float, filter: Where | None) -> Likelihoods:
-        """What the adopted calibration knows of how searches come out."""
+    def _likelihoods(
+        self, adopted: Mapping[str, Any], prior: float, filter: Where | None, warn: bool
+    ) -> Likelihoods:
+        """What the adopted calibration knows of how searches come out.
+
+        warn: say so where it is void; its threshold, where that is used, has said it already.
+        """
         if filter is not None:
             raise ValueError(
                 "a probability is measured on searches of the whole gallery: give prior or where, not both"
@@ -245,6 +253,8 @@ class Searching:
             if adopted:
                 lacks = "its calibration saw fewer than 30 searches with somebody enrolled, or with strangers"
             raise NotCalibratedError(f"{self.location} can state no probability at prior {prior:g}: {lacks}")
+        if warn:
+            self._warn_when_void(adopted, search=True)
         return Likelihoods(**{name: tuple(values) for name, values in held.items()})
 
     def _warn_when_void(self, adopted: Mapping[str, Any], search: bool) -> None:

@@ -39,6 +39,7 @@ FLOORS = [
             "normalisation",
             "quality",
             "validity",
+            "options",
         ],
     ),
     ("the encoder protocol", ["encoder", "canary", "originals", "unpacking"]),

@@ -250,6 +250,9 @@ def test_a_threshold_that_everything_is_within(tmp_path, monkeypatch):
             people.audit(2.0)
         with pytest.raises(ValueError, match="threshold"):
             people.audit(-1)
+        for seed in (-1, 1.5, True):
+            with pytest.raises(ValueError, match="seed is a whole number, 0 or more, not"):
+                people.audit(seed=seed)
         with pytest.raises(ValueError, match="most"):
             people.audit(0.1, most=-1)
 

@@ -357,6 +357,13 @@ def test_extrapolation_is_marked(people):
         ({"target_fmr": 0.0}, "between 0 and 1"),
         ({"target_fpir": 1}, "between 0 and 1"),
         ({"target_fmr": True}, "between 0 and 1"),
+        ({"target_fmr": "0.1"}, "between 0 and 1, not '0.1'"),
+        ({"target_fmr": 0.1, "misnamed": "x"}, "misnamed is a rate of 0 or more and below 1, not 'x'"),
+        ({"target_fmr": 0.1, "sample": 0}, "sample is a whole number of templates, 1 or more, not 0"),
+        ({"target_fmr": 0.1, "sample": -1}, "1 or more, not -1"),
+        ({"target_fmr": 0.1, "sample": 2.5}, "1 or more, not 2.5"),
+        ({"target_fmr": 0.1, "seed": -1}, "seed is a whole number, 0 or more, not -1"),
+        ({"target_fmr": 0.1, "fusion": "best"}, "fusion must be auto or one of"),
         ({"probes": [("a", [np.ones(DIM)], 3)], "target_fmr": 0.1}, "probe 0"),
         ({"probes": [("", [np.ones(DIM)])], "target_fmr": 0.1}, "an id is"),
         ({"probes": [("a", [np.full(DIM, np.nan)])], "target_fmr": 0.1}, "NaN"),
@@ -366,6 +373,24 @@ def test_extrapolation_is_marked(people):
 def test_mistakes_are_named(people, wanted, error):
     with pytest.raises(ValueError, match=error):
         people.calibrate(**wanted)
+    shared = wanted.keys() - {"misnamed", "fusion"}
+    if shared == wanted.keys():
+        with pytest.raises(ValueError, match=error):
+            people.compare_fusions(**wanted)
+
+
+def test_a_wrong_option_is_told_before_anything_is_measured(people):
+    def probes():
+        raise AssertionError("asked for a probe")
+        yield
+
+    for wrong in ({"sample": 0}, {"seed": -1}, {"fusion": "best"}, {"misnamed": 2}, {"target_fmr": 2}):
+        with pytest.raises(ValueError, match="not"):
+            people.calibrate(probes(), **{"target_fmr": 0.1} | wrong)
+    for wrong in ({"worst": 2.5}, {"worst": -1}, {"seed": -5}, {"threshold": -1}):
+        with pytest.raises(ValueError, match="not"):
+            people.evaluate(probes(), **wrong)
+    assert people.calibrate(target_fmr=0.1, sample=np.int64(9), seed=np.int64(3)).probes == 9
 
 
 def test_an_empty_gallery_and_a_lonely_subject(tmp_path):

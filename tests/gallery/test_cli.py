@@ -229,6 +229,38 @@ def test_calibrating(shell: Shell, people: str) -> None:
     assert shell.json("log", "g")[-1]["verb"] == "adopt"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--sample 0", "sample is a whole number of templates, 1 or more, not 0"),
+        ("--seed -1", "seed is a whole number, 0 or more, not -1"),
+        ("--valid-days 0 --adopt", "--valid-days is a whole number of days, 1 or more, or forever, not '0'"),
+        ("--valid-days 1.5 --adopt", "or forever, not '1.5'"),
+        ("--valid-days 0", "or forever, not '0'"),
+        ("--valid-days 30", "--valid-days is of what is adopted: give --adopt too"),
+        ("--compare-fusions --fusion mean2", "--compare-fusions takes no --fusion"),
+        ("--compare-fusions --misnamed 0", "--compare-fusions takes no --misnamed"),
+        ("--compare-fusions --valid-days 3", "--compare-fusions takes no --valid-days"),
+        ("people --sample 9", "--sample is of enrolled templates"),
+        ("--quality flag", "--quality looks at PROBES"),
+    ],
+)
+def test_options_of_a_calibration_are_used_or_refused(
+    shell: Shell, people: str, wrong: str, said: str
+) -> None:
+    assert shell("calibrate", "g", *wrong.split(), "--target-fmr", "0.9") == 2
+    assert said in shell.complained and shell.said == ""
+    assert shell.json("info", "g")["threshold_source"] == "encoder"
+
+
+def test_how_long_a_calibration_holds(shell: Shell, people: str) -> None:
+    for days, stored in ((None, 365), ("30", 30), ("forever", None)):
+        wanted = [] if days is None else ["--valid-days", days]
+        assert shell("calibrate", "g", "--target-fmr", "0.9", "--adopt", *wanted) == 0
+        with gallery.open("g", read_only=True) as opened:
+            assert json.loads(opened._engine.setting("threshold"))["valid_days"] == stored
+
+
 def test_ways_of_fusing_are_compared_and_one_is_adopted(shell: Shell, people: str) -> None:
     target = ("--target-fmr", "0.9")
     assert shell("calibrate", "g", "people", *target, "--compare-fusions") == 0

@@ -160,6 +160,8 @@ class TestRefusals:
             (InvalidItemError, "into itself", lambda g: g.merge("alice", ["bob", "alice"])),
             (InvalidItemError, "no subject was given", lambda g: g.merge("alice", [])),
             (InvalidItemError, "one string", lambda g: g.merge("alice", "bob")),
+            (InvalidItemError, "list of ids to merge, got None", lambda g: g.merge("alice", None)),
+            (InvalidItemError, "got the bool True", lambda g: g.split("alice", [True], "x")),
             (InvalidItemError, "template 4 is not one of 'alice', which has 1, 2, 3",
              lambda g: g.split("alice", [1, 4], "x")),
             (InvalidItemError, "all templates", lambda g: g.split("alice", [1, 2, 3, 3], "x")),

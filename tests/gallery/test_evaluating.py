@@ -282,6 +282,8 @@ def test_the_page_refers_to_nothing_outside_and_acts_on_no_name(people, tmp_path
         ({"threshold": -1}, ValueError, "0 or more"),
         ({"threshold": np.inf}, ValueError, "finite"),
         ({"worst": -1}, ValueError, "0 or more"),
+        ({"worst": 2.5}, ValueError, "worst is a whole number of mistakes, 0 or more, not 2.5"),
+        ({"seed": -5}, ValueError, "seed is a whole number, 0 or more, not -5"),
     ],
 )
 def test_mistakes_are_named(people, wanted, error, said):

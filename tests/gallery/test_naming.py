@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -211,6 +212,24 @@ def test_ambiguity_and_probability_come_with_an_adopted_calibration_only(people)
     people.close()
     with gallery.open(place, encoder, read_only=True) as reopened:
         assert reopened.identify(own_item, prior=0.9) == likely
+
+
+def test_a_probability_of_a_void_calibration_is_given_with_a_warning(people):
+    people.adopt(people.calibrate(target_fpir=0.3))
+    probe = people.rows[6]
+
+    def said(**wanted) -> int:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            people.identify(probe, **wanted)
+        assert {one.category for one in caught} <= {gallery.StaleCalibrationWarning}
+        return len(caught)
+
+    ways = ({}, {"threshold": 0.3}, {"prior": 0.5}, {"threshold": 0.3, "prior": 0.5})
+    assert [said(**wanted) for wanted in ways] == [0, 0, 0, 0]
+    people.enroll_many((f"more {n}", vectors(1, 16, 100 + n)) for n in range(11))  # 51 of 40
+    # Once each: a threshold of the caller's own is not void, what a probability is read off is.
+    assert [said(**wanted) for wanted in ways] == [1, 0, 1, 1]
 
 
 def test_mistakes_are_named(people):

@@ -179,5 +179,6 @@ def test_recall_needs_two_subjects(tmp_path):
             with pytest.raises(gallery.NotEnoughDataError, match=f"has {enrolled} subjects"):
                 people.recall()
             people.enroll("a", vectors(2, DIM))
-        with pytest.raises(ValueError, match="1 or more"):
-            people.recall(0)
+        for wrong in ({"sample": 0}, {"k": 0}, {"sample": 2.5}, {"seed": -1}, {"seed": "1"}):
+            with pytest.raises(ValueError, match=r"is a whole number.* or more, not"):
+                people.recall(**wrong)
