@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,25 @@ from gallery.validity import DAYS, aged, checked_days, void_because
 
 _DEFAULT_FMR = 1e-3
 _SAMPLE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The rate that a threshold is for: "fmr" or "fpir", and whether to go beyond the data for it."""
+
+    name: str
+    rate: float
+    extrapolate: bool
+
+    def chosen(self, scores: pure.Scores) -> pure.Chosen:
+        """The threshold; NotEnoughDataError."""
+        return pure.chosen_threshold(scores, self.name, self.rate, self.extrapolate)
+
+    def left_out(self, scores: pure.Scores) -> float:
+        """What the rate would be of copies alone if they are different items, as no threshold helps."""
+        if self.name == "fpir":
+            return scores.copied_probes / len(scores.mated)
+        return scores.copies / max(1, int(np.isfinite(scores.distances).sum()))
 
 
 class Calibrating:
@@ -74,24 +94,21 @@ class Calibrating:
         NotEnoughDataError where the data cannot show so small a rate, with the number that it would take.
         """
         encoder, header = self._bound()
-        target, requested = _target(target_fmr, target_fpir)
+        target = _target(target_fmr, target_fpir, extrapolate)
         _check_options(fusion, misnamed, sample, seed)
         asked = None if probes is None else embedded(encoder, probes, self._quality)[:3]
         if fusion == AUTO:
-            fusion = chosen_fusion(self._fusions(asked, target, requested, extrapolate, sample, seed))
+            fusion = chosen_fusion(self._fusions(asked, target, sample, seed))
         state, found = self._engine.compared(asked, sample, seed, header, fusion)
         self._check_comparable(state, found.scores)
-        chosen = pure.chosen_threshold(found.scores, target, requested, extrapolate)
         singly = None
         if fusion != NEAREST:
             again, other = self._engine.compared(asked, sample, seed, header, NEAREST)
             self._check_unchanged({state.revision, again.revision})
-            singly = _to_nearest(other.scores, target, requested, extrapolate)
+            singly = _to_nearest(other.scores, target)
         return Calibration(
-            target=target,
-            requested=requested,
             to_nearest=singly,
-            **_measured(found.scores, chosen, target, requested, misnamed),
+            **_measured(found.scores, target, misnamed),
             **_conditions(state, found.scores, header, fusion),
         )
 
@@ -111,20 +128,20 @@ class Calibrating:
         are given by number of templates too. Changes nothing: `calibrate(fusion="auto")`, adopted, does.
         """
         encoder, _ = self._bound()
-        target, requested = _target(target_fmr, target_fpir)
+        target = _target(target_fmr, target_fpir, extrapolate)
         _check_options(NEAREST, None, sample, seed)
         asked = None if probes is None else embedded(encoder, probes, self._quality)[:3]
-        return self._fusions(asked, target, requested, extrapolate, sample, seed)
+        return self._fusions(asked, target, sample, seed)
 
     def _fusions(
-        self, asked: Asked | None, target: str, requested: float, extrapolate: bool, sample: int, seed: int
+        self, asked: Asked | None, target: Target, sample: int, seed: int
     ) -> tuple[FusionErrors, ...]:
         _, header = self._bound()
         found, revisions = {}, set()
         for fusion in FUSIONS:
             state, one = self._engine.compared(asked, sample, seed, header, fusion)
             self._check_comparable(state, one.scores)
-            threshold = pure.chosen_threshold(one.scores, target, requested, extrapolate).threshold
+            threshold = target.chosen(one.scores).threshold
             found[fusion] = one, threshold
             revisions.add(state.revision)
         self._check_unchanged(revisions)
@@ -184,25 +201,23 @@ class Calibrating:
         raise NotImplementedError
 
 
-def _measured(
-    scores: pure.Scores, chosen: pure.Chosen, target: str, requested: float, misnamed: float | None
-) -> dict[str, Any]:
-    """What is measured at a threshold, by the names of `Calibration`."""
-    # If those that were left out are different items, each of them is a false match at any threshold.
-    searches, comparisons = len(scores.mated), int(np.isfinite(scores.distances).sum())
-    left_out = scores.copied_probes / searches if target == "fpir" else scores.copies / max(1, comparisons)
+def _measured(scores: pure.Scores, target: Target, misnamed: float | None) -> dict[str, Any]:
+    """The threshold and what is measured at it, by the names of `Calibration`."""
+    chosen = target.chosen(scores)
     return {
+        "target": target.name,
+        "requested": target.rate,
         "threshold": chosen.threshold,
         "extrapolated": chosen.extrapolated,
-        "sure": chosen.sure and left_out <= requested,
+        "sure": chosen.sure and target.left_out(scores) <= target.rate,
         "copied": scores.copied_probes,
         **pure.rates(scores, chosen.threshold),
         **_naming(scores, chosen.threshold, misnamed),
     }
 
 
-def _to_nearest(scores: pure.Scores, target: str, requested: float, extrapolate: bool) -> ToNearest:
-    threshold = pure.chosen_threshold(scores, target, requested, extrapolate).threshold
+def _to_nearest(scores: pure.Scores, target: Target) -> ToNearest:
+    threshold = target.chosen(scores).threshold
     return ToNearest(threshold, pure.false_matches(scores, threshold))
 
 
@@ -239,10 +254,10 @@ def _naming(scores: pure.Scores, threshold: float, misnamed: float | None) -> di
     return found
 
 
-def _target(fmr: float | None, fpir: float | None) -> tuple[str, float]:
+def _target(fmr: float | None, fpir: float | None, extrapolate: bool) -> Target:
     if fmr is not None and fpir is not None:
         raise ValueError("give target_fmr or target_fpir, not both: a threshold is for one of them")
     name, wanted = ("fpir", fpir) if fpir is not None else ("fmr", _DEFAULT_FMR if fmr is None else fmr)
     if not is_number(wanted) or not 0 < wanted < 1:
         raise ValueError(f"target_{name} is a rate between 0 and 1, not {wanted!r}")
-    return name, float(wanted)
+    return Target(name, float(wanted), extrapolate)
