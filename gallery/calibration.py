@@ -7,10 +7,9 @@ fused first, as `verify` does it.
 
 Comparisons that share a subject are correlated, so intervals come from resampling subjects, not comparisons.
 The variance that a bootstrap over subjects comes to after infinitely many resamples can be computed (Efron
-1982; for pairs of subjects Aronow, Samii and Assenova 2015): each subject's share in the error, squared, less
-what pairs would count twice. It says how many independent comparisons the data is worth, and the exact
-binomial interval is taken at that number (Korn and Graubard 1998), because quantiles of a bootstrap are too
-narrow where few errors were seen.
+1982; for pairs of subjects see `gallery.crossed`): each subject's share in the error, squared. It says how
+many independent comparisons the data is worth, and the exact binomial interval is taken at that number (Korn
+and Graubard 1998), because quantiles of a bootstrap are too narrow where few errors were seen.
 
 Searches have one more thing in common: where A finds only B, B as a rule finds A: errors come in twos.
 """

@@ -9,7 +9,7 @@ C / (C - 1) for R subjects who ask and C who are enrolled, n (n - 1) / ((n - 2) 
 
 That estimate is a difference and may come out near zero or below. In truth pairs with a subject in common
 never vary less together than apart, so the variance is at least that of one clustering alone: by those who
-ask, by those who are enrolled, by pairs. The widest of the four counts. Each has the Student's distribution of
+ask, by those who are enrolled, by pairs. The widest of the four counts. Each has Student's distribution of
 its own number of clusters, the two-way one that of the fewer subjects (Cameron and Miller 2015).
 """
 
