@@ -162,3 +162,4 @@ def test_one_who_is_enrolled_is_one_and_three_against_themselves_cannot_be_told(
     assert (found.low, found.high, found.independent) == (0, 1, 0)
     two = false_matches(scores_of(three[:2, :2], [0, 1]), 0.5)
     assert (two.value, two.trials, two.independent) == (0, 2, 1)  # one pair, both ways round
+    assert two.high == pytest.approx(0.975)
