@@ -7,10 +7,9 @@ fused first, as `verify` does it.
 
 Comparisons that share a subject are correlated, so intervals come from resampling subjects, not comparisons.
 The variance that a bootstrap over subjects comes to after infinitely many resamples can be computed (Efron
-1982; for pairs of subjects Aronow, Samii and Assenova 2015): each subject's share in the error, squared, less
-what pairs would count twice. It says how many independent comparisons the data is worth, and the exact
-binomial interval is taken at that number (Korn and Graubard 1998), because quantiles of a bootstrap are too
-narrow where few errors were seen.
+1982; for pairs of subjects see `gallery.crossed`): each subject's share in the error, squared. It says how
+many independent comparisons the data is worth, and the exact binomial interval is taken at that number (Korn
+and Graubard 1998), because quantiles of a bootstrap are too narrow where few errors were seen.
 
 Searches have one more thing in common: where A finds only B, B as a rule finds A: errors come in twos.
 """
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gallery.crossed import crossed, widened
 from gallery.decisions import accepted
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
@@ -145,53 +145,40 @@ def of_probes(
     off = np.where(tried, errors - value, 0.0) if total else np.zeros(len(errors))
     shares = np.bincount(scores.probe_subject, off)
     subjects = len(np.unique(scores.probe_subject[tried]))
-    return rate_of(value, total, float(np.square(shares).sum()) + shared, subjects)
+    return rate_of(value, total, widened(float(np.square(shares).sum()) + shared, subjects), subjects, total)
 
 
 def of_pairs(scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_]) -> Rate:
     """The rate of errors among the comparisons tried, (p, s) each; those with a subject in common do too."""
     total = float(tried.sum())
-    value = float(errors.sum()) / total if total else float("nan")
-    off = np.where(tried, errors - np.float32(value), np.float32(0))
+    if total == 0:
+        return rate_of(float("nan"), 0.0, math.inf, 0, 0.0)
+    value = float(errors.sum()) / total
     order = np.argsort(scores.probe_subject, kind="stable")
     owners, starts = np.unique(scores.probe_subject[order], return_index=True)
     # By pairs of subjects: rows are subjects of probes, columns subjects of templates.
-    by_pair = np.add.reduceat(off[order], starts, axis=0).astype(np.float64)
-    shares = np.zeros(max(off.shape[1], int(owners.max(initial=0)) + 1))
-    shares[: off.shape[1]] += by_pair.sum(axis=0)
-    shares[owners] += by_pair.sum(axis=1)
-    subjects = len(np.unique(scores.probe_subject[tried.any(axis=1)]))
-    variance = np.square(shares).sum() - _counted_twice(by_pair, owners)
-    return rate_of(value, total, float(variance), subjects)
+    wrong, counts = (
+        np.add.reduceat(each[order], starts, axis=0, dtype=np.float32) for each in (errors, tried)
+    )
+    found = crossed(wrong - np.float32(value) * counts, counts, owners)
+    return rate_of(value, total, found.variance, min(found.subjects, found.pairs), found.pairs)
 
 
-def _counted_twice(by_pair: npt.NDArray[np.float64], owners: Numbers) -> float:
-    """The squares of what each pair of subjects is off by, both ways round together."""
-    both = owners[owners < by_pair.shape[1]]
-    square = by_pair[np.searchsorted(owners, both)][:, both]
-    mutual = float(np.square(square + square.T).sum()) / 2
-    return float(np.square(by_pair).sum()) - float(np.square(square).sum()) + mutual
+def rate_of(value: float, total: float, variance: float, subjects: int, most: float) -> Rate:
+    """A rate with its interval. variance: of the number of errors, by subjects, wide enough for so few.
 
-
-def rate_of(value: float, total: float, variance: float, subjects: int) -> Rate:
-    """A rate with its interval. variance: of the number of errors, by subjects.
-
-    Nothing is worth more than every comparison alone. Where no error was seen nothing tells how alike the
-    comparisons of a subject are, and each subject counts once.
+    The interval is as narrow as the errors themselves say, but nobody is told of more independent ones than
+    `most`. Where no error was seen nothing tells how alike the comparisons of a subject are, and each subject
+    counts once.
     """
     if total == 0:
         return Rate(value, 0.0, 1.0, 0, 0)
     independent = float(min(total, subjects))
     if 0 < value < 1 and subjects > 1:
-        # Few subjects say less of their own variance: Student's distribution in place of the normal one.
-        from scipy.special import stdtrit
-
-        inflated = variance * subjects / (subjects - 1) * (stdtrit(subjects - 1, 0.975) / 1.96) ** 2
-        binomial = total * value * (1 - value)
-        independent = total * min(1.0, binomial / max(inflated, 1e-300))
+        independent = total * min(1.0, total * value * (1 - value) / max(variance, 1e-300))
     # Less than one comparison says nothing.
     low, high = exact_interval(value * independent, independent) if independent >= 1 else (0.0, 1.0)
-    return Rate(value, min(low, value), max(high, value), round(total), int(independent))
+    return Rate(value, min(low, value), max(high, value), round(total), int(min(independent, most)))
 
 
 def exact_interval(wrong: float, total: float, confidence: float = 0.95) -> tuple[float, float]:

@@ -63,11 +63,7 @@ class Evaluating:
         encoder, header = self._bound()
         checked_count(worst, "worst", "mistakes", 0)
         checked_seed(seed)
-        limit = _finite(self.threshold if threshold is None else checked_threshold(threshold))
-        if group is not None and limit is None:
-            raise NotCalibratedError(
-                f"errors by {group!r} are those at a threshold, and {self.location} has none: pass threshold="
-            )
+        limit = self._reported_at(threshold, group)
         source = "given" if threshold is not None else self._threshold_source()
         asked = embedded(encoder, probes, self._quality, progress)
         state, found = self._engine.compared(asked[:3], 0, seed, header, self._fusion())
@@ -85,6 +81,15 @@ class Evaluating:
             seed=seed,
             measured=datetime.now(UTC),
         )
+
+    def _reported_at(self, threshold: float | None, group: str | None) -> float | None:
+        """The threshold to report errors at, None for none; what `evaluate` says of both."""
+        limit = _finite(self.threshold if threshold is None else checked_threshold(threshold))
+        if group is not None and limit is None:
+            raise NotCalibratedError(
+                f"errors by {group!r} are those at a threshold, and {self.location} has none: pass threshold="
+            )
+        return limit
 
     def _check_compared(self, state: State, found: Compared) -> None:
         scores = found.scores

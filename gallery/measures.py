@@ -20,7 +20,10 @@ class Rate:
     trials: int
     """Comparisons, or searches, that it is a rate of."""
     independent: int
-    """How many independent ones those are worth; those that share a subject are not."""
+    """How many independent ones those are worth; those that share a subject are not.
+
+    Of comparisons never more than there are different pairs of subjects among them.
+    """
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON; NaN, where there was nothing to try, is null."""

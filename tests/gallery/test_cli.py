@@ -72,6 +72,17 @@ def people(folder: Path, shell: Shell) -> str:
     return "g"
 
 
+@pytest.fixture
+def many(folder: Path, shell: Shell) -> str:
+    """As many as a rate can be measured of: three subjects against themselves say nothing."""
+    for letter in "BEHMTX":
+        (folder / "people" / letter).mkdir()
+        draw(letter).save(folder / "people" / letter / "1.png")
+        draw(letter, 50, 8).save(folder / "people" / letter / "2.png")
+    assert shell("enroll", "g", "people", "--encoder", "glyph") == 0, shell.complained
+    return "g"
+
+
 def test_enroll_a_folder(folder: Path, shell: Shell) -> None:
     done = shell.json("enroll", "g", "people", "--encoder", "glyph")
     assert done == {"subjects": 3, "templates": 6, "created": 3, "refused": []}
@@ -216,7 +227,7 @@ def test_a_filter_knows_text_from_json_by_itself(shell: Shell, people: str) -> N
     assert who("badge=NaN") == []
 
 
-def test_calibrating(shell: Shell, people: str) -> None:
+def test_calibrating(shell: Shell, many: str) -> None:
     assert shell("calibrate", "g") == 2
     assert "needs about 3,000 independent" in shell.complained
     found = shell.json("calibrate", "g", "--target-fmr", "0.9")
@@ -253,7 +264,7 @@ def test_options_of_a_calibration_are_used_or_refused(
     assert shell.json("info", "g")["threshold_source"] == "encoder"
 
 
-def test_how_long_a_calibration_holds(shell: Shell, people: str) -> None:
+def test_how_long_a_calibration_holds(shell: Shell, many: str) -> None:
     for days, stored in ((None, 365), ("30", 30), ("forever", None)):
         wanted = [] if days is None else ["--valid-days", days]
         assert shell("calibrate", "g", "--target-fmr", "0.9", "--adopt", *wanted) == 0
@@ -261,7 +272,7 @@ def test_how_long_a_calibration_holds(shell: Shell, people: str) -> None:
             assert json.loads(opened._engine.setting("threshold"))["valid_days"] == stored
 
 
-def test_ways_of_fusing_are_compared_and_one_is_adopted(shell: Shell, people: str) -> None:
+def test_ways_of_fusing_are_compared_and_one_is_adopted(shell: Shell, many: str) -> None:
     target = ("--target-fmr", "0.9")
     assert shell("calibrate", "g", "people", *target, "--compare-fusions") == 0
     for said in ("nearest", "mean2", "mean3", "centroid", "--fusion auto takes nearest"):
