@@ -26,6 +26,7 @@ FLOORS = [
         [
             "decisions",
             "calibration",
+            "crossed",
             "pairs",
             "duplicates",
             "filters",
