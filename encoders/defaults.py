@@ -32,7 +32,7 @@ AUGMENT = {
     "text": "text",
 }
 SOUNDS = (".wav", ".wave")
-STARTS = {"gradients": "discriminant", "spectra": "whitening"}  # nothing of these is learnt but the head
+HEADS = {"gradients": "discriminant", "spectra": "whitening"}  # nothing of these is learnt but the head
 
 
 def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
@@ -51,8 +51,8 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     chosen.setdefault("augment", AUGMENT.get(kind, "none"))
     if chosen["tower"] == "chars" and not chosen.get("tower_args", {}).get("width"):
         chosen.setdefault("dim", chosen.get("tower_args", {}).get("bag", 512))  # the bag is the embedding
-    if chosen["tower"] in STARTS:
-        chosen.setdefault("start", STARTS[chosen["tower"]])
+    if chosen["tower"] in HEADS:
+        chosen.setdefault("start", HEADS[chosen["tower"]])
     counts = np.bincount(data.labels)
     counts = counts[counts >= 2]
     chosen.setdefault("subjects", max(2, min(32, len(counts))))

@@ -10,6 +10,7 @@ from importlib import import_module
 from encoders.errors import EncoderError
 from gallery import __version__
 from gallery.errors import CorruptGalleryError, GalleryError, GalleryLockedError
+from gallery.options import finite
 from gallery.validity import DAYS
 
 DONE, REJECTED, MISTAKE, FAILURE = 0, 1, 2, 3
@@ -178,13 +179,13 @@ def _searches(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     identify.add_argument(
         "--prior",
         metavar="P",
-        type=float,
+        type=finite,
         help="say how probable it is that the nearest is right, if that of being enrolled at all is P",
     )
     _quality(identify)
     within = _verb(verbs, "within", f"{at}.within", "every subject within a distance")
     _images(within)
-    within.add_argument("--radius", type=float, required=True, help="the distance")
+    within.add_argument("--radius", type=finite, required=True, help="the distance")
     reindex = _verb(verbs, "reindex", f"{at}.reindex", "change the kind of index, and build it anew")
     reindex.add_argument(
         "kind",
@@ -197,7 +198,7 @@ def _searches(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     recall.add_argument("--sample", type=int, default=1000, help="templates to ask about (default: 1000)")
     recall.add_argument("-k", type=int, default=5, help="how many subjects each (default: 5)")
     recall.add_argument("--seed", type=int, default=0, help="which ones are drawn (default: 0)")
-    recall.add_argument("--goal", type=float, help="first make it look as hard as such a share takes: 0.99")
+    recall.add_argument("--goal", type=finite, help="first make it look as hard as such a share takes: 0.99")
 
 
 def _images(parser: argparse.ArgumentParser) -> None:
@@ -223,13 +224,13 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     target.add_argument(
         "--target-fmr",
         metavar="RATE",
-        type=float,
+        type=finite,
         help="false matches per comparison, for verify (default: 0.001)",
     )
     target.add_argument(
         "--target-fpir",
         metavar="RATE",
-        type=float,
+        type=finite,
         help="searches with a stranger that find somebody, for identify in a gallery of this size",
     )
     parser.add_argument("--adopt", action="store_true", help="make the gallery decide by it")
@@ -252,7 +253,7 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--misnamed",
         metavar="RATE",
-        type=float,
+        type=finite,
         help="matches that may be of somebody else; rather than more, they are ambiguous (default: 0.01)",
     )
     parser.add_argument(
@@ -371,7 +372,7 @@ def _threshold(
     parser: argparse.ArgumentParser, default: str = "the gallery's own, else the encoder's"
 ) -> None:
     parser.add_argument(
-        "--threshold", metavar="T", type=float, help=f"the largest distance to accept (default: {default})"
+        "--threshold", metavar="T", type=finite, help=f"the largest distance to accept (default: {default})"
     )
 
 

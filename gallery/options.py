@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,6 +19,14 @@ def checked_seed(seed: Any) -> int:
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed is a whole number, 0 or more, not {seed!r}")
     return int(seed)
+
+
+def finite(text: str) -> float:
+    """A number of the command line; ValueError for one that JSON cannot say."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def is_number(value: Any) -> bool:

@@ -227,6 +227,16 @@ def test_a_filter_knows_text_from_json_by_itself(shell: Shell, people: str) -> N
     assert who("badge=NaN") == []
 
 
+@pytest.mark.parametrize(
+    "asked", ["identify g a.png --threshold", "verify g a a.png --threshold", "within g a.png --radius"]
+)
+@pytest.mark.parametrize("number", ["inf", "nan", "1e999"])
+def test_what_json_cannot_say_is_no_distance(shell: Shell, people: str, asked: str, number: str) -> None:
+    assert shell(*asked.split(), number, "--json") == 2
+    assert f"invalid finite value: '{number}'" in shell.complained
+    assert shell.json(*asked.split(), "1e30")
+
+
 def test_calibrating(shell: Shell, many: str) -> None:
     assert shell("calibrate", "g") == 2
     assert "needs about 3,000 independent" in shell.complained
