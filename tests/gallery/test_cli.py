@@ -228,7 +228,7 @@ def test_a_filter_knows_text_from_json_by_itself(shell: Shell, people: str) -> N
 
 
 @pytest.mark.parametrize(
-    "asked", ["identify g a.png --threshold", "verify g a a.png --threshold", "within g a.png --radius"]
+    "asked", ["identify g a.png --threshold", "verify g A a.png --threshold", "within g a.png --radius"]
 )
 @pytest.mark.parametrize("number", ["inf", "nan", "1e999"])
 def test_what_json_cannot_say_is_no_distance(shell: Shell, people: str, asked: str, number: str) -> None:
