@@ -164,7 +164,9 @@ class Searching:
         kind  "auto", "exact", or a factory string of FAISS such as "HNSW32", "IVF1024,SQ8" or
               "IVF1024,PQ64x4fs,RFlat"
 
-        ValueError, and nothing is changed, for a kind that FAISS cannot make or that cannot grow.
+        ValueError, and nothing is changed, for a kind that FAISS cannot make or train, or that cannot grow:
+        it is tried out first, on a few vectors in another process. Where a kind fails with the gallery's own
+        embeddings all the same, an exact index stands in, with a warning.
         """
         self._check_writable()
         header = self._engine.header

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 from gallery.engines import index_files
@@ -10,8 +11,8 @@ from gallery.engines.base import EFFORT
 from gallery.engines.drawing import drawn
 from gallery.engines.index_files import MappedFile, Stamp
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.indexes.base import Effort, Expecting, Trained, Tunable, VectorIndex
-from gallery.indexes.choice import AUTO, SOON, Choice, choose, new_index
+from gallery.indexes.base import Effort, Expecting, Trained, Tunable, UnfitIndex, VectorIndex
+from gallery.indexes.choice import AUTO, EXACT, SOON, Choice, choose, new_index
 from gallery.stores.base import Store
 from gallery.vectors import Numbers
 
@@ -38,9 +39,35 @@ class IndexCache:
         self._generation = 0
         self._revision = 0
         self._last_template = 0
+        self._unfit: dict[str, str] = {}
+        """{kind: why it cannot be used}, as far as it was found out here."""
 
     def in_step(self, store: Store) -> VectorIndex:
         """The index, brought up to the store's present revision. Inside a snapshot."""
+        try:
+            return self._brought_up(store)
+        except UnfitIndex as error:
+            self.give_up(error)
+            return self._brought_up(store)
+
+    def give_up(self, error: UnfitIndex) -> None:
+        """An exact index stands in from now on for a kind that fails with these data."""
+        self._unfit[error.kind] = str(error)
+        self.forget()
+        warnings.warn(
+            f"{self.folder.parent}: {error}; an exact search stands in, until another kind is asked for "
+            "by reindex()",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def ask_for(self, store: Store, kind: str) -> None:
+        """Another kind of index from now on, "auto" among them. Inside a commit."""
+        store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
+        store.set_setting(INDEX_FILE, None)
+        self._unfit.clear()
+
+    def _brought_up(self, store: Store) -> VectorIndex:
         try:
             revision = store.revision()
             self._drop_what_is_void(store, revision)
@@ -78,6 +105,8 @@ class IndexCache:
         there = stamp.kind if stamp is not None else None if self._index is None else self._index.kind
         wish = store.setting(INDEX_WISH) or AUTO
         choice = choose(wish, store.counts()[1], store.header.dim, there, self._makes)
+        if choice.kind in self._unfit:
+            return Choice(EXACT, f"{choice.why}, but {self._unfit[choice.kind]}; an exact search stands in")
         lacking = getattr(self._index, "lacking", 0)
         if lacking and self._index is not None and self._index.kind == choice.kind:
             stands_in = f"an exact search stands in until there are {lacking:,} more templates to train on"

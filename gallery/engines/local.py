@@ -235,8 +235,7 @@ class LocalEngine:
     def reindex(self, kind: str) -> State:
         with self._open() as store:
             with store.commit("reindex", kind):
-                store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
-                store.set_setting(INDEX_FILE, None)
+                self._cache.ask_for(store, kind)
             self._searching.forget()
             index_files.drop_if_possible(self._folder)
             state = self.state()

@@ -94,10 +94,10 @@ def new_index(kind: str, dim: int, metric: str) -> VectorIndex:
 
 
 def check_kind(kind: str, dim: int, metric: str) -> None:
-    """ValueError for what is no kind of index, or none that can grow with a gallery."""
+    """ValueError for what is no kind of index, or none that can be trained and grow with a gallery."""
     if not isinstance(kind, str):
         raise ValueError(f"a kind of index is a text such as 'exact' or 'HNSW32', not {kind!r}")
     if kind not in (AUTO, EXACT):
-        from gallery.indexes.kinds import rehearse
+        from gallery.indexes.rehearsing import rehearse
 
         rehearse(kind, dim, metric)
