@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +183,10 @@ class Searching:
         Asks about `sample` enrolled templates, leaving out each one's own subject, and compares with brute
         force. Takes room for all embeddings once. Raises NotEnoughDataError for fewer than two subjects.
         """
-        if sample < 1 or k < 1:
-            raise ValueError(f"sample and k must be 1 or more, not {sample} and {k}")
+        sample, k, seed = _whole("sample", sample, 1), _whole("k", k, 1), _whole("seed", seed, 0)
         if goal is not None:
             self._check_writable()
-            if isinstance(goal, (bool, str)) or not 0 < goal <= 1:
+            if isinstance(goal, bool) or not isinstance(goal, Real) or not 0 < goal <= 1:
                 raise ValueError(f"a goal is a share of the neighbours above 0 and up to 1, not {goal!r}")
         state, overlap = self._engine.recall(sample, k, seed, goal)
         if not overlap.wanted.sum():
@@ -272,6 +271,12 @@ def known_recall(text: str | None, state: State) -> Recall | None:
     found = Recall(**plain | {"measured": datetime.fromisoformat(plain["measured"])})
     changed = state.changes - found.changes > _VOID_PAST * found.templates
     return None if changed or found.index != state.index else found
+
+
+def _whole(name: str, given: object, least: int) -> int:
+    if isinstance(given, bool) or not isinstance(given, Integral) or given < least:
+        raise ValueError(f"{name} must be a whole number, {least} or more, not {given!r}")
+    return int(given)
 
 
 def _share(found: Numbers, wanted: Numbers, seed: int) -> tuple[float, float, float]:

@@ -90,6 +90,39 @@ def test_what_faiss_cannot_make_is_refused_and_changes_nothing(place, kind):
         people.reindex("exact")
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["x" * 100_000, "(" * 201, "Flat\ud800", "Flat\0junk", "Flat\n", "Flät"],
+    ids=lambda kind: ascii(kind[:9]),
+)
+def test_a_kind_is_a_short_text_of_printable_ascii(place, kind):
+    with gallery.open(place, ENCODER) as people:
+        before = people.info().revision
+        with pytest.raises(ValueError, match="at most 200 printable ASCII characters") as refused:
+            people.reindex(kind)
+        assert len(str(refused.value)) < 400
+        assert people.info().revision == before
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"k": 2.5}, {"k": True}, {"k": 0}, {"k": "5"}, {"sample": 2.5}, {"sample": None}, {"sample": -1},
+        {"seed": -1}, {"seed": 0.5}, {"seed": "x"}, {"goal": [1]}, {"goal": 1j}, {"goal": np.ones(2)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_recall_cannot_be_asked_is_refused(place, asked):
+    with gallery.open(place, ENCODER) as people, pytest.raises(ValueError, match=r"whole number|a share"):
+        people.recall(**{"sample": 5} | asked)
+
+
+def test_recall_takes_numbers_of_numpy(place):
+    with gallery.open(place, ENCODER) as people:
+        found = people.recall(np.int64(5), k=np.int32(2), goal=np.float32(0.5))
+        assert (found.probes, found.k) == (5, 2)
+
+
 @pytest.mark.parametrize("kind", ["PCA64,Flat", "PQ4x0"])
 def test_a_kind_that_cannot_be_trained_is_refused_while_the_gallery_is_small(tmp_path, kind):
     with gallery.open(tmp_path / "small", ENCODER) as people:
