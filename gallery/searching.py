@@ -20,7 +20,7 @@ from gallery.decisions import (
     with_probability,
 )
 from gallery.encoder import Encoder, embed_probes, listed
-from gallery.engines.base import EFFORT, Engine, State
+from gallery.engines.base import EFFORT, RECALL, Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError
 from gallery.filters import Where, checked_where
 from gallery.fusion import NEAREST, fused_one
@@ -31,14 +31,12 @@ from gallery.records import Candidate, Identification, Verification
 from gallery.stores.base import Header
 from gallery.vectors import FloatRows, Numbers, distances
 
-RECALL = "recall"
-"""The setting that keeps what was measured."""
 THRESHOLD = "threshold"
 """The setting that keeps the calibration that was adopted."""
 
 _RESAMPLES = 2000
 _VOID_PAST = 0.1
-"""Share of the templates that may be added or removed before a measured recall says nothing any more."""
+"""Share of the templates, or subjects, that may change before a measured recall says nothing any more."""
 
 
 class Searching:
@@ -205,11 +203,14 @@ class Searching:
             templates=state.templates,
             measured=datetime.now(UTC),
             changes=state.changes,
+            subjects=state.subjects,
         )
-        if overlap.effort is not None:
-            self._engine.set_setting(EFFORT, overlap.effort)
         if not self.read_only:
-            self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
+            found: dict[str, str | None] = {RECALL: json.dumps(measured.to_dict())}
+            if overlap.effort is not None:
+                found[EFFORT] = overlap.effort
+            # In one commit: nobody is told what holds for another effort.
+            self._engine.set_settings(found)
         return measured
 
     def _embedded(self, encoder: Encoder, items: Sequence[Any]) -> tuple[list[FloatRows], dict[int, str]]:
@@ -264,12 +265,17 @@ def fusion_of(adopted: Mapping[str, Any]) -> str:
 
 
 def known_recall(text: str | None, state: State) -> Recall | None:
-    """What was measured, unless it was of another kind of index, or a tenth has changed since."""
+    """What was measured, unless it was of another kind of index, or a tenth has changed since.
+
+    Where subjects were merged or split the templates are the same, and the nearest subjects are not.
+    """
     if text is None:
         return None
     plain = json.loads(text)
     found = Recall(**plain | {"measured": datetime.fromisoformat(plain["measured"])})
     changed = state.changes - found.changes > _VOID_PAST * found.templates
+    if found.subjects is not None:
+        changed |= abs(state.subjects - found.subjects) > _VOID_PAST * found.subjects
     return None if changed or found.index != state.index else found
 
 

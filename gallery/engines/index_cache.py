@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from gallery.engines import index_files
-from gallery.engines.base import EFFORT
+from gallery.engines.base import EFFORT, RECALL
 from gallery.engines.drawing import drawn
 from gallery.engines.index_files import MappedFile, Stamp
 from gallery.errors import CorruptGalleryError, GalleryError
@@ -63,6 +63,10 @@ class IndexCache:
 
     def ask_for(self, store: Store, kind: str) -> None:
         """Another kind of index from now on, "auto" among them. Inside a commit."""
+        if kind != (store.setting(INDEX_WISH) or AUTO):
+            # What was found out about the one before; it would come back with that kind.
+            store.set_setting(EFFORT, None)
+            store.set_setting(RECALL, None)
         store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
         store.set_setting(INDEX_FILE, None)
         self._unfit.clear()
@@ -74,6 +78,7 @@ class IndexCache:
             if self._index is None:
                 self._index = self._loaded(store)
             elif revision != self._revision:
+                _look(store, self._index)
                 self._catch_up(store, self._index, store.removed_since(self._revision))
                 if len(self._index) != store.counts()[1]:
                     self._index = self.rebuilt(store)
@@ -213,12 +218,13 @@ def _stamp(store: Store) -> Stamp | None:
 
 
 def _look(store: Store, index: VectorIndex) -> None:
-    """Makes it look as hard as was found to be enough for its kind."""
+    """Makes it look as hard as was found to be enough for its kind, else as it does by itself."""
+    if not isinstance(index, Tunable):
+        return
     known = store.setting(EFFORT)
-    if known is not None and isinstance(index, Tunable):
-        effort = json.loads(known)
-        if effort.pop("index") == index.kind:
-            index.look(Effort(**effort))
+    effort = {} if known is None else json.loads(known)
+    same = effort.pop("index", None) == index.kind
+    index.look(Effort(**effort) if same else index.untold)
 
 
 def _train(store: Store, index: Trained) -> None:

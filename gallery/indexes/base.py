@@ -188,6 +188,9 @@ class Effort:
 class Tunable(Protocol):
     """An index that can look harder, and find more of the neighbours, or less hard, and be quicker."""
 
+    untold: Effort
+    """How hard its searches look until they are told otherwise."""
+
     def effort(self) -> Effort:
         """How hard its searches look."""
         ...

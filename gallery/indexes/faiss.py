@@ -40,6 +40,7 @@ class FaissIndex:
         self._dim = dim
         self._metric = metric
         self._index = kinds.made(kind, dim, metric)
+        self.untold = kinds.effort(self._index)
         self._needed = kinds.training_size(self._index)
         self._waiting = ExactIndex(dim, metric) if self._needed else None
         self._owner: Any = None
