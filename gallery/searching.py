@@ -141,8 +141,8 @@ class Searching:
     def within(self, item: Any, radius: float, where: Where | None = None) -> list[Candidate]:
         """Every subject with a template at `radius` or nearer, nearest first, however many there are.
 
-        radius is a distance, as a threshold is; where: see `identify`. With an approximate index every
-        candidate that it finds on its way there.
+        radius is a distance, as a threshold is; where: see `identify`. It goes through all rows, whatever the
+        kind of index, and misses nobody.
         """
         return self.within_batch([item], radius, where)[0]
 

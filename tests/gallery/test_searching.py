@@ -10,6 +10,7 @@ import pytest
 
 import gallery
 from gallery.indexes import kinds
+from gallery.indexes.base import Effort
 from gallery.searching import known_recall
 from tests.gallery.doubles import vectors
 
@@ -270,6 +271,19 @@ def test_a_measured_recall_stays_with_its_encoder(place):
         assert people.info().recall is None
         people.rollback(ENCODER)
         assert people.info().recall == measured
+
+
+@pytest.mark.usefixtures("small_training")
+def test_within_misses_nobody_whatever_the_kind(place):
+    """As its docstring and docs/search.md say; `identify` looks into one cell and finds few."""
+    probe = vectors(30, DIM, 1)[7]
+    with gallery.open(place, ENCODER) as people:
+        truth = [(one.id, one.distance) for one in people.within(probe, 2.0)]
+        people.reindex("IVF64,PQ2x4")
+        people._engine._cache._index.look(Effort(cells=1))
+        assert [(one.id, one.distance) for one in people.within(probe, 2.0)] == truth
+        assert len(truth) == 30
+    assert "misses nobody" in gallery.Gallery.within.__doc__
 
 
 def test_recall_needs_two_subjects(tmp_path):
