@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gallery.engines.base import Engine
+from gallery.engines.base import RECALL, Engine
 from gallery.measures import Recall
 from gallery.records import Generation
-from gallery.searching import RECALL, THRESHOLD, fusion_of, known_recall
+from gallery.searching import THRESHOLD, fusion_of, known_recall
 from gallery.validity import void_because
 
 

@@ -202,6 +202,8 @@ class Recall:
     """UTC."""
     changes: int
     """Templates that were ever added or removed by then."""
+    subjects: int | None = None
+    """How many were enrolled; None of a measurement that did not say."""
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON."""

@@ -20,26 +20,24 @@ from gallery.decisions import (
     with_probability,
 )
 from gallery.encoder import Encoder, embed_probes, listed
-from gallery.engines.base import EFFORT, Engine, State
+from gallery.engines.base import EFFORT, RECALL, Engine, State
 from gallery.errors import NotCalibratedError, NotEnoughDataError
 from gallery.filters import Where, checked_where
 from gallery.fusion import NEAREST, fused_one
 from gallery.indexes.choice import check_kind
 from gallery.measures import Likelihoods, Recall
-from gallery.options import checked_count, checked_seed
+from gallery.options import checked_count, checked_seed, is_number
 from gallery.quality import Gatekeeper
 from gallery.records import Candidate, Identification, Verification
 from gallery.stores.base import Header
 from gallery.vectors import FloatRows, Numbers, distances
 
-RECALL = "recall"
-"""The setting that keeps what was measured."""
 THRESHOLD = "threshold"
 """The setting that keeps the calibration that was adopted."""
 
 _RESAMPLES = 2000
 _VOID_PAST = 0.1
-"""Share of the templates that may be added or removed before a measured recall says nothing any more."""
+"""Share of the templates, or subjects, that may change before a measured recall says nothing any more."""
 
 
 class Searching:
@@ -146,8 +144,8 @@ class Searching:
     def within(self, item: Any, radius: float, where: Where | None = None) -> list[Candidate]:
         """Every subject with a template at `radius` or nearer, nearest first, however many there are.
 
-        radius is a distance, as a threshold is; where: see `identify`. With an approximate index every
-        candidate that it finds on its way there.
+        radius is a distance, as a threshold is; where: see `identify`. It goes through all rows, whatever the
+        kind of index, and misses nobody.
         """
         return self.within_batch([item], radius, where)[0]
 
@@ -167,7 +165,9 @@ class Searching:
         kind  "auto", "exact", or a factory string of FAISS such as "HNSW32", "IVF1024,SQ8" or
               "IVF1024,PQ64x4fs,RFlat"
 
-        ValueError, and nothing is changed, for a kind that FAISS cannot make or that cannot grow.
+        ValueError, and nothing is changed, for a kind that FAISS cannot make or train, or that cannot grow:
+        it is tried out first, on a few vectors in another process. Where a kind fails with the gallery's own
+        embeddings all the same, an exact index stands in, with a warning.
         """
         self._check_writable()
         header = self._engine.header
@@ -188,7 +188,7 @@ class Searching:
         checked_seed(seed)
         if goal is not None:
             self._check_writable()
-            if isinstance(goal, (bool, str)) or not 0 < goal <= 1:
+            if not is_number(goal) or not 0 < goal <= 1:
                 raise ValueError(f"a goal is a share of the neighbours above 0 and up to 1, not {goal!r}")
         state, overlap = self._engine.recall(sample, k, seed, goal)
         if not overlap.wanted.sum():
@@ -207,11 +207,14 @@ class Searching:
             templates=state.templates,
             measured=datetime.now(UTC),
             changes=state.changes,
+            subjects=state.subjects,
         )
-        if overlap.effort is not None:
-            self._engine.set_setting(EFFORT, overlap.effort)
         if not self.read_only:
-            self._engine.set_setting(RECALL, json.dumps(measured.to_dict()))
+            found: dict[str, str | None] = {RECALL: json.dumps(measured.to_dict())}
+            if overlap.effort is not None:
+                found[EFFORT] = overlap.effort
+            # In one commit: nobody is told what holds for another effort.
+            self._engine.set_settings(found)
         return measured
 
     def _embedded(self, encoder: Encoder, items: Sequence[Any]) -> tuple[list[FloatRows], dict[int, str]]:
@@ -273,12 +276,17 @@ def fusion_of(adopted: Mapping[str, Any]) -> str:
 
 
 def known_recall(text: str | None, state: State) -> Recall | None:
-    """What was measured, unless it was of another kind of index, or a tenth has changed since."""
+    """What was measured, unless it was of another kind of index, or a tenth has changed since.
+
+    Where subjects were merged or split the templates are the same, and the nearest subjects are not.
+    """
     if text is None:
         return None
     plain = json.loads(text)
     found = Recall(**plain | {"measured": datetime.fromisoformat(plain["measured"])})
     changed = state.changes - found.changes > _VOID_PAST * found.templates
+    if found.subjects is not None:
+        changed |= abs(state.subjects - found.subjects) > _VOID_PAST * found.subjects
     return None if changed or found.index != state.index else found
 
 

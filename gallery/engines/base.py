@@ -31,6 +31,8 @@ Whole = tuple[str, dict[str, Any], list[Template], Stored]
 
 EFFORT = "index_effort"
 """The setting that keeps how hard an index looks: {"index": its kind, "cells", "reach", "refined"}."""
+RECALL = "recall"
+"""The setting that keeps what was measured of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,10 @@ class Engine(Protocol):
 
     def set_setting(self, key: str, value: str | None, verb: str | None = None) -> None:
         """Stores a setting in one commit; None deletes it. verb: what the audit log calls it."""
+        ...
+
+    def set_settings(self, settings: Mapping[str, str | None], verb: str | None = None) -> None:
+        """The same for several, in one commit."""
         ...
 
     def generations(self) -> AbstractContextManager[Generations]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 from gallery.engines import index_files
-from gallery.engines.base import EFFORT
+from gallery.engines.base import EFFORT, RECALL
 from gallery.engines.drawing import drawn
 from gallery.engines.index_files import MappedFile, Stamp
 from gallery.errors import CorruptGalleryError, GalleryError
-from gallery.indexes.base import Effort, Expecting, Trained, Tunable, VectorIndex
-from gallery.indexes.choice import AUTO, SOON, Choice, choose, new_index
+from gallery.indexes.base import Effort, Expecting, Trained, Tunable, UnfitIndex, VectorIndex
+from gallery.indexes.choice import AUTO, EXACT, SOON, Choice, choose, new_index
 from gallery.stores.base import Store
 from gallery.vectors import Numbers
 
@@ -38,15 +39,46 @@ class IndexCache:
         self._generation = 0
         self._revision = 0
         self._last_template = 0
+        self._unfit: dict[str, str] = {}
+        """{kind: why it cannot be used}, as far as it was found out here."""
 
     def in_step(self, store: Store) -> VectorIndex:
         """The index, brought up to the store's present revision. Inside a snapshot."""
+        try:
+            return self._brought_up(store)
+        except UnfitIndex as error:
+            self.give_up(error)
+            return self._brought_up(store)
+
+    def give_up(self, error: UnfitIndex) -> None:
+        """An exact index stands in from now on for a kind that fails with these data."""
+        self._unfit[error.kind] = str(error)
+        self.forget()
+        warnings.warn(
+            f"{self.folder.parent}: {error}; an exact search stands in, until another kind is asked for "
+            "by reindex()",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def ask_for(self, store: Store, kind: str) -> None:
+        """Another kind of index from now on, "auto" among them. Inside a commit."""
+        if kind != (store.setting(INDEX_WISH) or AUTO):
+            # What was found out about the one before; it would come back with that kind.
+            store.set_setting(EFFORT, None)
+            store.set_setting(RECALL, None)
+        store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
+        store.set_setting(INDEX_FILE, None)
+        self._unfit.clear()
+
+    def _brought_up(self, store: Store) -> VectorIndex:
         try:
             revision = store.revision()
             self._drop_what_is_void(store, revision)
             if self._index is None:
                 self._index = self._loaded(store)
             elif revision != self._revision:
+                _look(store, self._index)
                 self._catch_up(store, self._index, store.removed_since(self._revision))
                 if len(self._index) != store.counts()[1]:
                     self._index = self.rebuilt(store)
@@ -78,6 +110,8 @@ class IndexCache:
         there = stamp.kind if stamp is not None else None if self._index is None else self._index.kind
         wish = store.setting(INDEX_WISH) or AUTO
         choice = choose(wish, store.counts()[1], store.header.dim, there, self._makes)
+        if choice.kind in self._unfit:
+            return Choice(EXACT, f"{choice.why}, but {self._unfit[choice.kind]}; an exact search stands in")
         lacking = getattr(self._index, "lacking", 0)
         if lacking and self._index is not None and self._index.kind == choice.kind:
             stands_in = f"an exact search stands in until there are {lacking:,} more templates to train on"
@@ -184,12 +218,13 @@ def _stamp(store: Store) -> Stamp | None:
 
 
 def _look(store: Store, index: VectorIndex) -> None:
-    """Makes it look as hard as was found to be enough for its kind."""
+    """Makes it look as hard as was found to be enough for its kind, else as it does by itself."""
+    if not isinstance(index, Tunable):
+        return
     known = store.setting(EFFORT)
-    if known is not None and isinstance(index, Tunable):
-        effort = json.loads(known)
-        if effort.pop("index") == index.kind:
-            index.look(Effort(**effort))
+    effort = {} if known is None else json.loads(known)
+    same = effort.pop("index", None) == index.kind
+    index.look(Effort(**effort) if same else index.untold)
 
 
 def _train(store: Store, index: Trained) -> None:

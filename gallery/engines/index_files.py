@@ -22,6 +22,7 @@ import numpy as np
 from gallery import workers
 from gallery.errors import GalleryError
 from gallery.indexes.base import Trained, VectorIndex
+from gallery.records import Problem
 from gallery.stores.catalog import sync_folder
 
 _BYTES_AT_A_TIME = 2**20
@@ -115,6 +116,17 @@ def is_sound(folder: Path, stamp: Stamp) -> bool:
         return path.stat().st_size == stamp.size and checksum(path) == stamp.content
     except (OSError, ValueError):
         return False
+
+
+def problems(folder: Path, stamp: Stamp | None) -> list[Problem]:
+    """What is wrong with the file of `stamp`, or with the folder in its place. Reads all of it."""
+    if folder.is_symlink():
+        what = "it is a link, through which nothing is read or written; the next index file replaces it"
+        return [Problem(f"{folder.name}/", what)]
+    if stamp is None or not (folder / stamp.file).exists() or is_sound(folder, stamp):
+        return []
+    what = "it is not as it was written; nothing is answered from it, and it is made anew"
+    return [Problem(f"{folder.name}/{stamp.file}", what)]
 
 
 def save(folder: Path, index: VectorIndex, generation: int, revision: int, last_template: int) -> Stamp:

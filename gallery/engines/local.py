@@ -169,8 +169,12 @@ class LocalEngine:
             time.sleep(0.05)
 
     def set_setting(self, key: str, value: str | None, verb: str | None = None) -> None:
+        self.set_settings({key: value}, verb)
+
+    def set_settings(self, settings: Mapping[str, str | None], verb: str | None = None) -> None:
         with self._open() as store, store.commit(verb):
-            store.set_setting(key, value)
+            for key, value in settings.items():
+                store.set_setting(key, value)
 
     def keep_log(self, on: bool) -> None:
         with self._open() as store, store.commit("log on" if on else "log off"):
@@ -235,8 +239,7 @@ class LocalEngine:
     def reindex(self, kind: str) -> State:
         with self._open() as store:
             with store.commit("reindex", kind):
-                store.set_setting(INDEX_WISH, None if kind == AUTO else kind)
-                store.set_setting(INDEX_FILE, None)
+                self._cache.ask_for(store, kind)
             self._searching.forget()
             index_files.drop_if_possible(self._folder)
             state = self.state()
@@ -347,21 +350,13 @@ class LocalEngine:
             return [*store.check(), *self._check_index_file(store)]
 
     def _check_index_file(self, store: Store) -> list[Problem]:
-        if self._folder.is_symlink():
-            what = "it is a link, through which nothing is read or written; the next index file replaces it"
-            return [Problem(f"{self._folder.name}/", what)]
+        stamp = None
         with suppress(GalleryError):
             stamp = index_files.stamp_of(store.setting(INDEX_FILE))
-            missing = stamp is not None and not (self._folder / stamp.file).exists()
-            if stamp is not None and not missing and not index_files.is_sound(self._folder, stamp):
-                self._searching.forget()
-                return [
-                    Problem(
-                        f"{self._folder.name}/{stamp.file}",
-                        "it is not as it was written; nothing is answered from it, and it is made anew",
-                    )
-                ]
-        return []
+        found = index_files.problems(self._folder, stamp)
+        if found:
+            self._searching.forget()
+        return found
 
     def close(self) -> None:
         if os.getpid() != self._process:

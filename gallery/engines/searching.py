@@ -21,7 +21,7 @@ from gallery.engines.sweep import Blocks, Sweep
 from gallery.errors import QuarantinedError
 from gallery.filters import Where
 from gallery.fusion import CENTROID, NEAREST
-from gallery.indexes.base import HoldsRows, Searchable, Selection, VectorIndex, keeps_rows
+from gallery.indexes.base import HoldsRows, Searchable, Selection, UnfitIndex, VectorIndex, keeps_rows
 from gallery.indexes.exact import ExactIndex
 from gallery.metadata import as_json
 from gallery.records import Candidate
@@ -90,6 +90,10 @@ class Searching:
         except OutOfStep:
             self.forget()
             return self._seeker(store, self.cache.rebuilt(store), where).nearest(probes, k)
+        except UnfitIndex as error:
+            self.forget()
+            self.cache.give_up(error)
+            return self._seeker(store, self.cache.in_step(store), where).nearest(probes, k)
 
     def swept(self, store: Store, probes: FloatRows, k: int) -> list[Finalists]:
         """`finalists`, by going through every row, whatever the kind of index."""

@@ -6,7 +6,7 @@ thousand templates no more than any other. What float32 leaves open is settled i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,14 @@ Ranked = tuple[npt.NDArray[np.intp], Numbers, Numbers, npt.NDArray[np.float32]]
 
 _CELLS = 2**24
 """Subjects times probes that are held at once: 64 MiB."""
-_ROWS = 2**16
+_SCORES = 2**19
+"""Rows times probes that are scored at once, however many rows come in a block."""
+_LEAST_ROWS = 256
+"""With fewer of them at a time a matrix product is slow: no more probes are taken than leave room."""
+_ROWS = 2**14
+"""Rows that are read at once when the nearest are settled."""
+_PENDING = 2**19
+"""Pairs that are kept, besides those that are wanted so far, before they are ranked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +55,20 @@ class Sweep:
         return self._chunks(probes, _Within(radius))
 
     def _chunks(self, probes: FloatRows, wanted: _Nearest | _Within) -> Ranked:
-        step = max(1, _CELLS // max(1, len(self.register.subjects)))
+        step = max(1, min(_CELLS // max(1, len(self.register.subjects)), _SCORES // _LEAST_ROWS))
         parts = [_no_one()]
         for start in range(0, len(probes), step):
             some = slice(start, start + step)
             found = self._chunk(probes[some], wanted)
             parts.append((found[0] + start, *found[1:]))
-        which, subjects, numbers, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return which, subjects, numbers, scores
+        return _joined(parts)
 
     def _chunk(self, probes: FloatRows, wanted: _Nearest | _Within) -> Ranked:
         scale = _Scale(self.metric, probes)
         best = self._minima(probes, scale)
         slack = 2 * scale.error()
         chosen = best <= wanted.limits(best, scale) + slack
-        which, subjects, numbers, scores = self._scored(
-            probes, *self._pairs(probes, scale, chosen, best + slack)
-        )
-        inside = wanted.inside(which, scores)
-        return which[inside], subjects[inside], numbers[inside], scores[inside]
+        return self._settled(probes, scale, chosen, best + slack, wanted)
 
     def _minima(self, probes: FloatRows, scale: _Scale) -> npt.NDArray[np.float32]:
         """(subjects, probes): the least score of each subject's templates, about; +inf where it has none."""
@@ -77,48 +79,53 @@ class Sweep:
                 numbers, rows = numbers[chosen], rows[chosen]
             if len(numbers) == 0:
                 continue
-            scores = scale.scores(probes, rows)
-            slots = self.register.slots_of(numbers)
-            if (np.diff(slots) < 0).any():
-                order = np.argsort(slots, kind="stable")
-                slots, scores = slots[order], scores[order]
-            starts = np.flatnonzero(np.diff(slots, prepend=-1))
-            least = np.minimum.reduceat(scores, starts, axis=0)
-            best[slots[starts]] = np.minimum(best[slots[starts]], least)
+            for part in _parts(len(numbers), len(probes)):
+                _lower(best, self.register.slots_of(numbers[part]), scale.scores(probes, rows[part]))
         return best
 
-    def _pairs(
+    def _settled(
         self,
         probes: FloatRows,
         scale: _Scale,
         chosen: npt.NDArray[np.bool_],
         limits: npt.NDArray[np.float32],
-    ) -> tuple[npt.NDArray[np.intp], Numbers, FloatRows]:
-        """(probe, template, row) of every template that may be the nearest one of a chosen subject."""
+        wanted: _Nearest | _Within,
+    ) -> Ranked:
+        """The wanted subjects, by exact distances of all templates that may be a chosen one's nearest."""
         numbers = self.register.templates_of(self.register.subjects[chosen.any(axis=1)])
         if self.among is not None:
             numbers = numbers[members(numbers, self.among)]
-        which: list[npt.NDArray[np.intp]] = [np.empty(0, np.intp)]
-        templates: list[Numbers] = [np.empty(0, np.int64)]
-        kept: list[FloatRows] = [np.empty((0, probes.shape[1]), np.float32)]
+        found = _Ranking(wanted)
         for start in range(0, len(numbers), _ROWS):
             some = numbers[start : start + _ROWS]
             rows = self.rows_of(some)
-            scores = scale.scores(probes, rows)
-            slots = self.register.slots_of(some)
-            at, probe = np.nonzero(chosen[slots] & (scores <= limits[slots]))
-            which.append(probe)
-            templates.append(some[at])
-            kept.append(rows[at])
-        return np.concatenate(which), np.concatenate(templates), np.concatenate(kept)
+            for part in _parts(len(some), len(probes)):
+                scores = scale.scores(probes, rows[part])
+                slots = self.register.slots_of(some[part])
+                at, which = np.nonzero(chosen[slots] & (scores <= limits[slots]))
+                if len(at):
+                    # By their places: a copy of its row for each pair can be many times all rows.
+                    exact = distances_of_pairs(probes, which, rows[part], at, self.metric)
+                    found.add((which, self.register.subjects[slots[at]], some[part][at], exact))
+        return found.ranked()
 
-    def _scored(
-        self, probes: FloatRows, which: npt.NDArray[np.intp], numbers: Numbers, rows: FloatRows
-    ) -> Ranked:
-        scores = distances_of_pairs(probes, which, rows, np.arange(len(rows)), self.metric)
-        owners = self.register.of(numbers)
-        order = nearest_for_each_probe(which, scores, numbers, owners)
-        return which[order], owners[order], numbers[order], scores[order]
+
+def _parts(rows: int, probes: int) -> Iterator[slice]:
+    """Rows that are scored at once, beside so many probes."""
+    step = max(1, _SCORES // max(1, probes))
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def _lower(
+    best: npt.NDArray[np.float32], slots: npt.NDArray[np.intp], scores: npt.NDArray[np.float32]
+) -> None:
+    """Takes up what is less than the best so far; slots: of each row of `scores` its subject's in `best`."""
+    if (np.diff(slots) < 0).any():
+        order = np.argsort(slots, kind="stable")
+        slots, scores = slots[order], scores[order]
+    starts = np.flatnonzero(np.diff(slots, prepend=-1))
+    least = np.minimum.reduceat(scores, starts, axis=0)
+    best[slots[starts]] = np.minimum(best[slots[starts]], least)
 
 
 def _no_one() -> Ranked:
@@ -160,6 +167,42 @@ class _Within:
         """Which of the ranked are wanted; compared in float64, as a decision does it."""
         near: npt.NDArray[np.bool_] = scores.astype(np.float64) <= self.radius
         return near
+
+
+class _Ranking:
+    """What is wanted of all pairs that come, with room for that and a few more.
+
+    Whoever is passed over when others are nearer stays so: those only come nearer by what follows.
+    """
+
+    def __init__(self, wanted: _Nearest | _Within) -> None:
+        self._wanted = wanted
+        self._ranked = _no_one()
+        self._pending: list[Ranked] = []
+        self._held = 0
+
+    def add(self, pairs: Ranked) -> None:
+        """More of them, in any order."""
+        self._pending.append(pairs)
+        self._held += len(pairs[0])
+        # As many as there are already at least, so that each is ranked a few times only.
+        if self._held > max(_PENDING, len(self._ranked[0])):
+            self.ranked()
+
+    def ranked(self) -> Ranked:
+        """The wanted subjects so far, one template of each."""
+        if self._pending:
+            which, owners, numbers, scores = _joined([self._ranked, *self._pending])
+            order = nearest_for_each_probe(which, scores, numbers, owners)
+            order = order[self._wanted.inside(which[order], scores[order])]
+            self._ranked = which[order], owners[order], numbers[order], scores[order]
+            self._pending, self._held = [], 0
+        return self._ranked
+
+
+def _joined(parts: list[Ranked]) -> Ranked:
+    which, subjects, numbers, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return which, subjects, numbers, scores
 
 
 class _Scale:

@@ -19,7 +19,16 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from gallery.errors import GalleryError
 from gallery.vectors import FloatRows, Numbers
+
+
+class UnfitIndex(GalleryError):
+    """A kind of index that cannot be trained, filled or searched after all: another has to stand in."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(f"an index {kind!r} is of no use here: {why}")
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +187,9 @@ class Effort:
 @runtime_checkable
 class Tunable(Protocol):
     """An index that can look harder, and find more of the neighbours, or less hard, and be quicker."""
+
+    untold: Effort
+    """How hard its searches look until they are told otherwise."""
 
     def effort(self) -> Effort:
         """How hard its searches look."""

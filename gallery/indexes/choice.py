@@ -16,6 +16,8 @@ _LEEWAY = 2
 """A kind that is there is kept until the size is so many times what it was chosen for."""
 _LONG = 256
 """Of vectors of so many values four share a code."""
+_LONGEST = 200
+"""Characters of a kind. FAISS ends the process with texts of many thousand."""
 SOON = 20_000
 """Templates that any kind is made of in a second or two."""
 
@@ -94,10 +96,15 @@ def new_index(kind: str, dim: int, metric: str) -> VectorIndex:
 
 
 def check_kind(kind: str, dim: int, metric: str) -> None:
-    """ValueError for what is no kind of index, or none that can grow with a gallery."""
+    """ValueError for what is no kind of index, or none that can be trained and grow with a gallery."""
     if not isinstance(kind, str):
         raise ValueError(f"a kind of index is a text such as 'exact' or 'HNSW32', not {kind!r}")
+    if len(kind) > _LONGEST or not (kind.isascii() and kind.isprintable()):
+        raise ValueError(
+            f"a kind of index is a text of at most {_LONGEST} printable ASCII characters such as 'HNSW32', "
+            f"not {kind[:_LONGEST]!a}{' ...' if len(kind) > _LONGEST else ''}"
+        )
     if kind not in (AUTO, EXACT):
-        from gallery.indexes.kinds import rehearse
+        from gallery.indexes.rehearsing import rehearse
 
         rehearse(kind, dim, metric)

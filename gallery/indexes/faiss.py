@@ -7,6 +7,7 @@ left when they do. Until there are enough vectors to train on, an exact index st
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from gallery.errors import GalleryError
 from gallery.indexes import kinds, library
-from gallery.indexes.base import Effort, Neighbours, Selection, nothing
+from gallery.indexes.base import Effort, Neighbours, Selection, UnfitIndex, nothing
 from gallery.indexes.exact import ExactIndex
 from gallery.indexes.positions import Bits, Positions, within
 from gallery.vectors import FloatRows, Numbers, sum_error
@@ -39,6 +40,7 @@ class FaissIndex:
         self._dim = dim
         self._metric = metric
         self._index = kinds.made(kind, dim, metric)
+        self.untold = kinds.effort(self._index)
         self._needed = kinds.training_size(self._index)
         self._waiting = ExactIndex(dim, metric) if self._needed else None
         self._owner: Any = None
@@ -57,6 +59,15 @@ class FaissIndex:
         """How many templates it still waits for until it can be trained, 0 when it is."""
         return 0 if self._waiting is None else max(1, self._needed - len(self._waiting))
 
+    @property
+    def centroids(self) -> int:
+        """How many vectors it cannot be trained without."""
+        return kinds.centroids(self._index)
+
+    def hurry(self) -> None:
+        """Makes its training quick and poor, as a rehearsal may be."""
+        kinds.hurry(self._index)
+
     def sample(self, templates: int) -> int:
         """On how many of so many templates it is best trained now; 0 where that is done, or cannot be yet."""
         if self._waiting is None or templates < self._needed:
@@ -65,7 +76,8 @@ class FaissIndex:
 
     def train(self, rows: FloatRows, templates: int) -> None:
         """Trains it on a sample, (m, dim), of so many templates, and takes up what waited for that."""
-        self._index.train(rows)
+        with _blamed(self.kind):
+            self._index.train(rows)
         waiting, self._waiting, self.trained_on = self._waiting, None, templates
         if waiting is not None:
             for numbers, some in waiting.living():
@@ -84,7 +96,8 @@ class FaissIndex:
             self.train(np.concatenate([block[1] for block in self._waiting.living()]), len(self))
 
     def _append(self, numbers: Numbers, rows: FloatRows) -> None:
-        self._index.add(rows)
+        with _blamed(self.kind):
+            self._index.add(rows)
         self._at.append(numbers)
 
     def remove(self, numbers: Numbers) -> None:
@@ -105,10 +118,11 @@ class FaissIndex:
         there = len(self) if bits is None else int(np.bitwise_count(bits).sum())
         if there == 0:
             return nothing(len(queries), k)
-        if there < len(self._at) // _SELECTIVE:
-            # A graph or the cells near a query would mostly lead to what may not be found.
-            return self._answer(self._swept(queries, min(k, there), bits), k, there)
-        return self._answer(self._search(queries, min(k, there), there, bits), k, there)
+        with _blamed(self.kind):
+            if there < len(self._at) // _SELECTIVE:
+                # A graph or the cells near a query would mostly lead to what may not be found.
+                return self._answer(self._swept(queries, min(k, there), bits), k, there)
+            return self._answer(self._search(queries, min(k, there), there, bits), k, there)
 
     def _allowed(self, among: Selection | None) -> Bits | None:
         """The positions that may be found; None is all of them."""
@@ -244,6 +258,15 @@ class FaissIndex:
         # It owns the memory. The numbers are ours from now on, and it need not hold them too.
         self._owner = whole
         whole.id_map.clear()
+
+
+@contextmanager
+def _blamed(kind: str) -> Iterator[None]:
+    """What FAISS raises of its own is said of the kind."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UnfitIndex(kind, kinds.reason(error).partition("\n")[0]) from error
 
 
 def _put_in_order(distances: npt.NDArray[np.float32], numbers: Numbers) -> None:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from gallery.indexes import library
 from gallery.indexes.base import Effort
 from gallery.indexes.positions import Bits
@@ -30,9 +28,9 @@ def made(kind: str, dim: int, metric: str) -> Any:
         raise ValueError(f"FAISS cannot make an index {kind!r}: a graph takes 2 to 9,999 links a vector")
     try:
         index = library.faiss().index_factory(dim, kind, library.faiss_metric(metric))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise ValueError(
-            f"FAISS cannot make an index {kind!r} of dim {dim}: {_reason(error)}. Kinds are auto, exact, "
+            f"FAISS cannot make an index {kind!r} of dim {dim}: {reason(error)}. Kinds are auto, exact, "
             "and its factory strings, such as HNSW32, IVF1024,SQ8 or IVF1024,PQ64x4fs,RFlat"
         ) from error
     ivf, graph, refine = _parts(index)
@@ -46,31 +44,14 @@ def made(kind: str, dim: int, metric: str) -> Any:
     return index
 
 
-def _reason(error: RuntimeError) -> str:
+def reason(error: Exception) -> str:
     """What FAISS says, without where in its own source it says it."""
     return re.sub(r"^Error in .*? at \S+:\d+: ", "", str(error), flags=re.DOTALL).strip()
 
 
-def rehearse(kind: str, dim: int, metric: str) -> None:
-    """ValueError for a kind that FAISS makes but that cannot be added to twice, hidden from and searched."""
-    index = made(kind, dim, metric)
-    names = [type(one).__name__ for one in _layers(index)]
-    if any("IDMap" in name for name in names):
-        raise ValueError(
-            f"an index {kind!r} numbers its vectors itself, and a gallery does that: leave it out"
-        )
-    if any("NSG" in name for name in names):
-        raise ValueError(f"an index {kind!r} cannot grow with a gallery: its graph is built once for all")
-    if not index.is_trained:
-        return
-    rows = np.eye(8, dim, dtype=np.float32) + np.float32(0.01)
-    try:
-        for first in (0, 4):
-            index.add(rows[first : first + 4])
-            index.search(rows, 1)
-    except RuntimeError as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(f"an index {kind!r} cannot grow with a gallery: {why}") from error
+def names(index: Any) -> list[str]:
+    """What FAISS calls it and those inside it."""
+    return [type(one).__name__ for one in _layers(index)]
 
 
 def training_size(index: Any) -> int:
@@ -84,9 +65,35 @@ def sample_size(index: Any) -> int:
 
 
 def _cells(index: Any) -> int:
-    ivf = _parts(index)[0]
-    # Product quantizers have up to 256 centroids of their own.
-    return max(256, ivf.nlist if ivf is not None else 0)
+    # Product quantizers have up to 256 centroids of their own, or more where they are told so.
+    return max(256, centroids(index))
+
+
+def centroids(index: Any) -> int:
+    """The most that any k-means of its training looks for; of fewer vectors FAISS refuses to make them."""
+    most = 0
+    for one in _inside(index):
+        bits = [one.pq.nbits] if hasattr(one, "pq") else []
+        if hasattr(one, "aq"):
+            bits += library.faiss().vector_to_array(one.aq.nbits).tolist()
+        most = max(most, getattr(one, "nlist", 0), *(2 ** int(each) for each in bits), 0)
+    return most
+
+
+def hurry(index: Any) -> None:
+    """Makes its training as short as it can be, where nothing depends on how good it is."""
+    module = library.faiss()
+    for one in _inside(index):
+        if hasattr(one, "do_polysemous_training"):
+            one.do_polysemous_training = False
+        if hasattr(one, "lsq"):
+            one.lsq.train_iters = one.lsq.encode_ils_iters = one.lsq.train_ils_iters = 1
+        for at in range(one.chain.size() if hasattr(one, "chain") else 0):
+            step = module.downcast_VectorTransform(one.chain.at(at))
+            if isinstance(step, module.OPQMatrix):
+                step.niter = 1
+            if isinstance(step, module.ITQTransform):
+                step.itq.max_iter = 1
 
 
 def effort(index: Any) -> Effort:
@@ -171,6 +178,15 @@ def _layers(index: Any) -> Iterator[Any]:
             index = index.index
         else:
             index = None
+
+
+def _inside(index: Any) -> Iterator[Any]:
+    """The index and all that it is made of, those that find its cells and that keep its rows among them."""
+    for one in _layers(index):
+        yield one
+        for name in ("quantizer", "storage", "refine_index"):
+            if getattr(one, name, None) is not None:
+                yield from _inside(getattr(one, name))
 
 
 def _parts(index: Any) -> tuple[Any, Any, Any]:

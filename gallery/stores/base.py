@@ -209,7 +209,7 @@ class Curation(Protocol):
 REGROUPED = "regrouped"
 """The setting with the last revision that templates changed hands by."""
 
-OF_ENCODER = ("threshold", "recall")
+OF_ENCODER = ("threshold", "recall", "index_effort")
 """Settings that mean nothing under another encoder."""
 
 

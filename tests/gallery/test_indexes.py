@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gallery.errors import GalleryError, MissingExtraError
-from gallery.indexes import bytes_pass, kinds, library
+from gallery.indexes import bytes_pass, kinds, library, rehearsing
 from gallery.indexes.base import Selection
 from gallery.indexes.certified import Plan
 from gallery.indexes.exact import ExactIndex
@@ -332,15 +334,71 @@ def test_two_threads_may_ask_for_different_efforts():
 @pytest.mark.parametrize("kind", ["NSG16", "IDMap,Flat", "IDMap2,IVF8,Flat", "IVF8,NSG16"])
 def test_kinds_that_cannot_grow_are_refused(kind):
     with pytest.raises(ValueError, match=re.escape(kind)):
-        kinds.rehearse(kind, 8, "euclidean")
+        rehearsing.try_out(kind, 8, "euclidean")
 
 
 @pytest.mark.parametrize(
-    "kind", ["Flat", "HNSW16", "IVF8,Flat", "IVF64,SQ8", "PQ4", "OPQ4,IVF8,PQ4x4fs,RFlat"]
+    "kind",
+    ["Flat", "HNSW16", "IVF8,Flat", "IVF4096,SQ8", "PQ4", "OPQ4,IVF8,PQ4x4fs,RFlat", "PCA4,Flat", "PQ4x10"],
 )
 def test_kinds_that_can_grow_are_not_refused(kind):
     for metric in METRICS:
-        kinds.rehearse(kind, 8, metric)
+        rehearsing.try_out(kind, 8, metric)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("PCA64,Flat", "cannot output 64 dimensions"),
+        ("IVF16,FlatDedup", "not implemented"),
+        ("HNSW16_2+PQ4", "search params not supported"),
+        ("IVF16_NSG16,Flat", "NNDescent"),
+    ],
+)
+def test_kinds_that_cannot_be_trained_or_searched_are_refused(kind, why):
+    with pytest.raises(ValueError, match=f"{re.escape(repr(kind))} cannot be trained and grow.*{why}"):
+        rehearsing.try_out(kind, 32, "cosine")
+
+
+@pytest.mark.parametrize("kind", ["RR0,Flat", "PQ4x0"])
+def test_kinds_that_end_the_process_are_tried_out_in_another_one_and_only_once(kind):
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"FAISS ends the process with it \(SIG"):
+            rehearsing.rehearse(kind, 32, "euclidean")
+    before = rehearsing._verdict.cache_info().misses
+    with pytest.raises(ValueError):
+        rehearsing.rehearse(kind, 32, "euclidean")
+    assert rehearsing._verdict.cache_info().misses == before
+
+
+def test_the_plainest_kinds_start_no_process_and_the_others_one(monkeypatch):
+    started = []
+    monkeypatch.setattr(rehearsing, "_verdict", lambda *kind: started.append(kind) or "")
+    for kind in ("HNSW32", "Flat", "HNSW16,Flat", "IVF1024,SQ8"):
+        rehearsing.rehearse(kind, 8, "cosine")
+    assert started == [("IVF1024,SQ8", 8, "cosine")]
+
+
+def test_a_rehearsal_that_does_not_end_speaks_against_a_kind_and_one_that_cannot_begin_does_not(monkeypatch):
+    run, said = subprocess.run, []
+
+    def other(*_, **__):
+        return run([sys.executable, "-c", said[-1]], capture_output=True, timeout=5)
+
+    monkeypatch.setattr(subprocess, "run", other)
+    monkeypatch.setattr(rehearsing, "_SECONDS", 5)
+    asked = rehearsing._verdict.__wrapped__
+    said.append("import time; print('begun', flush=True); time.sleep(60)")
+    assert "not trained on a few vectors within 5 seconds" in asked("IVF8,Flat", 8, "cosine")
+    said.append("import nothing_of_that_name")
+    assert asked("IVF8,Flat", 8, "cosine") == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("IVF64,Flat", 256), ("PQ4x8", 256), ("PQ4x10", 1024), ("HNSW16_PQ4x12", 4096)]
+)
+def test_it_waits_for_as_many_vectors_as_its_codes_are_trained_on(kind, wanted):
+    assert FaissIndex(32, "euclidean", kind).lacking == 39 * wanted
 
 
 @pytest.mark.parametrize(

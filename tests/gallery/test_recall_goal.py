@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gallery
-from gallery.engines.base import EFFORT
+from gallery.engines.base import EFFORT, RECALL
 from gallery.errors import GalleryError
 from gallery.indexes import kinds
 from gallery.indexes.base import Effort
@@ -79,11 +79,60 @@ def test_it_is_remembered_wherever_the_index_comes_from(place):
     shutil.rmtree(place / "index")
     with gallery.open(place, PEOPLE) as people:
         assert effort(people) == hard
-        # It says nothing of another kind.
-        people.reindex("IVF32,Flat")
-        assert effort(people).cells == 8
+        # It is the same index still.
         people.reindex("IVF64,Flat")
         assert effort(people) == hard
+        assert people.info().recall is not None
+
+
+def test_it_holds_until_the_kind_is_changed(place):
+    with gallery.open(place, PEOPLE) as people, gallery.open(place, PEOPLE) as other:
+        people.recall(300, goal=0.3)
+        assert effort(people).cells == effort(other).cells < 8
+        for kind in ("IVF32,Flat", "IVF64,Flat"):
+            people.reindex(kind)
+            assert effort(people).cells == effort(other).cells == 8
+            assert people.info().recall is None
+        people.recall(300, goal=0.3)
+        people.reindex("exact")
+        people.reindex("IVF64,Flat")
+        assert effort(people).cells == effort(other).cells == 8
+        assert people._engine.setting(EFFORT) is people._engine.setting(RECALL) is None
+
+
+def test_every_open_session_looks_as_hard_from_the_next_revision_on(place):
+    """Else `info` would show it the recall of an effort that it does not make."""
+    with gallery.open(place, PEOPLE) as people, gallery.open(place, PEOPLE, read_only=True) as other:
+        assert effort(other).cells == 8
+        before = other.recall(300).value
+        for goal in (0.97, 0.3):
+            measured = people.recall(300, goal=goal)
+            assert other.info().recall == measured
+            assert effort(other) == effort(people) != Effort(cells=8)
+            assert other.recall(300).value == measured.value != before
+
+
+def test_it_stays_with_its_encoder(place):
+    with gallery.open(place, PEOPLE) as people:
+        measured = people.recall(300, goal=0.3)
+        low = effort(people).cells
+        assert low < 8
+        items = {f"s{n}": [row] for n, row in enumerate(rows(7))}
+        people.migrate(gallery.Precomputed(DIM, name="another"), items)
+        assert people.info().recall is None
+        assert effort(people).cells == 8
+        people.rollback(PEOPLE)
+        assert people.info().recall == measured
+        assert effort(people).cells == low
+
+
+def test_a_measured_recall_is_void_when_a_tenth_of_the_subjects_was_merged(place):
+    with gallery.open(place, PEOPLE) as people:
+        people.recall(300)
+        people.merge("s0", [f"s{n}" for n in range(1, 151)])
+        assert people.info().recall is not None
+        people.merge("s0", ["s151"])
+        assert people.info().recall is None
 
 
 def test_where_nothing_can_be_tuned_nothing_changes(place):

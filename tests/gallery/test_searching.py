@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import gallery
+from gallery.indexes import kinds
+from gallery.indexes.base import Effort
 from gallery.searching import known_recall
 from tests.gallery.doubles import vectors
 
@@ -87,6 +89,104 @@ def test_what_faiss_cannot_make_is_refused_and_changes_nothing(place, kind):
         pytest.raises(gallery.GalleryError, match="read-only"),
     ):
         people.reindex("exact")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["x" * 100_000, "(" * 201, "Flat\ud800", "Flat\0junk", "Flat\n", "Flät"],
+    ids=lambda kind: ascii(kind[:9]),
+)
+def test_a_kind_is_a_short_text_of_printable_ascii(place, kind):
+    with gallery.open(place, ENCODER) as people:
+        before = people.info().revision
+        with pytest.raises(ValueError, match="at most 200 printable ASCII characters") as refused:
+            people.reindex(kind)
+        assert len(str(refused.value)) < 400
+        assert people.info().revision == before
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"k": 2.5}, {"k": True}, {"k": 0}, {"k": "5"}, {"sample": 2.5}, {"sample": None}, {"sample": -1},
+        {"seed": -1}, {"seed": 0.5}, {"seed": "x"}, {"goal": [1]}, {"goal": 1j}, {"goal": np.ones(2)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_recall_cannot_be_asked_is_refused(place, asked):
+    with gallery.open(place, ENCODER) as people, pytest.raises(ValueError, match=r"whole number|a share"):
+        people.recall(**{"sample": 5} | asked)
+
+
+def test_recall_takes_numbers_of_numpy(place):
+    with gallery.open(place, ENCODER) as people:
+        found = people.recall(np.int64(5), k=np.int32(2), goal=np.float32(0.5))
+        assert (found.probes, found.k) == (5, 2)
+
+
+@pytest.mark.parametrize("kind", ["PCA64,Flat", "PQ4x0"])
+def test_a_kind_that_cannot_be_trained_is_refused_while_the_gallery_is_small(tmp_path, kind):
+    with gallery.open(tmp_path / "small", ENCODER) as people:
+        people.enroll("a", vectors(3, DIM))
+        before = people.info()
+        with pytest.raises(ValueError, match="index"):
+            people.reindex(kind)
+        assert (people.info().revision, people.info().index_wish) == (before.revision, "auto")
+    with pytest.raises(ValueError, match="index"):
+        gallery.create(tmp_path / "new", ENCODER, index=kind)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def small_training(monkeypatch):
+    """Kinds train on 512 vectors."""
+    monkeypatch.setattr(kinds, "_PER_CELL", 2)
+
+
+@pytest.mark.usefixtures("small_training")
+def test_an_exact_search_stands_in_for_a_stored_kind_that_fails_after_all(place):
+    """As one that was stored before kinds were tried out."""
+    with gallery.open(place, ENCODER) as people:
+        probe = vectors(30, DIM, 1)[7]
+        truth = answers(people, [probe])
+        people._engine.set_setting("index", "PCA64,Flat")
+        with pytest.warns(
+            RuntimeWarning, match=r"'PCA64,Flat' is of no use here: .*; an exact search stands in"
+        ):
+            assert answers(people, [probe]) == truth
+        # Once, and for all verbs.
+        assert (people.info().index, people.info().index_wish) == ("exact", "PCA64,Flat")
+        assert "cannot output 64 dimensions from 16" in people.info().index_why
+        assert people.within(probe, 0.5)
+        assert people.recall(20).value == 1
+        people.enroll("new", [probe])
+        assert people.identify(probe).candidates[0].id == "new"
+    with (
+        gallery.open(place, ENCODER) as people,
+        pytest.warns(RuntimeWarning, match="an exact search stands in"),
+    ):
+        assert people.reindex("HNSW16") == "HNSW16"
+        people._engine.set_setting("index", "PCA64,Flat")
+        assert people.info().index == "exact"
+
+
+@pytest.mark.usefixtures("small_training")
+def test_an_exact_search_stands_in_for_a_kind_that_cannot_be_searched_after_all(place, monkeypatch):
+    with gallery.open(place, ENCODER) as people:
+        probe = vectors(30, DIM, 1)[7]
+        truth = answers(people, [probe])
+        people.reindex("IVF16,Flat")
+
+        def fails(*_):
+            raise RuntimeError("Error in search at here.cpp:1: it cannot")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kinds, "search", fails)
+            with pytest.warns(RuntimeWarning, match="an exact search stands in"):
+                assert answers(people, [probe]) == truth
+            assert "it cannot" in people.info().index_why
+        # Asking for it once more tries it once more.
+        assert people.reindex("IVF16,Flat") == people.info().index == "IVF16,Flat"
 
 
 @pytest.fixture
@@ -171,6 +271,19 @@ def test_a_measured_recall_stays_with_its_encoder(place):
         assert people.info().recall is None
         people.rollback(ENCODER)
         assert people.info().recall == measured
+
+
+@pytest.mark.usefixtures("small_training")
+def test_within_misses_nobody_whatever_the_kind(place):
+    """As its docstring and docs/search.md say; `identify` looks into one cell and finds few."""
+    probe = vectors(30, DIM, 1)[7]
+    with gallery.open(place, ENCODER) as people:
+        truth = [(one.id, one.distance) for one in people.within(probe, 2.0)]
+        people.reindex("IVF64,PQ2x4")
+        people._engine._cache._index.look(Effort(cells=1))
+        assert [(one.id, one.distance) for one in people.within(probe, 2.0)] == truth
+        assert len(truth) == 30
+    assert "misses nobody" in gallery.Gallery.within.__doc__
 
 
 def test_recall_needs_two_subjects(tmp_path):

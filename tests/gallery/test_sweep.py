@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,57 @@ def test_many_probes_are_taken_in_chunks(monkeypatch):
     monkeypatch.setattr(sweeping, "_CELLS", 40)
     monkeypatch.setattr(sweeping, "_ROWS", 3)
     assert as_finalists(sweep.nearest(probes, 4), len(probes)) == together
+
+
+def peak_of(work) -> int:
+    """Bytes that numpy took for it, at most."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_ties_are_settled_without_a_row_for_each_pair(metric):
+    """As of a blank picture that many subjects have: 4,000 of them are as near as each other to 64 probes."""
+    rows, probes = np.repeat(vectors(1, 256), 4000, axis=0), prepare(vectors(64, 256, 1), metric)
+    sweep = swept(list(range(1, 4001)), prepare(rows, metric), metric, block=4000)
+    found: list = []
+    taken = peak_of(lambda: found.append(sweep.nearest(probes, 5)))
+    which, subjects, numbers, _ = found[0]
+    assert which.tolist() == np.repeat(np.arange(64), 5).tolist()
+    assert subjects.tolist() == numbers.tolist() == [1, 2, 3, 4, 5] * 64
+    # A float32 row for each of the 256,000 pairs would be 262 MB.
+    assert taken < 100e6
+
+
+@pytest.mark.parametrize("k", [2, 5])
+def test_few_subjects_with_many_templates_take_room_for_a_part_of_the_rows(k):
+    """50,000 rows beside 250 probes are 50 MB of scores; in an order that has to be sorted, twice that."""
+    rows, probes = vectors(50_000, 8), vectors(250, 8, 1)
+    sweep = swept([1 + n % 5 for n in range(50_000)], rows, "euclidean", block=50_000)
+    found: list = []
+    assert peak_of(lambda: found.append(sweep.nearest(probes, k))) < 35e6
+    assert len(found[0][0]) == 250 * k
+
+
+@pytest.mark.parametrize("k", [3, 50])
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_scored_at_once_and_kept_does_not_change_a_bit(monkeypatch, metric, k):
+    rows, probes = prepare(vectors(300, DIM).round(1), metric), prepare(vectors(9, DIM, 1), metric)
+    sweep = swept([1 + n * 7 % 60 for n in range(300)], rows, metric, block=200)
+    whole = [sweep.nearest(probes, k), sweep.within(probes, 0.4)]
+    for scores, pending in ((1, 1), (23, 7), (400, 50)):
+        monkeypatch.setattr(sweeping, "_SCORES", scores)
+        monkeypatch.setattr(sweeping, "_LEAST_ROWS", 1)
+        monkeypatch.setattr(sweeping, "_PENDING", pending)
+        monkeypatch.setattr(sweeping, "_ROWS", 100)
+        again = [sweep.nearest(probes, k), sweep.within(probes, 0.4)]
+        assert [[part.tobytes() for part in one] for one in again] == [
+            [part.tobytes() for part in one] for one in whole
+        ]
 
 
 def new(id: str, count: int, metadata: dict | None = None) -> NewTemplates:
