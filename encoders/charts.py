@@ -17,7 +17,10 @@ DEVIATES = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What an axis says, from where to where, and how it is stretched: "linear", "log" or "probit"."""
+    """What an axis says, from where to where, and how it is stretched: "linear", "log" or "probit".
+
+    "whole" is linear, with whole numbers beside it.
+    """
 
     words: str
     low: float
@@ -38,11 +41,15 @@ class Axis:
             return [10.0**k for k in range(first, last + 1)]
         if self.scale == "probit":
             return [value for value in DEVIATES if self.low <= value <= self.high]
+        if self.scale == "whole":
+            step = max(1, math.ceil((self.high - self.low) / 5))
+            return [float(value) for value in range(round(self.low), round(self.high) + 1, step)]
         return [self.low + (self.high - self.low) * k / 4 for k in range(5)]
 
 
 _SCALES: dict[str, Callable[[float], float]] = {
     "linear": float,
+    "whole": float,
     "log": math.log10,
     "probit": NormalDist().inv_cdf,
 }

@@ -170,7 +170,7 @@ def _read(data: LabelledSet, preprocess: Callable[[Any], Any]) -> tuple[Labelled
             arrays.append(preprocess(item))
             good.append(index)
         except (ValueError, TypeError) as exc:
-            bad.append(f"{names[index]}: {exc}")
+            bad.append(f"{names[index]}: {str(exc).removeprefix(f'{names[index]}: ')}")
     kept = data.take(np.asarray(good, dtype=np.int64))
     items = np.stack(arrays) if arrays else np.empty((0,), np.float32)
     return replace(kept, items=items, names=tuple(names[g] for g in good)), bad
@@ -236,6 +236,5 @@ def _unsplittable(data: LabelledSet, parts: tuple[LabelledSet, LabelledSet]) -> 
 def _listed(bad: Sequence[str], total: int) -> str:
     rest = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     lines = "\n  ".join(bad[:SHOWN])
-    return (
-        f"{len(bad)} of {total} items cannot be read (leave them out with skip_unreadable):\n  {lines}{rest}"
-    )
+    how = "skip_unreadable=True, --skip-unreadable"
+    return f"{len(bad)} of {total} items cannot be read (leave them out with {how}):\n  {lines}{rest}"

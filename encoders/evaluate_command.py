@@ -30,6 +30,7 @@ def grammar(command: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the episodes and the intervals")
     add("--page", metavar="PAGE.html", help="write a page with the figures, ROC, DET and CMC")
     add("--plots", metavar="FOLDER", help="write roc.svg, det.svg and cmc.svg")
+    add("--skip-unreadable", action="store_true", help="leave out items that cannot be read")
     add("--json", action="store_true", help="print one object")
 
 
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         fmr=arguments.fmr,
         seed=arguments.seed,
         label=arguments.label,
+        skip_unreadable=arguments.skip_unreadable,
     )
     if arguments.page:
         found.save_page(arguments.page)

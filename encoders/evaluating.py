@@ -117,27 +117,36 @@ def evaluate(
     fmr: float = 0.001,
     seed: int = 0,
     label: str | None = None,
+    skip_unreadable: bool = False,
 ) -> Evaluation:
     """Measures any encoder (`encode(items)`, `metric`) on a labelled set, or on `pairs` of files in a folder.
 
     `data` is a LabelledSet, a folder, an .npz or a CSV (see `encoders.datasets.load`, also for `label`);
     with `pairs` it is the folder that the list is about (see `encoders.pair_lists.read`). The same seed gives
-    the same episodes and intervals. DatasetError for items that cannot be read, and without a mated pair.
+    the same episodes and intervals. DatasetError without a mated pair, and for items that cannot be read,
+    unless `skip_unreadable` leaves them out, which it cannot for pairs and for adapters, that read their own.
     """
     check_options(fmr, seed)
     rng = np.random.default_rng(seed)
+    if skip_unreadable and (pairs is not None or not _reads_by_itself(encoder)):
+        raise DatasetError("unreadable items can be left out of labelled sets only, and by our own encoders")
     if pairs is not None:
         if isinstance(data, LabelledSet):
             raise DatasetError("a list of pairs is about a folder of files, not about a LabelledSet")
         return _on_pairs(encoder, pair_lists.read(Path(pairs), Path(data)), fmr, rng)
     held = data if isinstance(data, LabelledSet) else datasets.load(data, label)
-    return _on_set(encoder, held, fmr, rng)
+    return _on_set(encoder, held, fmr, rng, skip_unreadable)
 
 
-def _embedded(encoder: Any, data: LabelledSet) -> tuple[Floats, LabelledSet]:
+def _reads_by_itself(encoder: Any) -> bool:
+    """Whether items can be read one by one before they are embedded."""
+    return hasattr(encoder, "preprocess") and hasattr(encoder, "encode_prepared")
+
+
+def _embedded(encoder: Any, data: LabelledSet, skip: bool = False) -> tuple[Floats, LabelledSet]:
     """Embeddings and the set; unreadable items are told all at once where the encoder can say which."""
-    if hasattr(encoder, "preprocess") and hasattr(encoder, "encode_prepared"):
-        data = datasets.prepared(data, encoder.preprocess)
+    if _reads_by_itself(encoder):
+        data = datasets.prepared(data, encoder.preprocess, skip=skip)
         rows = encoder.encode_prepared(data.items)
     else:
         rows = encoder.encode(data.items)
@@ -147,8 +156,8 @@ def _embedded(encoder: Any, data: LabelledSet) -> tuple[Floats, LabelledSet]:
     return rows, data
 
 
-def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generator) -> Evaluation:
-    rows, data = _embedded(encoder, data)
+def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generator, skip: bool) -> Evaluation:
+    rows, data = _embedded(encoder, data, skip)
     _, labels = np.unique(data.labels, return_inverse=True)
     kept = _some(labels, rng)
     left, right = np.triu_indices(len(kept), 1)

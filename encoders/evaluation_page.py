@@ -34,7 +34,7 @@ def plots(curve: Curve, cmc: Sequence[float]) -> dict[str, str]:
     }
     if len(cmc):
         line = {"identified": [(k + 1.0, float(rate)) for k, rate in enumerate(cmc)]}
-        ranks = Axis("rank", 1.0, max(2.0, float(len(cmc))))
+        ranks = Axis("rank", 1.0, max(2.0, float(len(cmc))), "whole")
         found["cmc"] = chart("CMC", line, ranks, Axis("identification rate", min(map(float, cmc)), 1.0))
     return found
 

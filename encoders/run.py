@@ -135,7 +135,7 @@ class Run:
         taught = ", ".join([*begun, f"loss {settings.loss}"] if settings.steps else begun)
         return (
             f"{len(np.unique(labels)):,} subjects, {len(labels):,} items{out}; tower {settings.tower}, "
-            f"{taught}, preprocess {HINTS.get(kind, kind)}"
+            f"{taught}, preprocess {kind if settings.base else HINTS.get(kind, kind)}"
         )
 
     def _advance(self, shown: Progress) -> None:
@@ -167,7 +167,8 @@ class Run:
         pace = f"; {shown.pace()}" if self.trainer.done else ""
         shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}{pace}")
         best = self.history.best
-        if best is None or _rank(entry) <= _rank(best):
+        # Of equals the later one, which has seen more; but not where nothing is better than the start.
+        if best is None or _rank(entry) < _rank(best) or (_rank(entry) == _rank(best) and best["step"] > 0):
             self.history.best, self.best = entry, _copied(self.trainer.average)
 
     def save_state(self) -> None:

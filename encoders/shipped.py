@@ -54,5 +54,15 @@ def card(place: Path) -> str:
         at = f"recommended threshold {spec.threshold:.4f} (set for FMR {rate})"
     return (
         f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
-        f"{at}.\nThis checkpoint has no {CARD}."
+        f"{at}.\nPreprocessing {spec.preprocess['kind']}.\n{_validated(spec.facts)}"
+        f"This checkpoint has no {CARD}."
     )
+
+
+def _validated(facts: dict[str, Any]) -> str:
+    """What its training found on the subjects that were held out, in a line."""
+    found = facts.get("validation")
+    if not isinstance(found, dict) or not {"eer", "one_shot_error", "subjects"} <= found.keys():
+        return ""
+    eer, error, subjects = found["eer"], found["one_shot_error"], found["subjects"]
+    return f"On {subjects:,} held-out subjects: EER {eer:.2%}, one-shot error {error:.2%}.\n"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders import loading
+from encoders import loading, preprocess, towers
 from encoders.batches import CHUNK
 from encoders.discriminant import discriminant, whitening
 from encoders.errors import EncoderError, TrainingError
@@ -33,7 +36,7 @@ def base_encoder(name: str) -> SiameseEncoder:
 def go_on_from(name: str, spec: Spec, network: SiameseNetwork) -> None:
     """Gives `network` the weights of the encoder `name`; TrainingError where the two are not made alike."""
     base = base_encoder(name)
-    mine, theirs = spec.embedding_part(), base.spec.embedding_part()
+    mine, theirs = _whole(spec), _whole(base.spec)
     other = [key for key in mine if key != "comparator" and mine[key] != theirs.get(key)]
     if other:
         told = ", ".join(f"{key} is {theirs.get(key)!r} there and {mine[key]!r} here" for key in other)
@@ -41,6 +44,17 @@ def go_on_from(name: str, spec: Spec, network: SiameseNetwork) -> None:
     weights = base.network.state_dict()
     own = network.state_dict()
     network.load_state_dict({key: weights.get(key, own[key]) for key in own})
+
+
+def _whole(spec: Spec) -> dict[str, Any]:
+    """What embeddings depend on, as plain JSON values, with every default filled in."""
+    read = preprocess.build(spec.preprocess)
+    part = spec.embedding_part() | {
+        "preprocess": preprocess.settings_of(read),
+        "tower_args": towers.complete(spec.tower, spec.tower_args, read),
+    }
+    whole: dict[str, Any] = json.loads(json.dumps(part))
+    return whole
 
 
 @torch.no_grad()

@@ -127,7 +127,7 @@ def _charts(found: Evaluation) -> Iterator[str]:
     )
     places = [(float(at), rate.value) for at, rate in enumerate(found.cmc, 1)]
     low = min((value for _, value in places), default=0.0)
-    across = Axis("place", 1.0, float(max(2, len(places))))
+    across = Axis("place", 1.0, float(max(2, len(places))), "whole")
     yield _chart(
         chart("CMC", {"": places}, across, Axis("right one found", min(0.99, low), 1.0)),
         "How often the right subject is among the first so many.",

@@ -119,8 +119,8 @@ class Searching:
         )
         if limit is None:
             raise NotCalibratedError(
-                f"{self.location} has no threshold and its encoder recommends none: pass threshold=, "
-                "a distance up to which the same subject is accepted"
+                f"{self.location} has no threshold and its encoder recommends none: calibrate and "
+                "adopt one, or give one (threshold=, --threshold), the largest distance to accept"
             )
         claimed = self._engine.embeddings(id, header)
         blocks, objections = self._embedded(encoder, [item])

@@ -168,6 +168,25 @@ def test_lfw_dev_test_is_read(tmp_path: Path) -> None:
     assert (len(found), int(found.mated.sum()), int(found.fold.max())) == (1000, 500, 0)
 
 
+def test_what_cannot_be_read_is_left_out_where_that_is_said(tmp_path: Path) -> None:
+    encoder, shake = made.encoder(), np.random.default_rng(1)
+    for subject in range(6):
+        folder = tmp_path / "set" / f"s{subject}"
+        folder.mkdir(parents=True)
+        for item in range(3):
+            Image.fromarray(picture(subject, shake)).save(folder / f"{item}.png")
+    bad = tmp_path / "set" / "s0" / "notes.txt"
+    bad.write_text("no picture")
+    with pytest.raises(DatasetError, match=r"1 of 19 .*--skip-unreadable") as told:
+        encoders.evaluate(encoder, tmp_path / "set")
+    assert str(told.value).count(str(bad)) == 1
+    found = encoders.evaluate(encoder, tmp_path / "set", skip_unreadable=True)
+    bad.unlink()
+    assert (found.items, found.to_json()) == (18, encoders.evaluate(encoder, tmp_path / "set").to_json())
+    with pytest.raises(DatasetError, match="labelled sets only"):
+        encoders.evaluate(Given(), blobs(), skip_unreadable=True)
+
+
 def test_unreadable_items_and_numbers_that_are_none() -> None:
     data = from_arrays([picture(0), b"", picture(1), b"x"], [0, 0, 1, 1])
     with pytest.raises(DatasetError, match="2 of 4 items cannot be read"):

@@ -125,6 +125,25 @@ def test_every_loss_goes_on(base: Path, loss: str) -> None:
         assert np.mean(nearest == np.unique(ready.labels, return_inverse=True)[1]) > 0.6
 
 
+@pytest.mark.parametrize("name", ["glyph", "photo"])
+def test_every_encoder_that_ships_is_a_base(tmp_path: Path, name: str) -> None:
+    """Also one whose record is older than a default of its tower."""
+    history = encoders.train(labelled(12, 4), output=tmp_path / "on.encoder", base=name, steps=0, **GIVEN)
+    before, after = encoders.load(name), encoders.load(tmp_path / "on.encoder")
+    items = list(labelled(2, 2).items)
+    assert np.array_equal(before.encode(items), after.encode(items))
+    assert history.best is not None and history.best["step"] == 0
+
+
+def test_the_base_stays_where_nothing_is_better(tmp_path: Path, base: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("encoders.run._rank", lambda entry: (0.0, 0.0))
+    on = encoders.train(
+        labelled(20, 6), output=tmp_path / "on.encoder", base=str(base), steps=4, validate_every=2, **GIVEN
+    )
+    assert on.best is not None and on.best["step"] == 0
+    assert encoders.load(tmp_path / "on.encoder").fingerprint == encoders.load(base).fingerprint
+
+
 def test_bases_that_are_refused(tmp_path: Path, base: Path) -> None:
     for changed, words in (
         ({"base": "nobody"}, "base 'nobody': no encoder is called 'nobody'"),
