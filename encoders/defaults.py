@@ -51,7 +51,7 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     chosen.setdefault("augment", AUGMENT.get(kind, "none"))
     if chosen["tower"] == "chars" and not chosen.get("tower_args", {}).get("width"):
         chosen.setdefault("dim", chosen.get("tower_args", {}).get("bag", 512))  # the bag is the embedding
-    if chosen["tower"] in HEADS:
+    if chosen["tower"] in HEADS and "base" not in chosen:
         chosen.setdefault("start", HEADS[chosen["tower"]])
     counts = np.bincount(data.labels)
     counts = counts[counts >= 2]

@@ -45,7 +45,7 @@ def over_steps(title: str, unit: str, series: dict[str, list[tuple[float, float]
     """A chart of what was recorded over the steps."""
     points = [point for line in series.values() for point in line]
     right, top = (max((p[k] for p in points), default=1.0) or 1.0 for k in (0, 1))
-    return chart(title, series, Axis("step", 0.0, right), Axis(unit, 0.0, top))
+    return chart(title, series, Axis("step", 0.0, right, "whole"), Axis(unit, 0.0, top))
 
 
 def wrong(mistakes: Sequence[dict[str, Any]], pictures: Sequence[tuple[str, str]]) -> str:

@@ -106,7 +106,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace an encoder, or an interrupted run, that is there")
     add("--skip-unreadable", action="store_true", help="leave out items that cannot be read")
     add(
-        "--plot",
+        *("--plot", "--report"),
         metavar="PAGE.html",
         help="write a page with the curves of the run and the pairs it got wrong",
     )

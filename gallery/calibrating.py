@@ -77,7 +77,8 @@ class Calibrating:
         """Measures a threshold for an error rate, and what else to expect of it. Changes nothing: `adopt`.
 
         probes       an iterable of (id, items), of subjects that are enrolled or not; without it up to
-                     `sample` enrolled templates are compared with all others, each left out of its own
+                     `sample` enrolled templates are compared with all others, each left out of its own; of
+                     no subject more than three times as many as of most, or ten
         target_fmr   the share of comparisons with a wrong subject to accept: for `verify`; 1e-3 by default
         target_fpir  the share of searches with somebody not enrolled that may find somebody: for `identify`,
                      in a gallery of the present size
@@ -87,7 +88,7 @@ class Calibrating:
                      another one surely misses fewer
         misnamed     the share of matches that may be of somebody else, when somebody enrolled is searched
                      for: it sets the margin below which an answer is "ambiguous"; None: no margin. 0.01 takes
-                     99 matches, else `margin_sure` is False
+                     matches of 99 subjects, else `margin_sure` is False
 
         The threshold is the largest distance within the target. Two embeddings of one file, or of the same
         bytes, are never compared; of one path that holds something else by now they are. Raises

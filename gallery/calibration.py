@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gallery.crossed import crossed, widened
+from gallery.crossed import alike, crossed, widened
 from gallery.decisions import accepted
 from gallery.errors import NotEnoughDataError
 from gallery.extremes import fitted
@@ -52,7 +52,7 @@ class Scores:
     probe_subject  (p,) a number for each probe's subject: its column, or s and above when it has none
     subjects       how many are enrolled in the whole gallery, of which s were compared with
     copied         (p,) whether it equals a template of another subject, which it was not compared with
-    copies         how many such templates there are, over all probes
+    copies         in how many pairs of a probe and one of the s subjects
     """
 
     distances: Distances
@@ -144,8 +144,9 @@ def of_probes(
     value = float(errors.sum()) / total if total else float("nan")
     off = np.where(tried, errors - value, 0.0) if total else np.zeros(len(errors))
     shares = np.bincount(scores.probe_subject, off)
-    subjects = len(np.unique(scores.probe_subject[tried]))
-    return rate_of(value, total, widened(float(np.square(shares).sum()) + shared, subjects), subjects, total)
+    sizes = np.bincount(scores.probe_subject[tried])
+    variance = widened(float(np.square(shares).sum()) + shared, alike(sizes))
+    return rate_of(value, total, variance, int(np.count_nonzero(sizes)), total)
 
 
 def of_pairs(scores: Scores, errors: npt.NDArray[np.bool_], tried: npt.NDArray[np.bool_]) -> Rate:

@@ -10,7 +10,8 @@ C / (C - 1) for R subjects who ask and C who are enrolled, n (n - 1) / ((n - 2) 
 That estimate is a difference and may come out near zero or below. In truth pairs with a subject in common
 never vary less together than apart, so the variance is at least that of one clustering alone: by those who
 ask, by those who are enrolled, by pairs. The widest of the four counts. Each has Student's distribution of
-its own number of clusters, the two-way one that of the fewer subjects (Cameron and Miller 2015).
+its own number of clusters, the two-way one that of the fewer subjects (Cameron and Miller 2015); clusters of
+unlike sizes are worth fewer of one size.
 """
 
 from __future__ import annotations
@@ -42,31 +43,38 @@ class Crossed:
 
 def crossed(off: Sums, counts: Sums, owners: Numbers) -> Crossed:
     """off: errors less what the rate makes expect; counts: comparisons; owners: (r,) the row's subject."""
-    rows, columns = (int(counts.any(axis=axis).sum()) for axis in (1, 0))
+    sizes = [counts.sum(axis=axis, dtype=np.float64) for axis in (1, 0)]
     one_way = [
-        widened(float(np.square(off.sum(axis=axis, dtype=np.float64)).sum()), clusters)
-        for axis, clusters in ((1, rows), (0, columns))
+        widened(float(np.square(off.sum(axis=axis, dtype=np.float64)).sum()), alike(size))
+        for axis, size in zip((1, 0), sizes, strict=True)
     ]
     errors, tried = _each_pair_once(off, owners), _each_pair_once(counts, owners)
-    pairs, fewer = int(np.count_nonzero(tried)), min(rows, columns)
+    pairs, fewer = int(np.count_nonzero(tried)), min(np.count_nonzero(size) for size in sizes)
     alone = float(_squares(errors, owners).sum()) / 2
     two_way = float(np.square(_shares(errors, owners)).sum()) - alone
-    correction = _too_small_by(tried, owners) * student(fewer - 1)
+    correction = _too_small_by(tried, owners) * student(min(map(alike, sizes)) - 1)
     # Of three subjects against themselves it is always 0, and says nothing.
     corrected = two_way * correction if correction < math.inf else math.inf
-    return Crossed(max(*one_way, widened(alone, pairs), corrected), fewer, pairs)
+    return Crossed(max(*one_way, widened(alone, alike(tried)), corrected), int(fewer), pairs)
 
 
-def widened(variance: float, clusters: int) -> float:
+def alike(sizes: npt.NDArray[np.floating | np.integer]) -> float:
+    """To how many clusters of one size those of such sizes come: the large ones decide (Kish 1965)."""
+    squares = float(np.square(sizes, dtype=np.float64).sum())
+    return float(sizes.sum(dtype=np.float64)) ** 2 / squares if squares else 0.0
+
+
+def widened(variance: float, clusters: float) -> float:
     """For few clusters, who say less of their own variance; +inf of one."""
-    return variance * clusters / (clusters - 1) * student(clusters - 1) if clusters > 1 else math.inf
+    few = clusters < 1 + 1e-9
+    return math.inf if few else variance * clusters / (clusters - 1) * student(clusters - 1)
 
 
-def student(freedom: int) -> float:
+def student(freedom: float) -> float:
     """By how much a variance has to grow for the normal distribution to be as wide as Student's."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, 0.975) / 1.96) ** 2 if freedom > 0 else math.inf
+    return float(stdtrit(freedom, 0.975) / 1.96) ** 2 if freedom > 1e-9 else math.inf
 
 
 def _each_pair_once(sums: Sums, owners: Numbers) -> Sums:

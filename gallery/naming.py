@@ -40,9 +40,9 @@ def margin_for(scores: Scores, threshold: float, misnamed: float) -> tuple[float
     """(the smallest margin with which no more than `misnamed` of the matches are of somebody else, sure).
 
     Of searches with somebody enrolled. 0 where it takes none; None where there are no such searches. One
-    wrong match more than was seen is reckoned with, as the next search is one that the margin was not
-    chosen on (Angelopoulos et al., "Conformal risk control", ICLR 2024). Where no match is left then,
-    those that were seen have to do, and it is not sure.
+    subject more than was seen is reckoned with, all of whose searches are wrong, as the next one is of
+    somebody on whom the margin was not chosen (Angelopoulos et al., "Conformal risk control", ICLR 2024).
+    Where no match is left then, those that were seen have to do, and it is not sure.
     """
     first, gap, right = _firsts(scores)
     answered = _answered(scores, threshold, first, gap)
@@ -50,7 +50,8 @@ def margin_for(scores: Scores, threshold: float, misnamed: float) -> tuple[float
         return None
     order = np.argsort(-gap[answered], kind="stable")
     gaps, wrong = gap[answered][order], ~right[answered][order]
-    sure = _smallest(gaps, wrong, misnamed, more=1)
+    most = int(np.bincount(scores.probe_subject[answered]).max())
+    sure = _smallest(gaps, wrong, misnamed, more=most)
     if sure is not None:
         return sure, True
     seen = _smallest(gaps, wrong, misnamed, more=0)

@@ -97,8 +97,7 @@ def open(
     if not catalog.has_gallery(path, lock_timeout):
         _check_not_lost(path)
         if encoder is None or read_only:
-            how = "opened for writing and with an encoder" if read_only else "opened with an encoder"
-            raise GalleryNotFoundError(f"there is no gallery at {folder}; {how}, one is made there")
+            raise _not_there(folder, read_only)
         try:
             return create(
                 folder,
@@ -168,10 +167,21 @@ def _check_not_lost(path: Path) -> None:
         )
 
 
+def _not_there(folder: Path, read_only: bool) -> GalleryNotFoundError:
+    if _holds_other_files(folder):
+        return GalleryNotFoundError(f"there is no gallery at {folder}: it holds other files")
+    how = "opened for writing and with an encoder" if read_only else "opened with an encoder"
+    return GalleryNotFoundError(f"there is no gallery at {folder}; {how}, one is made there")
+
+
+def _holds_other_files(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / CATALOG).exists() and any(folder.iterdir())
+
+
 def _make_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise GalleryExistsError(f"{folder} is a file; a gallery is a folder")
-    if folder.is_dir() and not (folder / CATALOG).exists() and any(folder.iterdir()):
+    if _holds_other_files(folder):
         raise GalleryExistsError(
             f"{folder} holds other files; choose a folder that is empty or not there yet"
         )

@@ -28,6 +28,8 @@ MOST_CELLS = 25_000_000
 
 NOBODY: Numbers = np.empty(0, np.int64)
 """No templates in quarantine."""
+_EACH = 10
+"""So many templates of a subject are probes, however few most have."""
 RANKS = 20
 """How many of the nearest subjects are looked at for the place of the right one."""
 
@@ -52,11 +54,24 @@ class Probes:
 
 
 def from_the_gallery(store: Store, sample: int, seed: int, barred: Numbers = NOBODY) -> Probes:
-    """Enrolled templates as probes, each to be compared with all others; those in quarantine are passed."""
-    stored = matched(drawn(store, sample, seed)[1], barred)
+    """Enrolled templates as probes, each to be compared with all others; those in quarantine are passed.
+
+    Of no subject many more than of most: what one of them is taken for would be the rate of all.
+    """
+    stored = _evenly(matched(drawn(store, sample, seed)[1], barred))
     numbers = stored.numbers
     sources = store.sources_of(numbers)
     return Probes(stored.rows, stored.subjects, [sources.get(int(number)) for number in numbers], True)
+
+
+def _evenly(stored: Stored) -> Stored:
+    """The first of each subject, up to three times as many as most have, and ten at least."""
+    order = np.argsort(stored.subjects, kind="stable")
+    _, starts, counts = np.unique(stored.subjects[order], return_index=True, return_counts=True)
+    most = max(_EACH, 3 * int(np.median(counts))) if len(counts) else 0
+    place = np.arange(len(order)) - np.repeat(starts, counts)
+    kept = np.sort(order[place < most])
+    return Stored(stored.numbers[kept], stored.subjects[kept], stored.rows[kept])
 
 
 def owners(store: Store, ids: Sequence[str]) -> Numbers:
@@ -102,7 +117,7 @@ def scored(
     kept = np.full((count, len(columns)), np.inf, np.float32)
     mated = np.full(count, np.inf, np.float32)
     near = _Nearest(count, RANKS)
-    copied, pairs = np.zeros(count, np.bool_), 0
+    copied, pairs = np.zeros(count, np.bool_), np.empty(0, np.int64)
     limits: Limits | None = None
     same_path = _same_path(store, probes.sources)
     # So many at a time that what is computed of a block stays small also for many probes.
@@ -113,10 +128,10 @@ def scored(
             continue
         limits = limits or copy_limits(probes.rows, stored.rows, store.header.metric)
         away = _away(probes.rows, stored, store.header.metric, limits)
-        _leave_out(away, stored, same_path, rounding(probes.rows, store.header.metric))
+        _leave_out(away, stored, same_path, limits.path)
         equal = np.isinf(away) & (stored.subjects[None, :] != probes.owners[:, None])
         copied |= equal.any(axis=1)
-        pairs += int(equal.sum())
+        pairs = np.union1d(pairs, _pairs_with(columns, stored.subjects, equal))
         some, each = _fused(probes, stored, away, fusion, store.header.metric)
         own = some[None, :] == probes.owners[:, None]
         np.minimum(mated, np.where(own, each, np.inf).min(axis=1), out=mated)
@@ -135,7 +150,7 @@ def scored(
         probe_subject=places[:count],
         subjects=subjects,
         copied=copied,
-        copies=pairs,
+        copies=len(pairs),
     )
 
 
@@ -154,6 +169,16 @@ def drawn_columns(store: Store, probes: int, seed: int) -> Numbers:
     if len(every) <= most:
         return every
     return np.sort(np.random.default_rng(seed).choice(every, most, replace=False))
+
+
+def _pairs_with(columns: Numbers, subjects: Numbers, equal: npt.NDArray[np.bool_]) -> Numbers:
+    """A number for each pair of a probe and a subject with a column, of which `equal`, (p, m), says so."""
+    probe, at = np.nonzero(equal)
+    column = np.searchsorted(columns, subjects[at])
+    column[column == len(columns)] = 0
+    there = columns[column] == subjects[at] if len(columns) else np.zeros(len(at), np.bool_)
+    pairs: Numbers = np.unique(probe[there] * len(columns) + column[there])
+    return pairs
 
 
 def _places(columns: Numbers, owners: Numbers) -> Numbers:
@@ -189,22 +214,27 @@ def _leave_out(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """(p,) up to which distance a template is a copy of each probe, and up to which that is looked at."""
+    """(p,) up to which distance a template is a copy of each probe, up to which that is looked at, and up to
+    which one of the same path is of the same file."""
 
     copy: npt.NDArray[np.float64]
     near: npt.NDArray[np.float64]
+    path: npt.NDArray[np.float64]
 
 
 def copy_limits(probes: FloatRows, among: FloatRows, metric: str) -> Limits:
     """What is a copy of each of p probes. among: (m, d) some of the gallery: how far it lies apart."""
     if metric == "cosine":
         ones = np.ones(len(probes))
-        return Limits(_COPY[metric] * ones, _NEAR[metric] * ones)
+        return Limits(_COPY[metric] * ones, _NEAR[metric] * ones, rounding(probes, metric))
     lengths = np.linalg.norm(probes.astype(np.float64), axis=1)
     middle = among.mean(axis=0, dtype=np.float64)
     spread = math.sqrt(float(np.square(among - middle).sum(axis=1).mean()))
     copy = np.maximum(_COPY[metric] * np.minimum(lengths, spread), _ROUNDED * lengths)
-    return Limits(copy, _NEAR[metric] * lengths)
+    within = rounding(np.array([[spread]], np.float32), metric)
+    return Limits(
+        copy, _NEAR[metric] * lengths, np.maximum(copy, np.minimum(rounding(probes, metric), within))
+    )
 
 
 def _away(probes: FloatRows, stored: Stored, metric: str, limits: Limits) -> Distances:

@@ -41,19 +41,18 @@ def itself(people: int, shots: int, noise: float, chance: np.random.Generator, d
 def widest_variance(scores: Scores, errors, tried, value) -> float:
     """By the definitions, in loops. off: of each pair of subjects how far off it is, and its comparisons."""
     off: dict[frozenset[int], list[float]] = {}
-    rows: dict[int, float] = {}
-    columns: dict[int, float] = {}
+    rows: dict[int, list[float]] = {}
+    columns: dict[int, list[float]] = {}
     for probe, column in np.argwhere(tried):
         row, column, wrong = (
             int(scores.probe_subject[probe]),
             int(column),
             float(errors[probe, column]) - value,
         )
-        pair = off.setdefault(frozenset((row, column)), [0.0, 0.0])
-        pair[0] += wrong
-        pair[1] += 1
-        rows[row] = rows.get(row, 0) + wrong
-        columns[column] = columns.get(column, 0) + wrong
+        for kind, key in ((off, frozenset((row, column))), (rows, row), (columns, column)):
+            held = kind.setdefault(key, [0.0, 0.0])
+            held[0] += wrong
+            held[1] += 1
     near = [(one, other) for one, other in itertools.product(off, repeat=2) if one & other]
     two_way = sum(off[one][0] * off[other][0] for one, other in near)
     # What it is of unrelated pairs of variance 1 less their mean, and what it should be.
@@ -64,10 +63,15 @@ def widest_variance(scores: Scores, errors, tried, value) -> float:
         * ((one == other) - off[one][1] / total - off[other][1] / total + squares / total**2)
         for one, other in near
     )
-    fewer = min(len(rows), len(columns))
-    one_way = [list(rows.values()), list(columns.values()), [wrong for wrong, _ in off.values()]]
-    each = [(sum(one**2 for one in sums) * len(sums) / (len(sums) - 1), len(sums)) for sums in one_way]
-    each.append((two_way * squares / seen, fewer))
+    worth = [
+        sum(count for _, count in kind.values()) ** 2 / sum(count**2 for _, count in kind.values())
+        for kind in (rows, columns, off)
+    ]
+    each = [
+        (sum(wrong**2 for wrong, _ in kind.values()) * many / (many - 1), many)
+        for kind, many in zip((rows, columns, off), worth, strict=True)
+    ]
+    each.append((two_way * squares / seen, min(worth[:2])))
     return max(variance * (stats.t.ppf(0.975, count - 1) / 1.96) ** 2 for variance, count in each)
 
 
@@ -135,6 +139,27 @@ def test_intervals_of_a_small_gallery_against_itself_cover_the_truth(people, tar
     assert 0.92 <= covered <= (0.99 if people > 8 else 1.0)
     pairs = people * (people - 1) // 2
     assert max(one.independent for one in found) <= pairs
+
+
+@pytest.mark.parametrize(("shots", "enrolled"), [([1] * 30 + [100] * 2, 30), ([1] * 50 + [60] * 3, None)])
+def test_a_few_with_most_of_the_shots_decide(shots, enrolled):
+    """Two of thirty-two ask six times in seven. enrolled None: they are compared with themselves."""
+    rounds, many = 150, len(shots)
+    own = np.repeat(np.arange(many), shots)
+    covered = 0
+    for seed in range(rounds):
+        chance = np.random.default_rng(seed)
+        asking, other = chance.normal(0, 0.3, many), chance.normal(0, 0.3, enrolled or many)
+        pair = chance.normal(0, 0.3, (many, enrolled or many))
+        if enrolled is None:
+            other, pair = asking, np.triu(pair, 1) + np.triu(pair, 1).T
+        distances = (asking[:, None] + other + pair)[own] + chance.normal(0, 1, (len(own), len(other)))
+        if enrolled is None:
+            distances[np.arange(len(own)), own] = INF
+        scores = scores_of(distances, own if enrolled is None else own + enrolled)
+        found = false_matches(scores, stats.norm.ppf(0.05) * np.sqrt(1 + 3 * 0.3**2))
+        covered += found.low <= 0.05 <= found.high
+    assert covered / rounds >= 0.92
 
 
 def test_many_nearly_equal_shots_of_a_pair_are_one_comparison():
