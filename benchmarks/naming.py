@@ -62,7 +62,7 @@ def _round(
         for items in (drawing._items_of(some[:half], chance), drawing._items_of(some[half:], chance))
     )
     threshold = threshold_for_fpir(one, FPIR)
-    margin, _ = margin_for(one, threshold, MISNAMED) or (0.0, False)
+    margin = margin_for(one, threshold, MISNAMED) or 0.0
     with_margin, ambiguous = naming_rates(other, threshold, margin)
     without, _ = naming_rates(other, threshold, 0.0)
     found = {

@@ -47,6 +47,8 @@ def train(
     replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C saves the run
     and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.
     """
+    if settings.get("base") is not None:
+        settings["base"] = os.fspath(settings["base"])
     _settings(settings)  # what is wrong with them is told before anything is read
     _check_length(minutes, epochs)
     best_device(device)

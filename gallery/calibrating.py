@@ -24,7 +24,7 @@ from gallery.errors import (
 )
 from gallery.fusion import AUTO, FUSIONS, NEAREST, checked_fusion
 from gallery.measures import Calibration, FusionErrors, ToNearest
-from gallery.naming import likelihoods, margin_for, naming_rates
+from gallery.naming import likelihoods, margin_for, naming_rates, shows
 from gallery.options import checked_count, checked_seed, is_number
 from gallery.probes import Asked, embedded
 from gallery.quality import Gatekeeper
@@ -88,7 +88,7 @@ class Calibrating:
                      another one surely misses fewer
         misnamed     the share of matches that may be of somebody else, when somebody enrolled is searched
                      for: it sets the margin below which an answer is "ambiguous"; None: no margin. 0.01 takes
-                     matches of 99 subjects, else `margin_sure` is False
+                     matches of about 180 subjects, else `margin_sure` is False
 
         The threshold is the largest distance within the target. Two embeddings of one file, or of the same
         bytes, are never compared; of one path that holds something else by now they are. Raises
@@ -248,10 +248,11 @@ def _check_options(fusion: str, misnamed: float | None, sample: int, seed: int) 
 def _naming(scores: pure.Scores, threshold: float, misnamed: float | None) -> dict[str, Any]:
     """What a calibration says of who is named, by the names of `Calibration`."""
     found: dict[str, Any] = {"likelihoods": likelihoods(scores)}
-    chosen = None if misnamed is None else margin_for(scores, threshold, misnamed)
-    if chosen is not None:
-        found["margin"], found["margin_sure"] = chosen
-        found["misnamed"], found["ambiguous"] = naming_rates(scores, threshold, chosen[0])
+    margin = None if misnamed is None else margin_for(scores, threshold, misnamed)
+    if misnamed is not None and margin is not None:
+        found["margin"] = margin
+        found["misnamed"], found["ambiguous"] = naming_rates(scores, threshold, margin)
+        found["margin_sure"] = shows(found["misnamed"], misnamed)
     return found
 
 

@@ -119,7 +119,7 @@ class Calibration:
     margin: float | None = None
     """How far behind the second subject has to be for a match; None where no probe has a right answer."""
     margin_sure: bool = True
-    """False where there are too few matches to show that so few of them are of somebody else."""
+    """False where the interval of `misnamed` reaches beyond twice what was asked for."""
     misnamed: Rate | None = None
     """Of searches with somebody enrolled that end in a match: of somebody else."""
     ambiguous: Rate | None = None

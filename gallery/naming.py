@@ -36,13 +36,13 @@ def _answered(scores: Scores, threshold: float, first: Distances, gap: npt.NDArr
     return np.isfinite(scores.mated) & np.isfinite(gap) & accepted(first, threshold)
 
 
-def margin_for(scores: Scores, threshold: float, misnamed: float) -> tuple[float, bool] | None:
-    """(the smallest margin with which no more than `misnamed` of the matches are of somebody else, sure).
+def margin_for(scores: Scores, threshold: float, misnamed: float) -> float | None:
+    """The smallest margin with which no more than `misnamed` of the matches are of somebody else.
 
     Of searches with somebody enrolled. 0 where it takes none; None where there are no such searches. One
     subject more than was seen is reckoned with, all of whose searches are wrong, as the next one is of
     somebody on whom the margin was not chosen (Angelopoulos et al., "Conformal risk control", ICLR 2024).
-    Where no match is left then, those that were seen have to do, and it is not sure.
+    Where no match is left then, those that were seen have to do.
     """
     first, gap, right = _firsts(scores)
     answered = _answered(scores, threshold, first, gap)
@@ -51,11 +51,11 @@ def margin_for(scores: Scores, threshold: float, misnamed: float) -> tuple[float
     order = np.argsort(-gap[answered], kind="stable")
     gaps, wrong = gap[answered][order], ~right[answered][order]
     most = int(np.bincount(scores.probe_subject[answered]).max())
-    sure = _smallest(gaps, wrong, misnamed, more=most)
-    if sure is not None:
-        return sure, True
-    seen = _smallest(gaps, wrong, misnamed, more=0)
-    return float(np.nextafter(gaps[0], np.inf)) if seen is None else seen, False
+    for more in (most, 0):
+        margin = _smallest(gaps, wrong, misnamed, more)
+        if margin is not None:
+            return margin
+    return float(np.nextafter(gaps[0], np.inf))
 
 
 def _smallest(gaps: npt.NDArray[np.float64], wrong: Flags, misnamed: float, more: int) -> float | None:
@@ -67,6 +67,11 @@ def _smallest(gaps: npt.NDArray[np.float64], wrong: Flags, misnamed: float, more
     if not len(good):
         return None
     return 0.0 if good[-1] == len(gaps) - 1 else float(gaps[good[-1]])
+
+
+def shows(rate: Rate, misnamed: float) -> bool:
+    """Whether a rate that was measured is surely no more than twice what was asked for."""
+    return rate.trials > 0 and rate.high <= 2 * misnamed
 
 
 def naming_rates(scores: Scores, threshold: float, margin: float) -> tuple[Rate, Rate]:

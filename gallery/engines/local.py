@@ -249,8 +249,9 @@ class LocalEngine:
 
     def recall(self, sample: int, k: int, seed: int, goal: float | None = None) -> tuple[State, Overlap]:
         with self._at_one_revision() as store:
-            state = self._state(store, self._cache.in_step(store))
-            return state, overlap(store, self._searching, sample, k, seed, goal)
+            found = overlap(store, self._searching, sample, k, seed, goal)
+            # Afterwards, as the index may have been given up meanwhile.
+            return self._state(store, self._cache.in_step(store)), found
 
     def compared(
         self,

@@ -30,6 +30,9 @@ def overlap(
     if goal is None or not isinstance(index, Tunable) or index.hardest() == Effort():
         return Overlap(comparison.found(), comparison.wanted)
     found = _tuned(index, comparison, goal)
+    if searching.cache.in_step(store) is not index:
+        # It was given up on the way: another stands in for it, and is not told how hard to look.
+        return Overlap(comparison.found(), comparison.wanted)
     return Overlap(found, comparison.wanted, json.dumps({"index": index.kind} | asdict(index.effort())))
 
 

@@ -6,7 +6,6 @@ A gallery that had taken up such a kind would fail, or die, at its first search 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -24,10 +23,10 @@ from gallery.vectors import FloatRows, prepare
 
 _PLAIN = re.compile(r"(Flat|HNSW\d+(,Flat)?)")
 """Kinds that are known to do this process no harm; see `kinds.made` for those with too few links."""
-_SECONDS = 30.0
-"""An ordinary kind takes half a second."""
+_SECONDS = 10.0
+"""An ordinary kind takes half a second; one that is merely slow may be had."""
 _MEMORY = 4 * 2**30
-_BEGUN = "begun"
+_BEGUN, _WHY = "begun", "why: "
 _ADDED = 600
 _MOST_CELLS = 1024
 """So many say as much as more of them, and take a moment."""
@@ -98,7 +97,7 @@ def _use(index: FaissIndex, rows: FloatRows) -> None:
 
 @lru_cache(maxsize=256)
 def _verdict(kind: str, dim: int, metric: str) -> str:
-    """What speaks against a kind; nothing where nothing does, or where no other process can be started."""
+    """What speaks against a kind; nothing where nothing does, or where that cannot be told in a while."""
     command = [sys.executable, "-P", "-W", "ignore", "-m", __name__, kind, str(dim), metric]
     if not sys.executable or getattr(sys, "frozen", False):
         return ""
@@ -106,17 +105,11 @@ def _verdict(kind: str, dim: int, metric: str) -> str:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=_environment(), timeout=_SECONDS
         )
-    except subprocess.TimeoutExpired as late:
-        if _BEGUN not in _said(late.stdout):
-            return ""
-        return f"an index {kind!r} is not trained on a few vectors within {_SECONDS:.0f} seconds"
-    except OSError:
+    except (subprocess.TimeoutExpired, OSError):
         return ""
     said = _said(done.stdout)
-    if done.returncode == 0:
-        return str(json.loads(said[-1])["why"])
-    if _BEGUN not in said:
-        return ""
+    if done.returncode == 0 or _BEGUN not in said:
+        return next((line.removeprefix(_WHY) for line in said if line.startswith(_WHY)), "")
     return f"an index {kind!r} is of no use: FAISS ends the process with it ({_name(done.returncode)})"
 
 
@@ -156,7 +149,7 @@ def main() -> None:
         try_out(kind, int(dim), metric)
     except ValueError as error:
         why = str(error)
-    print(json.dumps({"why": why}), flush=True)
+    print(_WHY + " ".join(why.splitlines()), flush=True)
 
 
 if __name__ == "__main__":

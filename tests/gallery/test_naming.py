@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import gallery
 from gallery.calibration import Scores
 from gallery.decisions import identification
 from gallery.measures import Likelihoods
-from gallery.naming import likelihoods, margin_for, naming_rates
+from gallery.naming import likelihoods, margin_for, naming_rates, shows
 from gallery.records import Candidate
 from tests.gallery.doubles import vectors
 
@@ -73,11 +74,10 @@ def test_the_margin_is_the_smallest_that_lets_so_few_wrong_ones_through(seed):
     second = nearest + chance.exponential(0.1, count).round(2)
     scores = searches(mated, nearest, second)
     for misnamed in (0.0, 0.01, 0.05):
-        margin, sure = margin_for(scores, 0.6, misnamed)
+        margin = margin_for(scores, 0.6, misnamed)
         matches, wrong, ambiguous = by_loops(scores, 0.6, margin)
-        # One more is reckoned with, where the searches can show the share at all.
-        assert sure == (misnamed > 0)
-        more = int(sure)
+        # One more is reckoned with, where that leaves a match.
+        more = int(misnamed > 0)
         assert wrong + more <= misnamed * (matches + more) and matches > 20
         rates = naming_rates(scores, 0.6, margin)
         assert (rates[0].value, rates[0].trials) == (pytest.approx(wrong / matches), matches)
@@ -89,7 +89,7 @@ def test_the_margin_is_the_smallest_that_lets_so_few_wrong_ones_through(seed):
         for smaller in [gap for gap in gaps if gap < margin - 1e-6][-3000::37]:
             matches, wrong, _ = by_loops(scores, 0.6, smaller)
             assert wrong + more > misnamed * (matches + more)
-    assert margin_for(scores, 0.6, 0.9) == (0.0, True)
+    assert margin_for(scores, 0.6, 0.9) == 0.0
     assert margin_for(scores, -1.0, 0.01) is None
     lonely = searches([0.1, 0.2], [INF, INF])
     assert margin_for(lonely, 0.6, 0.01) is None, "nobody to be mistaken for"
@@ -111,7 +111,7 @@ def test_of_fresh_searches_no_more_are_misnamed():
     wrong = matches = 0
     for seed in range(40):
         chance = np.random.default_rng(seed)
-        margin, _ = margin_for(asked(chance), 0.35, 0.01)
+        margin = margin_for(asked(chance), 0.35, 0.01)
         for _ in range(5):
             rate = naming_rates(asked(chance), 0.35, margin)[0]
             matches += rate.trials
@@ -121,14 +121,27 @@ def test_of_fresh_searches_no_more_are_misnamed():
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "sure"), [(98, 0, False), (99, 0, True), (197, 1, False), (198, 1, True)]
+    ("right", "wrong", "sure"), [(182, 0, False), (183, 0, True), (270, 1, False), (280, 1, True)]
 )
 def test_how_many_matches_show_one_in_a_hundred(right, wrong, sure):
-    """The wrong one is ahead by the most, so that no margin leaves it out alone."""
+    """The interval of what is misnamed has to end below twice that, as for other rates."""
     nearest = np.array([0.9] * right + [0.1] * wrong)
-    second = np.array([1.0] * right + [9.0] * wrong)
-    scores = searches([0.5] * (right + wrong), nearest, second)
-    assert margin_for(scores, 0.6, 0.01) == (0.0, sure)
+    scores = searches([0.5] * (right + wrong), nearest, np.ones(right + wrong))
+    rate = naming_rates(scores, 0.6, 0.0)[0]
+    assert (rate.value, rate.trials) == (wrong / (right + wrong), right + wrong)
+    assert shows(rate, 0.01) == sure
+    assert not shows(naming_rates(scores, 0.6, 9.0)[0], 0.01), "nobody is named"
+
+
+def test_many_shots_of_few_people_show_little():
+    """All of the shots of the next one may be of a look-alike."""
+    many = searches([0.5] * 400, [0.9] * 400, [1.0] * 400)
+    few = replace(many, probe_subject=np.arange(400) // 100)
+    assert [shows(naming_rates(one, 0.6, 0.0)[0], 0.01) for one in (many, few)] == [True, False]
+    mistaken = replace(few, nearest=np.where(np.arange(400) == 399, np.float32(0.1), few.nearest))
+    # One of four people in one of a hundred shots: 1 of 400 is within the share, 1 + 100 of 500 is not.
+    assert margin_for(replace(mistaken, probe_subject=np.arange(400)), 0.6, 0.01) == 0.0
+    assert margin_for(mistaken, 0.6, 0.01) == 0.0, "no margin leaves a match then, so what was seen decides"
 
 
 def drawn(count: int, chance: np.random.Generator, enrolled: float):
