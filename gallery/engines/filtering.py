@@ -16,6 +16,7 @@ _SHARE = 8
 _MOST = 0.9
 """Where so large a share is left, all are searched and the others passed over."""
 _KEPT = 4
+"""Copies at most, and together no more rows than the largest one may have, or twice the share."""
 _ROWS = 8192
 
 
@@ -61,7 +62,8 @@ class Views:
             # As when a few are in quarantine: no copy is worth it.
             return Among(index, Selection(numbers)), None
         if len(numbers) <= max(_FEW, len(index) // _SHARE):
-            copy = self._copy(where, numbers, at, rows_of, shape)
+            most = max(_FEW, 2 * len(index) // _SHARE)
+            copy = self._copy(where, numbers, at, rows_of, shape, most)
             return copy, copy
         return Among(index, Selection(numbers)), None
 
@@ -72,16 +74,21 @@ class Views:
         at: tuple[int, int],
         rows_of: Callable[[Numbers], FloatRows],
         shape: tuple[int, str],
+        most: int,
     ) -> ExactIndex:
         of, copy = self._copies.get(where, (None, None))
         if copy is not None and of == at:
             return copy
+        # Before the new one is made, so that they are never in memory together.
+        self._copies = {key: kept for key, kept in self._copies.items() if kept[0] == at and key != where}
+        while len(self._copies) >= _KEPT or (self._copies and self._held() + len(numbers) > most):
+            self._copies.pop(next(iter(self._copies)))
         copy = ExactIndex(*shape)
         for start in range(0, len(numbers), _ROWS):
             some = numbers[start : start + _ROWS]
             copy.add(some, rows_of(some))
-        self._copies = {key: kept for key, kept in self._copies.items() if kept[0] == at and key != where}
-        while len(self._copies) >= _KEPT:
-            self._copies.pop(next(iter(self._copies)))
         self._copies[where] = at, copy
         return copy
+
+    def _held(self) -> int:
+        return sum(len(copy) for _, copy in self._copies.values())

@@ -23,6 +23,8 @@ INDEX_WISH = "index"
 
 _OUTGROWN = 4
 """An index is trained anew when there are so many times the templates it was trained for."""
+_MANY = 8192
+"""Fewer are added to what there is, however few that are."""
 
 
 class IndexCache:
@@ -75,6 +77,8 @@ class IndexCache:
         try:
             revision = store.revision()
             self._drop_what_is_void(store, revision)
+            if self._is_dwarfed(store):
+                self.forget()
             if self._index is None:
                 self._index = self._loaded(store)
             elif revision != self._revision:
@@ -161,6 +165,11 @@ class IndexCache:
             index.add(stored.numbers, stored.rows)
         self._last_template = store.last_template()
         index.remove(removed)
+
+    def _is_dwarfed(self, store: Store) -> bool:
+        """Whether more came than the index holds: room for all is better taken once, or a file read."""
+        held = 0 if self._index is None else len(self._index)
+        return isinstance(self._index, Expecting) and store.counts()[1] - held > max(_MANY, held)
 
     def _empty(self, store: Store) -> VectorIndex:
         header = store.header

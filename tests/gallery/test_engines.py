@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gallery
 from gallery.engines import index_cache, index_files
 from gallery.engines.index_cache import worth_saving
 from gallery.engines.local import LocalEngine
@@ -318,6 +319,21 @@ def test_a_worn_index_is_built_anew(place, truth, monkeypatch):
     assert {id for answer in found for id, _, _ in answer} <= {f"s{n}" for n in range(480, 500)}
     engine.close()
     assert reopened(place) == found
+
+
+@pytest.mark.parametrize("more", [8000, 20_000])
+def test_a_session_that_is_outgrown_takes_room_once(tmp_path, more):
+    """Doubled again and again it took twice the memory of an opening."""
+    rows = vectors(100 + more, 4)
+    with gallery.open(tmp_path / "g", gallery.Precomputed(4)) as people:
+        people.enroll_many((f"s{at}", rows[at : at + 1]) for at in range(100))
+        assert people.identify(rows[0]).best.id == "s0"
+        index = people._engine._cache._index
+        with gallery.open(tmp_path / "g", gallery.Precomputed(4)) as other:
+            other.enroll_many((f"s{at}", rows[at : at + 1]) for at in range(100, 100 + more))
+            found = people.identify_batch(list(rows[-50:]), threshold=0.0)
+        assert [one.best.id for one in found] == [f"s{at}" for at in range(50 + more, 100 + more)]
+        assert (people._engine._cache._index is not index) == (more > 8192)
 
 
 def test_a_rebuild_that_fails_half_way_is_not_taken_for_complete(place, monkeypatch):

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gallery
+from gallery.engines.filtering import Views
 from gallery.filters import checked_where, text_of, texts_of
+from gallery.indexes.exact import ExactIndex
 from gallery.metadata import as_json
 
 VALUES = st.recursive(
@@ -66,6 +68,25 @@ def test_what_is_no_filter_is_refused(tmp_path, where, said):
             people.identify(np.eye(4)[0], where=where)
         with pytest.raises(ValueError, match=said):
             people.within(np.eye(4)[0], 1.0, where=where)
+
+
+@pytest.mark.parametrize(("count", "most"), [(24_000, 20_000), (200_000, 50_000)])
+def test_what_filters_leave_is_not_copied_without_bound(count, most):
+    """Four filters that leave seven eighths of what may be copied held four copies of that."""
+    rows = np.zeros((count, 1), np.float32)
+    index, views = ExactIndex(1, "euclidean"), Views()
+    index.add(np.arange(count), rows)
+    each = max(20_000, count // 8) * 7 // 8
+    made = []
+    for at in range(6):
+        numbers = np.arange(at, at + each)
+        for again in range(2):
+            found, copy = views.of(index, f"{at}", numbers, (1, 1), rows.__getitem__, (1, "euclidean"))
+            assert found is copy and len(copy) == each
+            made.append(copy)
+            assert again == 0 or made[-1] is made[-2], "one that was asked for last is kept"
+        assert each <= views._held() <= most
+    assert views._held() + each > most, "as many as fit"
 
 
 def test_a_filter_follows_changed_metadata_at_once(tmp_path):
