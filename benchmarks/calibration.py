@@ -41,6 +41,9 @@ DRAWN = {
     "Omniglot": (300, 359, 4),
     "AT&T": (20, 20, 10),
     "LFW3D": (1000, 2000, 3),
+    # The truth of many more people than are enrolled: it has less of an error of its own.
+    "Omniglot, 150 against 509": (150, 509, 4),
+    "LFW3D, 500 against 2,500": (500, 2500, 3),
 }
 
 
@@ -77,13 +80,13 @@ def _simulated(rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
 
 def _real(rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
     found = {}
-    for name, load in calibration_data.SETS.items():
+    for name, sizes in DRAWN.items():
         try:
-            rows, owners = load()
+            rows, owners = calibration_data.SETS[name.split(",")[0]]()
         except FileNotFoundError as error:
             skipped[name] = f"{Path(error.filename or '').name} is not there"
             continue
-        found[name] = _said(name, Embedded(rows, owners, *DRAWN[name]), rounds)
+        found[name] = _said(name, Embedded(rows, owners, *sizes), rounds)
     return found
 
 
