@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LENGTH = 128
-_LOOKS, _BETWEEN = 10, 0.02
+_LOOKS, _BETWEEN = 10, 0.01
 """How often a head that is not as it was written is looked at again, and the seconds before each."""
 
 
