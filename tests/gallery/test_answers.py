@@ -120,7 +120,7 @@ def test_without_a_threshold_identify_ranks_and_verify_refuses(people):
     answer = people.identify([5, 0, 0, 0], k=2)
     assert (answer.decision, answer.threshold) == ("undecided", None)
     assert seen(answer) == [("s5", 0.0, 6), ("s4", 1.0, 5)]
-    with pytest.raises(NotCalibratedError, match="give one .threshold="):
+    with pytest.raises(NotCalibratedError, match=r"give one .threshold="):
         people.verify("s5", [5, 0, 0, 0])
     assert people.threshold is None
 
