@@ -62,10 +62,10 @@ class Trainer:
             self.network = SiameseNetwork(spec)
             if hasattr(self.network.tower, "look_at"):
                 self.network.tower.look_at(self._items)
+            self.network.to(self.device)
             if settings.base is not None:
                 go_on_from(settings.base, spec, self.network)
             if settings.start != "random":
-                self.network.to(self.device)
                 start_head(settings.start, self.network, self._items, data.labels, settings.seed)
             classes = len(names) * turns
             self.objective = losses.build(
@@ -78,12 +78,10 @@ class Trainer:
                 comparator=self.network.comparator,
             )
             if settings.base is not None:
-                self.network.to(self.device)
                 start_centres(self.objective, self.network, self._items, torch.from_numpy(labels))
         self._place()
 
     def _place(self) -> None:
-        self.network = self.network.to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = self.objective.to(self.device)
         self.average = copy.deepcopy(self.network).eval()

@@ -198,13 +198,13 @@ class Sample:
     """Probes of different subjects against every subject, and against one template of each.
 
     probes: (n,) whose each is, every subject once; probe: (h,) which probe is within the threshold of
-    another subject, once for each such; taken: (m,) the subjects whose drawn template a probe of somebody
-    else is within the threshold of, once for each such probe.
+    another subject, once for each such; taken: (m,) the one whose subject's drawn template a probe of
+    somebody else is within the threshold of, once for each such probe.
     """
 
     probes: Numbers
     probe: npt.NDArray[np.intp]
-    taken: Numbers
+    taken: npt.NDArray[np.intp]
 
 
 def lamb_counts(sample: Sample) -> list[Count]:
@@ -213,18 +213,20 @@ def lamb_counts(sample: Sample) -> list[Count]:
     One template of each, as many cannot be compared with few: those of one person lie near each other, so
     that a hundred are by far not a hundred chances.
     """
-    hits = np.bincount(np.searchsorted(sample.probes, sample.taken), minlength=len(sample.probes))
-    of = len(sample.probes) - 1
-    rate = min(1.0, float(hits.sum() / max(1, len(sample.probes) * of)))
-    return [Count(int(subject), int(hit), of, rate) for subject, hit in zip(sample.probes, hits, strict=True)]
+    return _each_counted(sample.probes, sample.taken)
 
 
 def wolf_counts(sample: Sample) -> list[Count]:
     """For each probe how many of the other subjects it would be taken for."""
-    hits = np.bincount(sample.probe, minlength=len(sample.probes))
-    of = len(sample.probes) - 1
-    rate = min(1.0, float(hits.sum() / max(1, len(sample.probes) * of)))
-    return [Count(int(subject), int(hit), of, rate) for subject, hit in zip(sample.probes, hits, strict=True)]
+    return _each_counted(sample.probes, sample.probe)
+
+
+def _each_counted(subjects: Numbers, hit: npt.NDArray[np.intp]) -> list[Count]:
+    """How often each of n subjects is hit, of one trial with each other; hit: their places."""
+    hits = np.bincount(hit, minlength=len(subjects))
+    of = len(subjects) - 1
+    rate = min(1.0, float(hits.sum() / max(1, len(subjects) * of)))
+    return [Count(int(subject), int(many), of, rate) for subject, many in zip(subjects, hits, strict=True)]
 
 
 # -- everything against everything
@@ -328,5 +330,5 @@ def sampled(everyone: Everyone, seed: int) -> Sample:
     return Sample(
         probes=subjects,
         probe=(once // max(1, len(subjects))).astype(np.intp),
-        taken=everyone.owners[other[stands[other]]],
+        taken=hit[stands[other]],
     )

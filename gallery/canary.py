@@ -75,7 +75,8 @@ def check_canary(encoder: Encoder, canary: Canary, there: dict[str, str], where:
             f"{_named(encoder, there)}"
         )
     away = float(distances(row, canary.embedding[None], encoder.metric)[0])
-    limit = float(rounding(canary.embedding[None], encoder.metric)[0])
+    length = np.linalg.norm(canary.embedding.astype(np.float64))
+    limit = float(rounding(np.array([length]), encoder.metric)[0])
     if away > limit:
         raise EncoderMismatchError(
             f"{where}: {encoder_name(encoder)!r} has the fingerprint of the encoder that filled it, but "
@@ -84,14 +85,13 @@ def check_canary(encoder: Encoder, canary: Canary, there: dict[str, str], where:
         )
 
 
-def rounding(rows: FloatRows, metric: str) -> npt.NDArray[np.float64]:
-    """(n,) how far from each of n rows the same item may be embedded another time.
+def rounding(lengths: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float64]:
+    """(n,) how far from n rows of such lengths the same items may be embedded another time.
 
     Under the euclidean metric: as far as rows of that length are under the cosine.
     """
     if metric == "cosine":
-        return np.full(len(rows), ROUNDING)
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+        return np.full(len(lengths), ROUNDING)
     limits: npt.NDArray[np.float64] = np.maximum(lengths, 1e-12) * (2 * ROUNDING) ** 0.5
     return limits
 

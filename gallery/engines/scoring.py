@@ -174,20 +174,23 @@ def drawn_columns(store: Store, probes: int, seed: int) -> Numbers:
 def _pairs_with(columns: Numbers, subjects: Numbers, equal: npt.NDArray[np.bool_]) -> Numbers:
     """A number for each pair of a probe and a subject with a column, of which `equal`, (p, m), says so."""
     probe, at = np.nonzero(equal)
-    column = np.searchsorted(columns, subjects[at])
-    column[column == len(columns)] = 0
-    there = columns[column] == subjects[at] if len(columns) else np.zeros(len(at), np.bool_)
+    column, there = _columns_of(columns, subjects[at])
     pairs: Numbers = np.unique(probe[there] * len(columns) + column[there])
     return pairs
 
 
 def _places(columns: Numbers, owners: Numbers) -> Numbers:
     """Each owner's column; one that has none gets a number of its own above them."""
-    at = np.searchsorted(columns, owners)
-    at[at == len(columns)] = 0
+    at, has_column = _columns_of(columns, owners)
     _, rank = np.unique(owners, return_inverse=True)
-    has_column = columns[at] == owners if len(columns) else np.zeros(len(owners), np.bool_)
     return np.where(has_column, at, len(columns) + rank)
+
+
+def _columns_of(columns: Numbers, subjects: Numbers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """(the column of each subject, whether it has one)."""
+    at = np.searchsorted(columns, subjects)
+    at[at == len(columns)] = 0
+    return at, columns[at] == subjects if len(columns) else np.zeros(len(subjects), np.bool_)
 
 
 def _same_path(store: Store, sources: Sequence[str | None]) -> Mapping[int, list[int]]:
@@ -226,15 +229,13 @@ def copy_limits(probes: FloatRows, among: FloatRows, metric: str) -> Limits:
     """What is a copy of each of p probes. among: (m, d) some of the gallery: how far it lies apart."""
     if metric == "cosine":
         ones = np.ones(len(probes))
-        return Limits(_COPY[metric] * ones, _NEAR[metric] * ones, rounding(probes, metric))
+        return Limits(_COPY[metric] * ones, _NEAR[metric] * ones, rounding(ones, metric))
     lengths = np.linalg.norm(probes.astype(np.float64), axis=1)
     middle = among.mean(axis=0, dtype=np.float64)
     spread = math.sqrt(float(np.square(among - middle).sum(axis=1).mean()))
-    copy = np.maximum(_COPY[metric] * np.minimum(lengths, spread), _ROUNDED * lengths)
-    within = rounding(np.array([[spread]], np.float32), metric)
-    return Limits(
-        copy, _NEAR[metric] * lengths, np.maximum(copy, np.minimum(rounding(probes, metric), within))
-    )
+    sizes = np.minimum(lengths, spread)
+    copy = np.maximum(_COPY[metric] * sizes, _ROUNDED * lengths)
+    return Limits(copy, _NEAR[metric] * lengths, np.maximum(copy, rounding(sizes, metric)))
 
 
 def _away(probes: FloatRows, stored: Stored, metric: str, limits: Limits) -> Distances:
@@ -268,9 +269,7 @@ def _fused(
 
 def _keep(kept: Distances, columns: Numbers, some: Numbers, fused: Distances) -> None:
     """Takes what is nearer than before, of those subjects that have a column."""
-    at = np.searchsorted(columns, some)
-    at[at == len(columns)] = 0
-    there = columns[at] == some if len(columns) else np.zeros(len(some), np.bool_)
+    at, there = _columns_of(columns, some)
     kept[:, at[there]] = np.minimum(kept[:, at[there]], fused[:, there])
 
 
