@@ -28,6 +28,9 @@ from gallery.stores.lineage import check_log
 PATIENCE = 10.0
 """Seconds that a fork waits for whoever is using a catalog."""
 
+_MOMENT = 0.1
+"""Seconds within which whoever is only between two uses lets go of a catalog."""
+
 File = tuple[int, int]
 
 
@@ -166,8 +169,8 @@ class _Fork:
             return
         with _LOCK.lock:
             everyone = list(_PAUSING)
-        # The idle ones last: nobody waits for them before it is their turn.
-        everyone.sort(key=lambda one: _is_idle(one.lock))
+        # Those that are free at once or in a moment last: nobody waits for them before it is their turn.
+        everyone.sort(key=lambda one: _is_free(one.lock))
         taken = [one for one in everyone if self._take(one.lock, end)]
         # Which count here in any case; those that could not be taken are open at least.
         paused = [self._is_paused(one) for one in taken]
@@ -214,8 +217,8 @@ _TURN = ModuleLock()
 """Of those who fork: two would wait for each other."""
 
 
-def _is_idle(lock: threading.RLock) -> bool:
-    if not lock.acquire(blocking=False):
+def _is_free(lock: threading.RLock) -> bool:
+    if not lock.acquire(timeout=_MOMENT):
         return False
     lock.release()
     return True

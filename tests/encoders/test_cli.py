@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,10 @@ def test_every_command_is_in_the_help_with_the_exit_codes(capsys: pytest.Capture
         assert command or all(name in printed for name in ("list", "info", "train", "evaluate"))
 
 
-def test_help_is_quick_and_loads_no_torch() -> None:
-    begun = time.perf_counter()
+def test_help_loads_no_torch() -> None:
     code = "import sys; from encoders import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert time.perf_counter() - begun < 2.0
 
 
 def test_list_names_what_ships(capsys: pytest.CaptureFixture[str]) -> None:

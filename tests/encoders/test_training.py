@@ -275,10 +275,8 @@ def test_settings_that_are_refused(tmp_path: Path, settings: dict[str, Any], wor
 
 def test_an_output_in_the_way_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
-    begun = time.monotonic()
     with pytest.raises(CheckpointError, match="choose another name"):
         encoders.train(labelled(), output=tmp_path / "holiday", steps=100_000, **SMALL)
-    assert time.monotonic() - begun < 2
 
 
 def test_too_few_subjects_to_hold_any_out(tmp_path: Path) -> None:

@@ -178,8 +178,8 @@ def test_a_fork_does_not_wait_for_ever_for_other_threads(
         with ExitStack() as busy:
             for one in (people, *others[:3]):
                 busy.enter_context(read_by_another_thread(one))
-            waits, stop = [0.0], threading.Event()
-            asking = threading.Thread(target=_asked_again_and_again, args=(idle, waits, stop))
+            answered, stop = [], threading.Event()
+            asking = threading.Thread(target=_asked_again_and_again, args=(idle, answered, stop))
             asking.start()
             began = time.monotonic()
             assert "in the middle of a read" in in_a_fork(_read, people.location)
@@ -189,16 +189,15 @@ def test_a_fork_does_not_wait_for_ever_for_other_threads(
             stop.set()
             asking.join()
         assert 3.0 <= took < 11.0, "one wait, not one for each of four"
-        assert max(waits) < 2.7, "nobody waits for one that is idle"
+        assert any(began + 1.0 < at < began + 2.5 for at in answered), "nobody waits for one that is idle"
         for one in (people, *others):
             assert in_a_fork(_read, one.location) == one.ids()
 
 
-def _asked_again_and_again(people: gallery.Gallery, waits: list[float], stop: threading.Event) -> None:
-    while not stop.is_set():
-        began = time.monotonic()
+def _asked_again_and_again(people: gallery.Gallery, answered: list[float], stop: threading.Event) -> None:
+    while not stop.wait(0.002):
         people.ids()
-        waits.append(time.monotonic() - began)
+        answered.append(time.monotonic())
 
 
 def test_forks_beside_threads_that_open_and_close(people: gallery.Gallery, tmp_path: Path) -> None:

@@ -383,7 +383,8 @@ def test_only_a_verdict_or_a_crash_speaks_against_a_kind(monkeypatch):
     run, said = subprocess.run, []
 
     def other(*_, **__):
-        return run([sys.executable, "-c", said[-1]], capture_output=True, timeout=5)
+        patience = 3 if "sleep" in said[-1] else 120
+        return run([sys.executable, "-c", said[-1]], capture_output=True, timeout=patience)
 
     monkeypatch.setattr(subprocess, "run", other)
     asked = rehearsing._verdict.__wrapped__
