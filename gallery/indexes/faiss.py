@@ -6,8 +6,8 @@ left when they do. Until there are enough vectors to train on, an exact index st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gallery.errors import GalleryError
 from gallery.indexes import kinds, library
 from gallery.indexes.base import Effort, Neighbours, Selection, UnfitIndex, nothing
 from gallery.indexes.exact import ExactIndex
+from gallery.indexes.gpu_copy import GpuCopy, Scores, Unanswered
 from gallery.indexes.positions import Bits, Positions, within
 from gallery.vectors import FloatRows, Numbers, sum_error
 
@@ -44,6 +45,7 @@ class FaissIndex:
         self._needed = kinds.training_size(self._index)
         self._waiting = ExactIndex(dim, metric) if self._needed else None
         self._owner: Any = None
+        self._gpu = GpuCopy()
         self._at = Positions()
         self._can_select = True
         self.trained_on = 0
@@ -98,6 +100,7 @@ class FaissIndex:
     def _append(self, numbers: Numbers, rows: FloatRows) -> None:
         with _blamed(self.kind):
             self._index.add(rows)
+        self._gpu.add(rows)
         self._at.append(numbers)
 
     def remove(self, numbers: Numbers) -> None:
@@ -143,23 +146,27 @@ class FaissIndex:
         return found
 
     def _found(self, queries: FloatRows, k: int, look: Effort, bits: Bits | None) -> Found:
-        """What FAISS finds of the allowed."""
+        """What FAISS finds of the allowed, on the GPU where a copy of it is."""
+        with suppress(Unanswered):
+            return self._proposed(
+                lambda ask: self._gpu.search(self._index, queries, ask, look.cells), k, bits
+            )
         with library.tuned(self._dim):
             if bits is not None and self._can_select:
                 try:
                     return self._public(*kinds.search(self._index, queries, k, look, bits), bits)
                 except RuntimeError:
                     self._can_select = False
-            if bits is None or self._can_select:
-                return self._public(*kinds.search(self._index, queries, k, look, None), bits)
-            return self._over_asked(queries, k, look, bits)
+            return self._proposed(lambda ask: kinds.search(self._index, queries, ask, look, None), k, bits)
 
-    def _over_asked(self, queries: FloatRows, k: int, look: Effort, bits: Bits) -> Found:
-        """For kinds that cannot be told what to hide: asks for more until enough of it may be found."""
+    def _proposed(self, search: Callable[[int], Scores], k: int, bits: Bits | None) -> Found:
+        """What a search for so many finds; where it cannot be told what to hide, it is asked for more."""
+        if bits is None:
+            return self._public(*search(k), None)
         total = int(self._index.ntotal)
         ask = min(total, 2 * k)
         while True:
-            scores, at = kinds.search(self._index, queries, ask, look, None)
+            scores, at = search(ask)
             found = self._public(scores, at, bits)
             if ask == total or not (((found[1] >= 0).sum(axis=1) < k) & (at[:, -1] >= 0)).any():
                 return found
@@ -201,7 +208,7 @@ class FaissIndex:
         """How far its distances may be off: see `ExactIndex._error`. Lossy kinds compare with other rows."""
         if self._metric != "cosine" or not self.lossless:
             return np.inf
-        return sum_error(self._dim + 20)
+        return sum_error(self._dim + 20) + self._gpu.error
 
     # -- how hard it looks
 
@@ -256,7 +263,7 @@ class FaissIndex:
             raise GalleryError(f"{path} does not hold a {self.kind} index")
         self._index, self._waiting, self._at = read, None, Positions(numbers)
         # It owns the memory. The numbers are ours from now on, and it need not hold them too.
-        self._owner = whole
+        self._owner, self._gpu = whole, GpuCopy()
         whole.id_map.clear()
 
 
