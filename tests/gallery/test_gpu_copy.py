@@ -36,7 +36,7 @@ class Card:
         assert isinstance(resources, Resources) and device == 0
         if self.full:
             raise RuntimeError(
-                "Error in void* alloc(int) at /project/gpu.cpp:65: out of memory on the card\nmore"
+                "Error in void* alloc(int) at /gpu.cpp:65: out of memory on the card\nmore"
             )
         self.made += 1
         return OnCard(self, library.faiss().clone_index(index))
