@@ -35,9 +35,7 @@ class Card:
     def copy(self, resources, device, index):
         assert isinstance(resources, Resources) and device == 0
         if self.full:
-            raise RuntimeError(
-                "Error in void* alloc(int) at /gpu.cpp:65: out of memory on the card\nmore"
-            )
+            raise RuntimeError("Error in void* alloc(int) at /gpu.cpp:65: out of memory on the card\nmore")
         self.made += 1
         return OnCard(self, library.faiss().clone_index(index))
 
