@@ -83,8 +83,8 @@ class Seeker:
         # The templates of one subject lie together, so that the others come several at a time too.
         if self.certain:
             return min(k * each, k + _CROWDED) + 2
-        # A few more cost an approximate index less than asking twice.
-        return max(16, 4 * k, min(k * each, k + 2 * _CROWDED) + 2)
+        # A few more cost an approximate index less than asking twice, but nobody's templates are all nearest.
+        return max(16, 4 * k, min(k * each * 4 // 5, k + 2 * _CROWDED) + 2)
 
     def _asked(
         self,
