@@ -1,7 +1,8 @@
 """How many comparisons a false match rate needs, and how that is said. PURE and free of torch.
 
 With no error in n trials a rate is at most 3/n with 95 % confidence (the rule of three, Hanley and
-Lippman-Hand 1983); so a threshold for a false match rate needs 3/FMR non-mated comparisons.
+Lippman-Hand 1983); so a threshold for a false match rate needs 3/FMR non-mated comparisons. Those of two
+subjects are not independent, so a pair of subjects is taken as one.
 """
 
 from __future__ import annotations
@@ -22,23 +23,34 @@ def needed(fmr: float) -> int:
     return math.ceil(3.0 / fmr - 1e-6)
 
 
-def no_threshold(fmr: float, non_mated: int) -> str:
-    """Why no threshold is recommended and what to do about it; "" when the comparisons are enough."""
-    if non_mated >= needed(fmr):
+def pairs(subjects: int) -> int:
+    """The pairs of so many subjects: those of their items are not independent, however many there are."""
+    return subjects * (subjects - 1) // 2
+
+
+def subjects_for(fmr: float) -> int:
+    """The least number of subjects whose pairs can support a threshold for `fmr`."""
+    return math.ceil((1 + math.sqrt(1 + 8 * needed(fmr))) / 2 - 1e-9)
+
+
+def no_threshold(fmr: float, subjects: int) -> str:
+    """Why no threshold is recommended and what to do about it; "" when the held-out subjects are enough."""
+    if pairs(subjects) >= needed(fmr):
         return ""
-    rate = reachable(non_mated)
-    advice = "hold out more subjects" + (f" or pass --fmr {rate:g}" if rate is not None else "")
+    rate = reachable(pairs(subjects))
+    advice = f"hold out {subjects_for(fmr):,}" + (f" or pass --fmr {rate:g}" if rate is not None else "")
     return (
-        f"no threshold recommended: FMR {percent(fmr)} needs at least {needed(fmr):,} non-mated comparisons "
-        f"of held-out subjects, there are {non_mated:,}; {advice}"
+        f"no threshold recommended: FMR {percent(fmr)} needs at least {needed(fmr):,} pairs of held-out "
+        f"subjects, {subjects:,} subjects make {pairs(subjects):,}; {advice}, or measure one on items of "
+        "your own: gallery calibrate"
     )
 
 
-def reachable(non_mated: int) -> float | None:
+def reachable(comparisons: int) -> float | None:
     """The least false match rate of two digits that so many comparisons support; None above 0.1."""
-    if non_mated < 30:
+    if comparisons < 30:
         return None
-    rate = 3.0 / non_mated
+    rate = 3.0 / comparisons
     unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
     return float(f"{math.ceil(rate / unit - 1e-6) * unit:.2g}")
 

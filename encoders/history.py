@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from encoders import choosing
 from encoders.evidence import percent
 from encoders.history_page import page
 
@@ -17,12 +18,14 @@ class History:
     """The settings of a run and what was measured on the way.
 
     `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has {"step",
-    "eer", "one_shot_error"}, rates in [0, 1]. `best` is the validation with the least EER, then the
-    least one-shot error, of which the weights were kept; `stopped` the step at which a run without a lower
-    EER was ended early. `threshold` was set for `threshold_fmr` on the validation
-    non-mated comparisons, `evidence` says how many of them and of how many subjects; when they are too few
-    for that rate both are None and `note` says so. `mistakes` are the validation pairs that the encoder gets
-    most wrong, `pictures` what it sees of them as pieces of HTML, which are kept out of files.
+    "eer", "one_shot_error"[, "worse"]}, rates in [0, 1], `worse` whether the best before was better beyond
+    chance. `best` is the validation of which the weights were kept (`encoders.choosing`); `stopped` the step
+    at which a run was ended early; `learnt` whether what was kept is better than the first validation beyond
+    chance, None where there was no other. `threshold` was set for `threshold_fmr` on the non-mated
+    comparisons of the validation, and rejects `threshold_fnmr` of the mated ones; `evidence` says how many
+    there are and of how many subjects; when these are too few for that rate all three are None and `note`
+    says so. `mistakes` are the validation pairs that the encoder gets most wrong, `pictures` what it sees of
+    them as pieces of HTML, which are kept out of files.
     """
 
     settings: dict[str, Any]
@@ -36,6 +39,8 @@ class History:
     output: str | None = None
     note: str = ""
     stopped: int | None = None
+    threshold_fnmr: float | None = None
+    learnt: bool | None = None
     mistakes: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[tuple[str, str]] = field(default_factory=list, compare=False, repr=False)
 
@@ -55,11 +60,8 @@ class History:
         done = self.settings["steps"] if self.stopped is None else self.stopped
         lines = [f"{self.output}: {done:,} steps in {_lasted(self.seconds)}"]
         if self.stopped is not None:
-            lines[0] += f", ended early: {self.settings['patience']} validations without a lower EER"
-        if self.best is not None:
-            rates = f"EER {self.best['eer']:.2%}, one-shot error {self.best['one_shot_error']:.2%}"
-            lines.append(f"best by EER, then one-shot error: step {self.best['step']:,}, {rates}")
-        return "\n".join([*lines, *_threshold(self)])
+            lines[0] += f", ended early: {self.settings['patience']} validations beyond chance worse"
+        return "\n".join([*lines, *_kept(self), *_threshold(self)])
 
 
 def load(path: str | os.PathLike[str]) -> History:
@@ -71,11 +73,52 @@ def _lasted(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
+def _kept(history: History) -> list[str]:
+    """Which weights were kept and why, and whether the held-out subjects show that anything was learnt."""
+    best, validations = history.best, history.validations
+    if best is None:
+        return []
+    lines = [f"kept: step {best['step']:,}, {_rates(best)}{_because(history, best)}"]
+    subjects = history.evidence.get("subjects", 0)
+    if history.learnt is False and best["step"] > validations[0]["step"]:
+        told = (
+            f"no better beyond chance than step {validations[0]['step']:,} (EER {validations[0]['eer']:.2%})"
+        )
+        if subjects < choosing.FEWEST:
+            told += f", as far as {subjects} held-out subjects can tell: they are too few to choose by; "
+            told += "hold out more, or --holdout 0 to learn from all"
+        else:
+            told += f" for the {subjects:,} held-out subjects: try other settings (--lr, --loss, --tower)"
+        lines.append(told)
+    return lines
+
+
+def _because(history: History, best: dict[str, float]) -> str:
+    """Why those weights, where it is not plain: they are not the last, or not those with the least EER."""
+    last, least = history.validations[-1], min(history.validations, key=choosing.rank)
+    if best["step"] == 0 and last["step"] > 0:
+        base = history.settings.get("base")
+        whose = f"the weights of {base} as they are" if base else "the head as it was found"
+        return f": {whose}, since training brought nothing better"
+    if best["step"] < last["step"]:
+        beaten = "worse beyond chance" if last.get("worse") else "no better than where it began"
+        return f"; the last, step {last['step']:,} (EER {last['eer']:.2%}), is {beaten}"
+    if choosing.rank(least) < choosing.rank(best):
+        return f", the last; step {least['step']:,} ({_rates(least)}) is not better beyond chance"
+    return ""
+
+
+def _rates(entry: dict[str, float]) -> str:
+    return f"EER {entry['eer']:.2%}, one-shot error {entry['one_shot_error']:.2%}"
+
+
 def _threshold(history: History) -> list[str]:
     if history.threshold is None or history.threshold_fmr is None:
         return [history.note] if history.note else []
-    counts = history.evidence
+    counts, missed = history.evidence, history.threshold_fnmr
+    fnmr = "" if missed is None else f" (FNMR {percent(missed)})"
     return [
-        f"recommended threshold {history.threshold:.4f} for FMR {percent(history.threshold_fmr)}, from "
-        f"{counts['non_mated']:,} non-mated comparisons of {counts['subjects']} held-out subjects"
+        f"recommended threshold {history.threshold:.4f} for FMR {percent(history.threshold_fmr)}{fnmr}, from "
+        f"{counts['non_mated']:,} non-mated comparisons of {counts['subjects']:,} held-out subjects; "
+        "gallery calibrate measures both on items of your own"
     ]

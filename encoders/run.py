@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoders import checkpoint, evaluation, evidence, preprocess, state, towers
+from encoders import checkpoint, choosing, evaluation, evidence, preprocess, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -51,6 +52,7 @@ class Run:
         self.data, self.held = data, held
         self.spec = _spec(name or output.stem, settings)
         self.best: dict[str, Tensor] = {}
+        self.errors: dict[str, Tensor] = {}  # of the held-out subjects, at the first and the best validation
         self.recent: list[float] = []  # losses since the last log line
 
     def choose_steps(self, minutes: float | None, epochs: float | None, resume: bool) -> None:
@@ -94,6 +96,7 @@ class Run:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as exc:
             raise state.damaged(self.folder, exc) from exc
         self.best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
+        self.errors = {k.removeprefix("errors/"): v for k, v in tensors.items() if k.startswith("errors/")}
         whole = {k: v.shape for k, v in self.trainer.average.state_dict().items()}
         if self.best and {k: v.shape for k, v in self.best.items()} != whole:
             raise state.damaged(self.folder, "its best weights are not whole")
@@ -113,16 +116,16 @@ class Run:
                     self.save_state()
                     saved = time.monotonic()
                 if stop.asked:
-                    raise KeyboardInterrupt(f"step {self.trainer.done:,} is saved; --resume goes on from it")
+                    told = f"step {self.trainer.done:,} is saved; --resume, with the same data and output,"
+                    raise KeyboardInterrupt(f"{told} goes on from it")
         return self._finish()
 
     def _begins_somewhere(self) -> bool:
         return self.settings.start != "random" or self.settings.base is not None
 
     def _given_up(self) -> bool:
-        """Whether the last `patience` validations brought no lower EER."""
-        rates, patience = [entry["eer"] for entry in self.history.validations], self.settings.patience
-        return bool(rates) and 0 < patience <= len(rates) - 1 - rates.index(min(rates))
+        settings = self.settings
+        return choosing.given_up(self.history.validations, settings.steps, settings.patience)
 
     def _introduced(self) -> str:
         """What the run does, in one line."""
@@ -163,13 +166,16 @@ class Run:
             return
         found = measure(self._encoder(self.trainer.average), self.held, self.settings)
         entry = {"step": self.trainer.done, "eer": found.eer, "one_shot_error": found.one_shot_error}
+        if (before := self.errors.get("best")) is not None:
+            entry["worse"] = choosing.better(before.numpy(), found.errors, found.mated)
+        if not self.history.validations:
+            self.errors["first"] = torch.from_numpy(found.errors)
         self.history.validations.append(entry)
         pace = f"; {shown.pace()}" if self.trainer.done else ""
         shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}{pace}")
-        best = self.history.best
-        # Of equals the later one, which has seen more; but not where nothing is better than the start.
-        if best is None or _rank(entry) < _rank(best) or (_rank(entry) == _rank(best) and best["step"] > 0):
+        if choosing.is_best(entry, self.history.best):
             self.history.best, self.best = entry, _copied(self.trainer.average)
+            self.errors["best"] = torch.from_numpy(found.errors)
 
     def save_state(self) -> None:
         """Writes everything that a resumed run needs."""
@@ -180,7 +186,8 @@ class Run:
             "recent": self.recent,
         }
         best = {f"best/{k}": v for k, v in self.best.items()}
-        state.write(self.folder, self.trainer.tensors() | best, record)
+        errors = {f"errors/{k}": v for k, v in self.errors.items()}
+        state.write(self.folder, self.trainer.tensors() | best | errors, record)
 
     def _encoder(self, network: SiameseNetwork, spec: Spec | None = None) -> SiameseEncoder:
         return SiameseEncoder(spec or self.spec, network, device=self.device)
@@ -188,7 +195,7 @@ class Run:
     def _finish(self) -> History:
         if self.trainer.done < self.settings.steps:
             self.history.stopped = self.trainer.done
-        self.trainer.average.load_state_dict(self.best)
+        self._choose()
         spec = self.spec
         if self.held is not None:
             encoder = self._encoder(self.trainer.average)
@@ -204,6 +211,16 @@ class Run:
         state.remove(self.folder)
         return self.history
 
+    def _choose(self) -> None:
+        """Puts the weights that are kept into the average, where those of the end are."""
+        best, validations = self.history.best, self.history.validations
+        if best is None:
+            return
+        kept = choosing.kept(validations, best)
+        if kept is best and best["step"] < self.trainer.done:
+            self.trainer.average.load_state_dict(self.best)
+        self.history.best = kept
+
     def _show_mistakes(self, embeddings: NDArray[np.float32], encoder: SiameseEncoder) -> None:
         """Keeps the pairs on the wrong side of the threshold (of the EER's, where none is recommended)."""
         held = self.held
@@ -218,22 +235,22 @@ class Run:
         self.history.pictures = [(left, right) for left, right in see]
 
     def _conclude(self, found: Validation) -> None:
-        """Recommends a threshold where there are comparisons enough for its FMR; else a note says why not."""
+        """Recommends a threshold where there are subjects enough for its FMR; else a note says why not."""
         zero = "no threshold recommended: too many non-mated comparisons of held-out subjects have distance 0"
-        few = evidence.no_threshold(self.settings.fmr, found.non_mated)
+        few = evidence.no_threshold(self.settings.fmr, found.subjects)
         self.history.note = few or (zero if found.threshold is None else "")
         if not self.history.note:
             self.history.threshold, self.history.threshold_fmr = found.threshold, self.settings.fmr
+            self.history.threshold_fnmr = found.fnmr
         self.history.evidence = {k: getattr(found, k) for k in ("subjects", "mated", "non_mated")}
+        first = self.errors.get("first")
+        if first is not None and len(self.history.validations) > 1:
+            self.history.learnt = choosing.better(found.errors, first.numpy(), found.mated, choosing.SINGLE)
 
 
 def measure(encoder: SiameseEncoder, held: LabelledSet, settings: Settings) -> Validation:
     """The validation of an encoder on a preprocessed set."""
     return validate(encoder.encode_prepared(held.items), held, encoder.metric, settings.fmr)
-
-
-def _rank(entry: dict[str, float]) -> tuple[float, float]:
-    return entry["eer"], entry["one_shot_error"]
 
 
 def _copied(network: SiameseNetwork) -> dict[str, Tensor]:
@@ -257,7 +274,7 @@ def _spec(name: str, settings: Settings) -> Spec:
 
 
 def _facts(found: Validation, with_threshold: bool) -> dict[str, Any]:
-    left_out = () if with_threshold else ("threshold", "fmr", "fnmr")
+    left_out = ("errors",) if with_threshold else ("errors", "threshold", "fmr", "fnmr")
     kept = {k: v for k, v in asdict(found).items() if k not in left_out}
     return {"validation": {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}}
 

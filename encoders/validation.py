@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders import evaluation
+from encoders import choosing, evaluation
 from encoders.datasets import LabelledSet
 from encoders.errors import DatasetError, EncoderError
 
 Floats = NDArray[np.float32]
+Wide = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 WAYS, EPISODES, MOST_ITEMS = 20, 400, 4000
@@ -23,7 +24,8 @@ class Validation:
 
     `one_shot_error` is over episodes of up to 20 subjects of one group, one item of each enrolled and another
     asked. `threshold` is the largest distance whose FMR on the non-mated pairs is at most `fmr`; None
-    where there is none, and then nothing is accepted: `fmr` is 0 and `fnmr` 1.
+    where there is none, and then nothing is accepted: `fmr` is 0 and `fnmr` 1. `subjects` are those of the
+    pairs, `errors` (subjects,) what each of them has to do with the EER (`choosing.by_subject`).
     """
 
     eer: float
@@ -34,6 +36,7 @@ class Validation:
     subjects: int
     mated: int
     non_mated: int
+    errors: Wide = field(repr=False, compare=False)
 
 
 def validate(embeddings: Floats, data: LabelledSet, metric: str, fmr: float, seed: int = 0) -> Validation:
@@ -45,21 +48,25 @@ def validate(embeddings: Floats, data: LabelledSet, metric: str, fmr: float, see
     if not np.isfinite(embeddings).all():
         raise DatasetError("the encoder gives NaN or infinity for some items: nothing can be measured")
     rng = np.random.default_rng(seed)
-    mated, non_mated = evaluation.comparisons(*_at_most(embeddings, data.labels, rng), metric)
+    rows, labels = _at_most(embeddings, data.labels, rng)
+    mated, non_mated = evaluation.comparisons(rows, labels, metric)
     if not (len(mated) and len(non_mated)):
         raise DatasetError(
             f"{len(mated)} mated and {len(non_mated)} non-mated pairs: rates need at least one of each"
         )
     threshold = evaluation.threshold_at_fmr(non_mated, fmr)
+    eer, where = evaluation.eer(mated, non_mated)
+    errors = choosing.by_subject(rows, labels, metric, where)
     return Validation(
-        eer=evaluation.eer(mated, non_mated)[0],
+        eer=eer,
         one_shot_error=one_shot(embeddings, data, metric, rng),
         threshold=threshold,
         fmr=0.0 if threshold is None else evaluation.fmr_at(non_mated, threshold),
         fnmr=1.0 if threshold is None else evaluation.fnmr_at(mated, threshold),
-        subjects=len(np.unique(data.labels)),
+        subjects=len(errors),
         mated=len(mated),
         non_mated=len(non_mated),
+        errors=errors,
     )
 
 

@@ -18,17 +18,23 @@ def test_percent_keeps_three_digits(rate: float, words: str) -> None:
 
 def test_comparisons_that_a_rate_needs() -> None:
     assert [evidence.needed(f) for f in (0.01, 0.001, 0.00005, 0.007)] == [300, 3000, 60_000, 429]
-    assert evidence.no_threshold(0.01, 756_400) == ""  # glyph
-    assert evidence.no_threshold(0.00005, 203_841) == ""  # photo
-    assert evidence.no_threshold(0.001, 3000) == "" != evidence.no_threshold(0.001, 2999)
+
+
+def test_a_pair_of_subjects_is_one_comparison() -> None:
+    """However many items they have: two speakers gave a threshold for FMR 0.1 % "from 10,000 comparisons"."""
+    assert [evidence.pairs(n) for n in (0, 1, 2, 20, 78)] == [0, 0, 1, 190, 3003]
+    for fmr in (0.1, 0.05, 0.01, 0.001, 0.00005):
+        least = evidence.subjects_for(fmr)
+        assert evidence.no_threshold(fmr, least) == "" != evidence.no_threshold(fmr, least - 1)
+        assert evidence.pairs(least) >= evidence.needed(fmr) > evidence.pairs(least - 1)
 
 
 def test_why_there_is_no_threshold() -> None:
-    assert evidence.no_threshold(0.001, 600) == (
-        "no threshold recommended: FMR 0.1% needs at least 3,000 non-mated comparisons of held-out subjects, "
-        "there are 600; hold out more subjects or pass --fmr 0.005"
+    assert evidence.no_threshold(0.001, 20) == (
+        "no threshold recommended: FMR 0.1% needs at least 3,000 pairs of held-out subjects, 20 subjects "
+        "make 190; hold out 78 or pass --fmr 0.016, or measure one on items of your own: gallery calibrate"
     )
-    assert evidence.no_threshold(0.001, 16).endswith("there are 16; hold out more subjects")
+    assert "2 subjects make 1; hold out 78, or measure one" in evidence.no_threshold(0.001, 2)
 
 
 def test_the_rate_advised_is_supported_and_nearly_the_least() -> None:

@@ -38,9 +38,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_without_steps_is_the_base_with_a_threshold_of_its_own(tmp_path: Path, base: Path) -> None:
     """Nothing of the embedding is said again: it all comes from the base."""
-    history = encoders.train(
-        labelled(30, 6, seed=5), output=tmp_path / "on.encoder", base=str(base), steps=0, fmr=0.05, **GIVEN
-    )
+    given = GIVEN | {"steps": 0, "fmr": 0.1, "holdout": 0.4}
+    history = encoders.train(labelled(30, 6, seed=5), output=tmp_path / "on.encoder", base=str(base), **given)
     before, after = encoders.load(base), encoders.load(tmp_path / "on.encoder")
     assert (after.dim, after.metric, after.spec.tower_args) == (16, "euclidean", before.spec.tower_args)
     assert after.fingerprint == before.fingerprint
@@ -130,11 +129,12 @@ def test_every_encoder_that_ships_is_a_base(tmp_path: Path, name: str) -> None:
 
 
 def test_the_base_stays_where_nothing_is_better(tmp_path: Path, base: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("encoders.run._rank", lambda entry: (0.0, 0.0))
+    monkeypatch.setattr("encoders.choosing.rank", lambda entry: (0.0, 0.0))
     on = encoders.train(
         labelled(20, 6), output=tmp_path / "on.encoder", base=str(base), steps=4, validate_every=2, **GIVEN
     )
     assert on.best is not None and on.best["step"] == 0
+    assert f"the weights of {base} as they are, since training brought nothing better" in str(on)
     assert encoders.load(tmp_path / "on.encoder").fingerprint == encoders.load(base).fingerprint
 
 

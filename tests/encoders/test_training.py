@@ -80,7 +80,7 @@ def test_every_loss_learns_subjects_it_was_not_shown(tmp_path: Path, loss: str, 
 def test_history_threshold_and_facts(tmp_path: Path) -> None:
     place = tmp_path / "my.encoder"
     found = encoders.train(
-        labelled(16, 6, groups=4), output=place, steps=20, validate_every=10, holdout=0.25, fmr=0.05, **SMALL
+        labelled(48, 6, groups=4), output=place, steps=20, validate_every=10, holdout=0.25, fmr=0.05, **SMALL
     )
     assert [v["step"] for v in found.validations] == [10, 20]
     assert found.losses[-1]["step"] == 20 and found.losses[-1]["loss"] > 0
@@ -88,7 +88,7 @@ def test_history_threshold_and_facts(tmp_path: Path) -> None:
     assert (
         encoder.name == "my" and encoder.threshold == found.threshold and encoder.spec.threshold_fmr == 0.05
     )
-    assert found.evidence == {"subjects": 4, "mated": 60, "non_mated": 216}
+    assert found.evidence == {"subjects": 12, "mated": 180, "non_mated": 2376}
     assert encoder.spec.facts["validation"]["fmr"] <= 0.05
     again = history.load(place / "history.json")
     assert again == found
@@ -96,7 +96,10 @@ def test_history_threshold_and_facts(tmp_path: Path) -> None:
     assert page.count("<polyline") == 3 and page.count("<circle") == 20 + 2 + 2
     assert ">EER</tspan>" in page and ">one-shot error</tspan>" in page
     assert "<tr><th>steps</th><td>20</td></tr>" in page
-    assert "for FMR 5%, from 216 non-mated comparisons of 4 held-out subjects" in str(found)
+    fnmr = encoder.spec.facts["validation"]["fnmr"]
+    assert found.threshold_fnmr == pytest.approx(fnmr, abs=1e-6) and 0.05 < fnmr < 0.9
+    told = f"for FMR 5% (FNMR {100 * fnmr:.3g}%), from 2,376 non-mated comparisons of 12 held-out subjects"
+    assert f"{told}; gallery calibrate measures both on items of your own" in str(found)
 
 
 def test_the_seed_decides_everything(tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_no_threshold_from_too_few_comparisons(tmp_path: Path) -> None:
     place = tmp_path / "a.encoder"
     found = encoders.train(labelled(16, 6, groups=4), output=place, steps=2, holdout=0.25, **SMALL)
     assert (found.threshold, found.threshold_fmr, found.evidence["non_mated"]) == (None, None, 216)
-    assert str(found).splitlines()[-1] == found.note and "or pass --fmr 0.014" in found.note
+    assert str(found).splitlines()[-1] == found.note and "4 subjects make 6; hold out 78" in found.note
     encoder = encoders.load(place)
     assert (encoder.threshold, encoder.spec.threshold_fmr) == (None, None)
     assert sorted(encoder.spec.facts["validation"]) == [
@@ -304,38 +307,10 @@ def test_threads_are_set_only_when_asked() -> None:
     assert torch.get_num_threads() == 1
 
 
-def test_a_run_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
-    settings = SMALL | {"steps": 60, "validate_every": 2, "patience": 3, "lr": 1e-8, "augment": "none"}
-    place = tmp_path / "a.encoder"
-    found = encoders.train(labelled(20, 6), output=place, **settings)
-    rates = [entry["eer"] for entry in found.validations]
-    assert found.stopped == found.validations[-1]["step"] < 60
-    assert len(rates) == 1 + rates.index(min(rates)) + 3
-    assert "ended early: 3 validations without a lower EER" in str(found)
-    assert history.load(place / "history.json") == found
-    never = encoders.train(
-        labelled(20, 6), output=tmp_path / "b.encoder", **(settings | {"patience": 0, "steps": 20})
-    )
-    assert never.stopped is None and len(never.validations) == 10
-
-
-def test_a_run_that_ended_early_and_one_that_was_killed_before_are_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = {"steps": 40, "validate_every": 1, "patience": 3, "lr": 1e-8}
-    encoders.train(labelled(20, 6), output=tmp_path / "whole", **(SMALL | settings))
-    killed_run(tmp_path / "cut", monkeypatch, **settings)
-    found = encoders.train(labelled(), output=tmp_path / "again", **(SMALL | settings))
-    resumed = encoders.train(labelled(), output=tmp_path / "cut", resume=True, **(SMALL | settings))
-    assert resumed.stopped == found.stopped and same(tmp_path / "again", tmp_path / "cut")
-
-
 def test_a_validation_set_of_ones_own(tmp_path: Path) -> None:
     held = labelled(30, 4, seed=3)
     held = held.take(np.arange(20 * 4, 120))
-    found = encoders.train(
-        labelled(12, 4), output=tmp_path / "v", validation=held, steps=4, fmr=0.05, **SMALL
-    )
+    found = encoders.train(labelled(12, 4), output=tmp_path / "v", validation=held, steps=4, fmr=0.1, **SMALL)
     assert found.evidence == {"subjects": 10, "mated": 60, "non_mated": 720}
     assert found.threshold is not None
 
