@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoders import checkpoint, evaluation, evidence, preprocess, state, towers
+from encoders import apart, checkpoint, evaluation, evidence, preprocess, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -44,8 +44,10 @@ class Run:
         output: Path,
         name: str | None,
         device: str | None,
+        outside: bool = False,
     ) -> None:
-        self.settings, self.output, self.device = settings, output, device
+        """outside: `held` is a set of its own, not a part of what was given to train on."""
+        self.settings, self.output, self.device, self.outside = settings, output, device, outside
         self.folder = state.beside(output)
         self.digest = _digest(data, held)
         self.data, self.held = data, held
@@ -126,16 +128,15 @@ class Run:
 
     def _introduced(self) -> str:
         """What the run does, in one line."""
-        held, settings = self.held, self.settings
-        labels = self.data.labels if held is None else np.concatenate([self.data.labels, held.labels])
-        out = "" if held is None else f" ({len(np.unique(held.labels))} subjects held out)"
+        settings = self.settings
+        told = apart.counted(self.data, self.held, self.outside)
         kind = str(self.spec.preprocess["kind"])
         begun = [] if settings.start == "random" else [f"start {settings.start}"]
         begun += [] if settings.base is None else [f"from {settings.base}"]
         taught = ", ".join([*begun, f"loss {settings.loss}"] if settings.steps else begun)
         return (
-            f"{len(np.unique(labels)):,} subjects, {len(labels):,} items{out}; tower {settings.tower}, "
-            f"{taught}, preprocess {kind if settings.base else HINTS.get(kind, kind)}"
+            f"{told}; tower {settings.tower}, {taught}, "
+            f"preprocess {kind if settings.base else HINTS.get(kind, kind)}"
         )
 
     def _advance(self, shown: Progress) -> None:
