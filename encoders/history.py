@@ -19,10 +19,11 @@ class History:
     `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has {"step",
     "eer", "one_shot_error"}, rates in [0, 1]. `best` is the validation with the least EER, then the
     least one-shot error, of which the weights were kept; `stopped` the step at which a run without a lower
-    EER was ended early. `threshold` was set for `threshold_fmr` on the validation
-    non-mated comparisons, `evidence` says how many of them and of how many subjects; when they are too few
-    for that rate both are None and `note` says so. `mistakes` are the validation pairs that the encoder gets
-    most wrong, `pictures` what it sees of them as pieces of HTML, which are kept out of files.
+    EER, or one whose minutes were over (`ended` says so), was ended early. `threshold` was set for
+    `threshold_fmr` on the validation non-mated comparisons, `evidence` says how many of them and of how many
+    subjects; when they are too few for that rate both are None and `note` says so. `mistakes` are the
+    validation pairs that the encoder gets most wrong, `pictures` what it sees of them as pieces of HTML,
+    which are kept out of files.
     """
 
     settings: dict[str, Any]
@@ -36,6 +37,7 @@ class History:
     output: str | None = None
     note: str = ""
     stopped: int | None = None
+    ended: str = ""
     mistakes: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[tuple[str, str]] = field(default_factory=list, compare=False, repr=False)
 
@@ -55,7 +57,8 @@ class History:
         done = self.settings["steps"] if self.stopped is None else self.stopped
         lines = [f"{self.output}: {done:,} steps in {_lasted(self.seconds)}"]
         if self.stopped is not None:
-            lines[0] += f", ended early: {self.settings['patience']} validations without a lower EER"
+            why = self.ended or f"{self.settings['patience']} validations without a lower EER"
+            lines[0] += f", ended early: {why}"
         if self.best is not None:
             rates = f"EER {self.best['eer']:.2%}, one-shot error {self.best['one_shot_error']:.2%}"
             lines.append(f"best by EER, then one-shot error: step {self.best['step']:,}, {rates}")

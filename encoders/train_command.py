@@ -77,7 +77,7 @@ def _length(command: argparse.ArgumentParser) -> None:
     length.add_argument("--steps", type=int, help="batches (default: 40 passes, within 300 to 20,000)")
     length.add_argument("--epochs", type=float, help="passes over the data, instead of --steps")
     length.add_argument(
-        "--minutes", type=float, help="time to take, measured at the start, instead of --steps"
+        "--minutes", type=float, help="time to train for, validations included, instead of --steps"
     )
     add("--lr", type=float, help="peak learning rate (default: 0.002)")
     add("--weight-decay", type=float, help="default: 0.02")

@@ -41,8 +41,9 @@ def train(
     names the subject (see `encoders.datasets`). `validation` is another such set, which takes the place of
     the subjects that are held out, and shares none with `data`. `settings` are the fields of
     `encoders.settings.Settings`: tower, loss, mining, steps, seed and so on; those not given are found from
-    the data (`encoders.defaults`). `minutes` or `epochs` give the number of steps instead; `minutes` is
-    measured once at the start, so only `steps` and `epochs` decide the weights alone.
+    the data (`encoders.defaults`). `minutes` or `epochs` give the number of steps instead. What fits into
+    `minutes`, validations included, is measured at the start, and a step that would not fit any more is not
+    begun; so only `steps` and `epochs` decide the weights alone. Reading the data is not counted.
     `resume` continues a run that was interrupted, to the same weights as if it had not been. `overwrite`
     replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C saves the run
     and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.

@@ -17,11 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 import encoders
-from encoders import history, run, trainer, training, validation
+from encoders import history, pacing, run, trainer, training, validation
 from encoders.datasets import LabelledSet, from_arrays, prepared, split
 from encoders.errors import CheckpointError, DatasetError, TrainingError
 from encoders.losses import contrastive
-from encoders.settings import Settings
 from tests.encoders.shapes import labelled
 
 SMALL: dict[str, Any] = {
@@ -210,20 +209,11 @@ def test_resume_refuses_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_resume_keeps_the_steps_that_minutes_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_steps_in", lambda minutes, trainer: 7)
+    monkeypatch.setattr(run, "measured", lambda step, check: pacing.Pace(0.0, 0.0))
+    monkeypatch.setattr(run, "planned", lambda left, pace, every: (7, 2))
     killed_run(tmp_path / "a.encoder", monkeypatch, minutes=1)
     found = encoders.train(labelled(), output=tmp_path / "a.encoder", resume=True, minutes=1, **SMALL)
     assert found.settings["steps"] == 7 and found.validations[-1]["step"] == 7
-
-
-def test_minutes_and_epochs_give_steps(tmp_path: Path) -> None:
-    ready = prepared(labelled(), lambda item: np.zeros((1, 24, 24), np.float32))
-    spec = run._spec("x", Settings(**{k: v for k, v in SMALL.items() if k != "progress"}))
-    clock = iter([10.0, 12.0])  # ten steps in two seconds
-    timed = trainer.Trainer(ready, spec, Settings(tower_args=SMALL["tower_args"]))
-    assert run._steps_in(1.0, timed, lambda: next(clock)) == 300
-    found = encoders.train(labelled(), output=tmp_path / "e.encoder", epochs=2, **SMALL)
-    assert found.settings["steps"] == round(2 * 80 / 24)
 
 
 def test_a_loss_that_is_no_number_is_refused_with_its_step(
@@ -338,46 +328,6 @@ def test_a_validation_set_of_ones_own(tmp_path: Path) -> None:
     )
     assert found.evidence == {"subjects": 10, "mated": 60, "non_mated": 720}
     assert found.threshold is not None
-
-
-def test_a_validation_set_of_trained_subjects_is_refused(tmp_path: Path) -> None:
-    held = labelled(15, 4, seed=3)
-    held = held.take(np.arange(10 * 4, 60))
-    with pytest.raises(DatasetError, match=r"2 subjects \(s10, s11\) are trained on and validated on"):
-        encoders.train(labelled(12, 4), output=tmp_path / "v", validation=held, steps=4, **SMALL)
-    assert list(tmp_path.iterdir()) == []
-
-
-def vectors(subjects: int, seed: int, width: int = 16) -> LabelledSet:
-    """Five vectors of each of so many subjects, which are only numbered, from 0."""
-    rng, labels = np.random.default_rng(seed), np.repeat(np.arange(subjects), 5)
-    centres = 3 * rng.normal(size=(subjects, width))[labels]
-    return from_arrays(centres + 0.3 * rng.normal(size=centres.shape), labels)
-
-
-def test_subjects_that_two_sets_only_count_are_others_unless_their_items_are_the_same(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings: dict[str, Any] = {"output": tmp_path / "v", "steps": 2, "overwrite": True}
-    encoders.train(vectors(20, 0), validation=vectors(7, 1), **settings)
-    assert capsys.readouterr().err.startswith(
-        "20 subjects, 100 items (validated on 7 other subjects, 35 items, taken for others: both sets only "
-        "count theirs); tower dense"
-    )
-    some = vectors(20, 0).take(np.arange(35))
-    with pytest.raises(DatasetError, match=r"35 of the 35 items .*: 7 subjects \(0, 1, 2, 3, 4 and 2 more\)"):
-        encoders.train(vectors(20, 0), validation=some, **settings)
-
-
-def test_the_first_line_says_what_batches_are_made_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    labels = np.r_[np.arange(30), np.repeat(np.arange(30, 50), 3)]
-    data = from_arrays(np.random.default_rng(0).normal(size=(90, 4)), labels)
-    encoders.train(data, output=tmp_path / "v", steps=1)
-    assert capsys.readouterr().err.startswith(
-        "50 subjects, 90 items (3 subjects held out), batches of the 17 with two items or more that are"
-    )
 
 
 def test_mixed_precision_learns_too(tmp_path: Path) -> None:
