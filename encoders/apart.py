@@ -6,6 +6,7 @@ import numpy as np
 
 from encoders.datasets import LabelledSet, repeated
 from encoders.errors import DatasetError
+from encoders.names import written
 
 SHOWN = 5  # subjects named in one message
 
@@ -82,4 +83,4 @@ def _bytes(item: object) -> bytes:
 
 def _told(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return f"{len(names):,} subjects ({', '.join(names[:SHOWN])}{more}) are"
+    return f"{len(names):,} subjects ({', '.join(map(written, names[:SHOWN]))}{more}) are"

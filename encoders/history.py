@@ -49,7 +49,7 @@ class History:
         """Writes one self-contained HTML page: loss and error rates over steps, the pairs it gets wrong."""
         place = Path(path)
         parts = self.losses, self.validations, self.settings, self.mistakes, self.pictures
-        place.write_text(page(str(self), *parts), encoding="utf-8")
+        place.write_text(page(str(self), *parts), encoding="utf-8", errors="backslashreplace")
         return place
 
     def __str__(self) -> str:

@@ -19,6 +19,7 @@ from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
 from encoders.mistakes import MOST_ITEMS, records, worst
+from encoders.names import written
 from encoders.network import SiameseNetwork
 from encoders.pacing import Pace, measured, planned
 from encoders.pictures import piece
@@ -52,7 +53,7 @@ class Run:
         self.folder = state.beside(output)
         self.digest = _digest(data, held)
         self.data, self.held = data, held
-        self.spec = _spec(name or output.stem, settings)
+        self.spec = _spec(written(name or output.stem), settings)
         self.best: dict[str, Tensor] = {}
         self.recent: list[float] = []  # losses since the last log line
         self.pace, self.spent, self.until = Pace(0.0, 0.0), 0.0, math.inf  # seconds
