@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoders import apart, checkpoint, evaluation, evidence, preprocess, state, towers
+from encoders import apart, checkpoint, datasets, evaluation, evidence, preprocess, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -49,6 +49,7 @@ class Run:
         outside: bool = False,
     ) -> None:
         """outside: `held` is a set of its own, not a part of what was given to train on."""
+        settings = _drawable(settings, data)
         self.settings, self.output, self.device, self.outside = settings, output, device, outside
         self.folder = state.beside(output)
         self.digest = _digest(data, held)
@@ -68,8 +69,7 @@ class Run:
             self._refuse_another_run(saved[1], free)
             self.settings = self._saved_settings(saved[1])
         elif epochs is not None:
-            batch = self.settings.subjects * self.settings.items
-            self.settings = replace(self.settings, steps=max(1, round(epochs * len(self.data) / batch)))
+            self.settings = replace(self.settings, steps=_steps_of(epochs, self.data, self.settings))
         elif minutes is not None:
             self._plan(60.0 * minutes)
         self.until = math.inf if minutes is None else 60.0 * minutes
@@ -279,6 +279,19 @@ def _rank(entry: dict[str, float]) -> tuple[float, float]:
 
 def _copied(network: SiameseNetwork) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+
+
+def _drawable(settings: Settings, data: LabelledSet) -> Settings:
+    """The settings with P as it is drawn: no more than there are subjects with two items or more."""
+    turns = 4 if settings.quarter_turns else 1
+    most = max(2, turns * len(datasets.repeated(data.labels)))
+    return replace(settings, subjects=min(settings.subjects, most))
+
+
+def _steps_of(epochs: float, data: LabelledSet, settings: Settings) -> int:
+    """The batches in so many passes over the items that batches are made of; at least one."""
+    items = int(np.isin(data.labels, datasets.repeated(data.labels)).sum())
+    return max(1, round(epochs * items / (settings.subjects * settings.items)))
 
 
 def _spec(name: str, settings: Settings) -> Spec:

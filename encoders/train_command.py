@@ -75,7 +75,7 @@ def _length(command: argparse.ArgumentParser) -> None:
     add("--items", type=int, help="K, items of each (default: so that a batch has about 128)")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="batches (default: 40 passes, within 300 to 20,000)")
-    length.add_argument("--epochs", type=float, help="passes over the data, instead of --steps")
+    length.add_argument("--epochs", type=float, help="passes over what is trained on, instead of --steps")
     length.add_argument(
         "--minutes", type=float, help="time to train for, validations included, instead of --steps"
     )

@@ -97,7 +97,8 @@ def test_names_that_are_not_utf_8_do_not_lose_the_run(tmp_path: Path) -> None:
     place = tmp_path / "x.encoder"
     found = encoders.train(
         tmp_path / "set", output=place, steps=2, progress=False, dim=8, holdout=0.5,
-        name=os.fsdecode(b"M\xfcller"), tower="conv", tower_args={"widths": [4, 6]}, preprocess={"kind": "rgb", "size": 32},
+        name=os.fsdecode(b"M\xfcller"), tower="conv",
+        tower_args={"widths": [4, 6]}, preprocess={"kind": "rgb", "size": 32},
     )  # fmt: skip
     assert found.mistakes[0]["left"]["subject"].endswith(r"-M\xfcller")
     assert history.load(place / "history.json") == found

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import encoders
-from encoders import history, pacing, run, trainer, validation
+from encoders import history, pacing, run, sampling, trainer, validation
+from encoders.datasets import from_arrays
 from tests.encoders.shapes import labelled
 from tests.encoders.test_training import SMALL
 
@@ -18,6 +20,30 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_epochs_give_steps(tmp_path: Path) -> None:
     found = encoders.train(labelled(), output=tmp_path / "e.encoder", epochs=2, **SMALL)
     assert found.settings["steps"] == round(2 * 80 / 24)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "items", "steps", "real"), [(64, 4, 30, 8), (1000, 2, 60, 8), (4, 4, 60, 4)]
+)
+def test_epochs_are_passes_with_the_batches_that_are_drawn(
+    tmp_path: Path, subjects: int, items: int, steps: int, real: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 10 subjects with 6 items and 20 with one, 2 of the 10 are held out: a pass is over 48 items."""
+    drawn, draw = [], sampling.PKSampler.draw
+
+    def noted(self: sampling.PKSampler) -> Any:
+        drawn.append(len(found := draw(self)))
+        return found
+
+    monkeypatch.setattr(sampling.PKSampler, "draw", noted)
+    labels = np.r_[np.repeat(np.arange(10), 6), np.arange(10, 30)]
+    data = from_arrays(np.random.default_rng(0).normal(size=(80, 4)), labels)
+    found = encoders.train(
+        data, output=tmp_path / "e", epochs=20, holdout=0.2, subjects=subjects, items=items,
+        patience=0, progress=False,
+    )  # fmt: skip
+    assert (found.settings["steps"], found.settings["subjects"]) == (steps, real)
+    assert set(drawn) == {real * items} and sum(drawn) == 20 * 48
 
 
 def test_minutes_pay_for_validations_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
