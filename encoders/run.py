@@ -204,7 +204,7 @@ class Run:
         entry = {"step": self.trainer.done, "eer": found.eer, "one_shot_error": found.one_shot_error}
         self.history.validations.append(entry)
         pace = f"; {shown.pace()}" if self.trainer.done else ""
-        shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}{pace}")
+        shown.tell(f"{step}: {evidence.rates_told(entry)}{pace}")
         best = self.history.best
         # Of equals the later one, which has seen more; but not where nothing is better than the start.
         if best is None or _rank(entry) < _rank(best) or (_rank(entry) == _rank(best) and best["step"] > 0):
@@ -273,8 +273,8 @@ def measure(encoder: SiameseEncoder, held: LabelledSet, settings: Settings) -> V
     return validate(encoder.encode_prepared(held.items), held, encoder.metric, settings.fmr)
 
 
-def _rank(entry: dict[str, float]) -> tuple[float, float]:
-    return entry["eer"], entry["one_shot_error"]
+def _rank(entry: dict[str, Any]) -> tuple[float, float]:
+    return entry["eer"], entry["one_shot_error"] or 0.0  # None is none in the whole run
 
 
 def _copied(network: SiameseNetwork) -> dict[str, Tensor]:
@@ -312,7 +312,7 @@ def _spec(name: str, settings: Settings) -> Spec:
 
 def _facts(found: Validation, with_threshold: bool) -> dict[str, Any]:
     left_out = () if with_threshold else ("threshold", "fmr", "fnmr")
-    kept = {k: v for k, v in asdict(found).items() if k not in left_out}
+    kept = {k: v for k, v in asdict(found).items() if k not in left_out and v is not None}
     return {"validation": {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.errors import UnknownEncoderError
-from encoders.evidence import percent
+from encoders.evidence import percent, rates_told
 from encoders.record import CARD, RECORD, card_text, read_record, read_spec
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -62,7 +62,6 @@ def card(place: Path) -> str:
 def _validated(facts: dict[str, Any]) -> str:
     """What its training found on the subjects that were held out, in a line."""
     found = facts.get("validation")
-    if not isinstance(found, dict) or not {"eer", "one_shot_error", "subjects"} <= found.keys():
+    if not isinstance(found, dict) or not {"eer", "subjects"} <= found.keys():
         return ""
-    eer, error, subjects = found["eer"], found["one_shot_error"], found["subjects"]
-    return f"On {subjects:,} held-out subjects: EER {eer:.2%}, one-shot error {error:.2%}.\n"
+    return f"On {found['subjects']:,} held-out subjects: {rates_told(found)}.\n"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import encoders
+from encoders import history, shipped, validation
 from encoders.datasets import LabelledSet, from_arrays
 from encoders.errors import DatasetError
 from tests.encoders.shapes import labelled
@@ -55,3 +56,30 @@ def test_the_first_line_says_what_batches_are_made_of(
     assert capsys.readouterr().err.startswith(
         "50 subjects, 90 items (3 subjects held out), batches of the 17 with two items or more that are"
     )
+
+
+def test_no_one_shot_error_is_told_where_no_episode_can_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each subject is a group of its own, as a shop that has one product: nothing to tell apart within it."""
+    data, place = vectors(20, 0), tmp_path / "g.encoder"
+    alone = from_arrays(data.items, data.labels, data.labels)
+    found = encoders.train(alone, output=place, steps=2)
+    assert [v["one_shot_error"] for v in found.validations] == [None, None]
+    assert found.best is not None and found.best["eer"] < 0.5
+    assert str(found).splitlines()[1].startswith(f"best by EER: step {found.best['step']}, EER ")
+    assert history.load(place / "history.json") == found
+    assert "one_shot_error" not in encoders.load(place).spec.facts["validation"]
+    card = shipped.card(place)
+    assert "On 3 held-out subjects: EER " in card
+    page = found.save_plot(tmp_path / "h.html").read_text()
+    for text in (card, page, str(found), capsys.readouterr().err):
+        assert "EER" in text and "one-shot" not in text
+
+
+def test_one_shot_error_of_a_perfect_encoder_is_0_or_unknown() -> None:
+    data = vectors(6, 0)
+    rows = np.eye(6, dtype=np.float32)[data.labels]
+    for groups, error in ((None, 0.0), (data.labels, None)):
+        grouped = from_arrays(rows, data.labels, groups)
+        assert validation.validate(rows, grouped, "cosine", 0.01).one_shot_error == error
