@@ -128,13 +128,17 @@ class Run:
         """Runs to the last step, then writes the checkpoint and removes the saved state."""
         steps, begun = self.settings.steps, time.monotonic()
         past = self.history.seconds + self.spent
-        saved = begun
+        saved, begins_anew = begun, self.trainer.done == 0
         with Progress(steps, self.trainer.done, progress) as shown, held_back() as stop:
             shown.tell(self._introduced())
             if self._begins_somewhere() and not self.best:
                 self._validate(shown)  # training has to beat where it starts from
             while self.trainer.done < steps and not self._given_up() and self._in_time():
                 self._advance(shown)
+                if begins_anew:
+                    # Not before a step was taken: what is refused at the first one costs no saved run.
+                    state.remove(self.folder)
+                    begins_anew = False
                 self.history.seconds = past + time.monotonic() - begun
                 if stop.asked or time.monotonic() - saved > SAVE_SECONDS:
                     self.save_state()

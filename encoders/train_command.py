@@ -100,7 +100,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--seed", type=int, help="the one seed of the run (default: 0)")
     add("--precision", help="float32, bfloat16 (mixed), or auto: bfloat16 on a GPU that has it (default)")
-    add("--threads", type=int, help="CPU threads (default: all)")
+    add("--threads", type=int, help="CPU threads (default: all); another number gives other weights")
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--resume", action="store_true", help="go on with an interrupted run of the same settings")
     add("--overwrite", action="store_true", help="replace an encoder, or an interrupted run, that is there")

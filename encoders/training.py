@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders import apart, checkpoint, datasets, defaults, preprocess, record, state, towers
+from encoders import apart, datasets, defaults, outputs, preprocess, record, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -44,7 +44,8 @@ def train(
     the data (`encoders.defaults`). `minutes` or `epochs` give the number of steps instead. What fits into
     `minutes`, validations included, is measured at the start, and a step that would not fit any more is not
     begun; so only `steps` and `epochs` decide the weights alone. Reading the data is not counted.
-    `resume` continues a run that was interrupted, to the same weights as if it had not been. `overwrite`
+    `resume` continues a run that was interrupted, to the same weights as if it had not been: one `seed` gives
+    one result on one CPU with one number of threads. `overwrite`
     replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C saves the run
     and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.
     """
@@ -53,7 +54,7 @@ def train(
     _settings(settings)  # what is wrong with them is told before anything is read
     _check_length(minutes, epochs)
     best_device(device)
-    checkpoint.refuse_foreign(Path(output))
+    outputs.refuse_unusable(Path(output))
     refuse_to_lose(Path(output), resume, overwrite)
     raw = _loaded(data, label)
     outside = None if validation is None else _loaded(validation, label)
@@ -65,8 +66,6 @@ def train(
         ready, held, replace(chosen, preprocess=prepare), Path(output), name, device, outside is not None
     )
     run.choose_steps(minutes, epochs, resume)
-    if not resume:
-        state.remove(run.folder)
     return run.go(progress)
 
 
