@@ -9,6 +9,7 @@ from typing import Any
 from encoders.errors import UnknownEncoderError
 from encoders.evidence import percent, rates_told
 from encoders.record import CARD, RECORD, card_text, read_record, read_spec
+from encoders.spec import Spec
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -47,15 +48,18 @@ def card(place: Path) -> str:
     """The model card in Markdown; of a checkpoint without one, its record in a few lines."""
     if text := card_text(place):
         return text.rstrip()
-    spec = read_spec(place)
+    return described(read_spec(place), f"This checkpoint has no {CARD}.")
+
+
+def described(spec: Spec, closing: str) -> str:
+    """A record in a few lines of Markdown, for an encoder without a card."""
     at = "no recommended threshold"
     if spec.threshold is not None:
         rate = "-" if spec.threshold_fmr is None else percent(spec.threshold_fmr)
         at = f"recommended threshold {spec.threshold:.4f} (set for FMR {rate})"
     return (
         f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
-        f"{at}.\nPreprocessing {spec.preprocess['kind']}.\n{_validated(spec.facts)}"
-        f"This checkpoint has no {CARD}."
+        f"{at}.\nPreprocessing {spec.preprocess['kind']}.\n{_validated(spec.facts)}{closing}"
     )
 
 
