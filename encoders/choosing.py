@@ -9,6 +9,7 @@ and for long, past the half of its schedule.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from encoders import evaluation
 Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Entry = dict[str, float]
+Entry = dict[str, Any]
 
 FEWEST = 8  # held-out subjects, below which only gross differences show
 RISE = 0.05  # share of the steps in which the learning rate rises: nothing that is measured there counts
@@ -73,7 +74,7 @@ def _t(degrees: int, chance: int) -> float:
 
 def rank(entry: Entry) -> tuple[float, float]:
     """What validations are ordered by: the EER, then the one-shot error, which is less coarse."""
-    return entry["eer"], entry["one_shot_error"]
+    return entry["eer"], entry["one_shot_error"] or 0.0  # None is none in the whole run
 
 
 def is_best(entry: Entry, best: Entry | None) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders import choosing
-from encoders.evidence import percent
+from encoders.evidence import percent, rates_told
 from encoders.history_page import page
 
 
@@ -18,10 +18,11 @@ class History:
     """The settings of a run and what was measured on the way.
 
     `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has {"step",
-    "eer", "one_shot_error"[, "worse"]}, rates in [0, 1], `worse` whether the best before was better beyond
-    chance. `best` is the validation of which the weights were kept (`encoders.choosing`); `stopped` the step
-    at which a run was ended early; `learnt` whether what was kept is better than the first validation beyond
-    chance, None where there was no other. `threshold` was set for `threshold_fmr` on the non-mated
+    "eer", "one_shot_error"[, "worse"]}, rates in [0, 1], the second None where there is no episode, `worse`
+    whether the best before was better beyond chance. `best` is the validation of which the weights were kept
+    (`encoders.choosing`); `stopped` the step at which a run was ended early, because it got worse or its
+    minutes were over (`ended` says so); `learnt` whether what was kept is better than the first validation
+    beyond chance, None where there was no other. `threshold` was set for `threshold_fmr` on the non-mated
     comparisons of the validation, and rejects `threshold_fnmr` of the mated ones; `evidence` says how many
     there are and of how many subjects; when these are too few for that rate all three are None and `note`
     says so. `mistakes` are the validation pairs that the encoder gets most wrong, `pictures` what it sees of
@@ -30,8 +31,8 @@ class History:
 
     settings: dict[str, Any]
     losses: list[dict[str, float]] = field(default_factory=list)
-    validations: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, float] | None = None
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
     threshold: float | None = None
     threshold_fmr: float | None = None
     evidence: dict[str, int] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class History:
     stopped: int | None = None
     threshold_fnmr: float | None = None
     learnt: bool | None = None
+    ended: str = ""
     mistakes: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[tuple[str, str]] = field(default_factory=list, compare=False, repr=False)
 
@@ -52,7 +54,7 @@ class History:
         """Writes one self-contained HTML page: loss and error rates over steps, the pairs it gets wrong."""
         place = Path(path)
         parts = self.losses, self.validations, self.settings, self.mistakes, self.pictures
-        place.write_text(page(str(self), *parts), encoding="utf-8")
+        place.write_text(page(str(self), *parts), encoding="utf-8", errors="backslashreplace")
         return place
 
     def __str__(self) -> str:
@@ -60,7 +62,8 @@ class History:
         done = self.settings["steps"] if self.stopped is None else self.stopped
         lines = [f"{self.output}: {done:,} steps in {_lasted(self.seconds)}"]
         if self.stopped is not None:
-            lines[0] += f", ended early: {self.settings['patience']} validations beyond chance worse"
+            why = self.ended or f"{self.settings['patience']} validations beyond chance worse"
+            lines[0] += f", ended early: {why}"
         return "\n".join([*lines, *_kept(self), *_threshold(self)])
 
 
@@ -78,7 +81,7 @@ def _kept(history: History) -> list[str]:
     best, validations = history.best, history.validations
     if best is None:
         return []
-    lines = [f"kept: step {best['step']:,}, {_rates(best)}{_because(history, best)}"]
+    lines = [f"kept: step {best['step']:,}, {rates_told(best)}{_because(history, best)}"]
     subjects = history.evidence.get("subjects", 0)
     if history.learnt is False and best["step"] > validations[0]["step"]:
         told = (
@@ -93,7 +96,7 @@ def _kept(history: History) -> list[str]:
     return lines
 
 
-def _because(history: History, best: dict[str, float]) -> str:
+def _because(history: History, best: dict[str, Any]) -> str:
     """Why those weights, where it is not plain: they are not the last, or not those with the least EER."""
     last, least = history.validations[-1], min(history.validations, key=choosing.rank)
     if best["step"] == 0 and last["step"] > 0:
@@ -104,12 +107,8 @@ def _because(history: History, best: dict[str, float]) -> str:
         beaten = "worse beyond chance" if last.get("worse") else "no better than where it began"
         return f"; the last, step {last['step']:,} (EER {last['eer']:.2%}), is {beaten}"
     if choosing.rank(least) < choosing.rank(best):
-        return f", the last; step {least['step']:,} ({_rates(least)}) is not better beyond chance"
+        return f", the last; step {least['step']:,} ({rates_told(least)}) is not better beyond chance"
     return ""
-
-
-def _rates(entry: dict[str, float]) -> str:
-    return f"EER {entry['eer']:.2%}, one-shot error {entry['one_shot_error']:.2%}"
 
 
 def _threshold(history: History) -> list[str]:
