@@ -105,13 +105,13 @@ class Run:
             raise state.damaged(self.folder, exc) from exc
 
     def _refuse_another_run(self, record: dict[str, Any], free: set[str]) -> None:
-        if record["data"] != self.digest:
-            raise TrainingError(f"cannot resume {self.folder}: it was begun on other data")
         mine, theirs = self.settings.to_json(), record["settings"]
         other = [k for k in mine if mine[k] != theirs.get(k) and k not in free]
         if other:
             told = ", ".join(f"{k} was {theirs.get(k)!r}, now {mine[k]!r}" for k in other)
             raise TrainingError(f"cannot resume {self.folder} with other settings: {told}")
+        if record["data"] != self.digest:
+            raise TrainingError(f"cannot resume {self.folder}: it was begun on other data")
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         try:

@@ -20,8 +20,9 @@ class Settings:
     with two items to train on; `quarter_turns` makes each quarter turn of a subject a subject of
     its own; `holdout` is the share of groups (or subjects) held out; `ema` the decay of the averaged weights
     that are validated and kept; `validate_every` steps the run is validated, None about twenty times;
-    `fmr` is the false match rate that the recommended threshold is set for. The run stops early after
-    `patience` validations without a lower EER (0: never). `precision` is "float32", "bfloat16" (mixed), or
+    `fmr` is the false match rate that the recommended threshold is set for. The run stops early, past the
+    half of its steps, after `patience` validations that are worse than the best beyond chance (0: never; see
+    `encoders.choosing`). `precision` is "float32", "bfloat16" (mixed), or
     "auto": bfloat16 on a GPU that has it.
     `start` says where the linear head starts: "random", or from the tower's features of the training items
     (`encoders.discriminant`), after which `steps` may be 0: "discriminant" by what tells subjects apart, for

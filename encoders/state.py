@@ -37,13 +37,21 @@ def write(folder: Path, tensors: Flat, record: dict[str, Any]) -> None:
 
 def read(folder: Path) -> tuple[Flat, dict[str, Any]]:
     """What `write` left in `folder`; TrainingError when there is nothing or it is damaged."""
+    record = read_record(folder)
+    try:
+        return load_file(folder / Path(record["tensors"]).name), record
+    except (ValueError, OSError, SafetensorError) as exc:
+        raise damaged(folder, exc) from exc
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The part of `read` that is no tensors, as quickly as it is read."""
     path = folder / "state.json"
     if not path.is_file():
         raise TrainingError(f"nothing to resume: {path} does not exist")
     try:
-        record = _whole(json.loads(path.read_text(encoding="utf-8")))
-        return load_file(folder / Path(record["tensors"]).name), record
-    except (ValueError, OSError, RecursionError, SafetensorError) as exc:
+        return _whole(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, OSError, RecursionError) as exc:
         raise damaged(folder, exc) from exc
 
 

@@ -91,9 +91,13 @@ def _measuring(command: argparse.ArgumentParser) -> None:
     add(
         "--patience",
         type=int,
-        help="stop after so many validations without a lower EER (default: 10; 0: never)",
+        help="past half of the steps, stop after so many validations that got worse (default: 10; 0: never)",
     )
-    add("--fmr", type=float, help="the false match rate of the recommended threshold (default: 0.001)")
+    add(
+        "--fmr",
+        type=float,
+        help="false match rate of the recommended threshold (default: 0.001, for 78 held-out subjects or more)",
+    )
 
 
 def _run(command: argparse.ArgumentParser) -> None:
@@ -102,7 +106,11 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--precision", help="float32, bfloat16 (mixed), or auto: bfloat16 on a GPU that has it (default)")
     add("--threads", type=int, help="CPU threads (default: all); another number gives other weights")
     add("--device", help="cpu, cuda, mps (default: the best there is)")
-    add("--resume", action="store_true", help="go on with an interrupted run of the same settings")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run: same DATA and --output, its settings are known",
+    )
     add("--overwrite", action="store_true", help="replace an encoder, or an interrupted run, that is there")
     add("--skip-unreadable", action="store_true", help="leave out items that cannot be read")
     add(

@@ -44,7 +44,8 @@ def train(
     the data (`encoders.defaults`). `minutes` or `epochs` give the number of steps instead. What fits into
     `minutes`, validations included, is measured at the start, and a step that would not fit any more is not
     begun; so only `steps` and `epochs` decide the weights alone. Reading the data is not counted.
-    `resume` continues a run that was interrupted, to the same weights as if it had not been: one `seed` gives
+    `resume` continues a run that was interrupted, with its settings (others are refused) and on the same
+    data, to the same weights as if it had not been: one `seed` gives
     one result on one CPU with one number of threads. `overwrite`
     replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C saves the run
     and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.
@@ -56,6 +57,8 @@ def train(
     best_device(device)
     outputs.refuse_unusable(Path(output))
     refuse_to_lose(Path(output), resume, overwrite)
+    if resume:
+        settings = _taken_up(Path(output), settings)
     raw = _loaded(data, label)
     outside = None if validation is None else _loaded(validation, label)
     if outside is not None:
@@ -123,6 +126,17 @@ def _settings(given: dict[str, Any]) -> Settings:
         raise TrainingError(
             f"unknown settings {unknown}; there are {sorted(Settings.__dataclass_fields__)}"
         ) from exc
+
+
+def _taken_up(output: Path, said: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the interrupted run, over them those that are said: a difference is refused later."""
+    folder = state.beside(output)
+    saved: dict[str, Any] = state.read_record(folder)["settings"]
+    try:
+        Settings(**saved)
+    except (TypeError, TrainingError) as exc:
+        raise state.damaged(folder, exc) from exc
+    return saved | said
 
 
 def _check_length(minutes: float | None, epochs: float | None) -> None:

@@ -67,7 +67,8 @@ def test_no_one_shot_error_is_told_where_no_episode_can_be_made(
     found = encoders.train(alone, output=place, steps=2)
     assert [v["one_shot_error"] for v in found.validations] == [None, None]
     assert found.best is not None and found.best["eer"] < 0.5
-    assert str(found).splitlines()[1].startswith(f"best by EER: step {found.best['step']}, EER ")
+    assert str(found).splitlines()[1].startswith(f"kept: step {found.best['step']}, EER ")
+    assert "one-shot" not in str(found)
     assert history.load(place / "history.json") == found
     assert "one_shot_error" not in encoders.load(place).spec.facts["validation"]
     card = shipped.card(place)

@@ -111,11 +111,15 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     place, page = tmp_path / "my.encoder", tmp_path / "page.html"
     assert cli.main(["train", str(data), "--output", str(place), "--plot", str(page), *TRAIN]) == 0
     told = capsys.readouterr()
-    first, best, last = told.out.splitlines()
-    assert first.startswith("my.encoder: 4 steps in ") and best.startswith("best by EER, then one-shot error")
+    first, best, few, last = told.out.splitlines()
+    assert first.startswith("my.encoder: 4 steps in ") and best.startswith("kept: step 4, EER ")
+    assert few.endswith(
+        "as far as 2 held-out subjects can tell: they are too few to choose by; hold out more, or "
+        "--holdout 0 to learn from all"
+    )
     assert last == (
-        "no threshold recommended: FMR 0.1% needs at least 3,000 non-mated comparisons of held-out subjects, "
-        "there are 16; hold out more subjects"
+        "no threshold recommended: FMR 0.1% needs at least 3,000 pairs of held-out subjects, 2 subjects make "
+        "1; hold out 78, or measure one on items of your own: gallery calibrate"
     )
     said = told.err.splitlines()  # not a terminal: no bar, a line for each validation
     assert said[0] == (
@@ -185,11 +189,14 @@ def test_interruption_says_how_to_go_on(
     from encoders import training
 
     def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt("step 3 is saved; --resume goes on from it")
+        raise KeyboardInterrupt("step 3 is saved; --resume, with the same data and output, goes on from it")
 
     monkeypatch.setattr(training, "train", interrupted)
     assert cli.main(["train", str(data), "--output", str(tmp_path / "o")]) == 130
-    assert capsys.readouterr().err == "encoders: interrupted; step 3 is saved; --resume goes on from it\n"
+    assert (
+        capsys.readouterr().err
+        == "encoders: interrupted; step 3 is saved; --resume, with the same data and output, goes on from it\n"
+    )
 
 
 def test_a_finished_encoder_is_not_replaced_unasked(

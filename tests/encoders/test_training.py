@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import encoders
 from encoders import history, pacing, run, trainer, training, validation
@@ -209,6 +209,38 @@ def test_resume_refuses_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path.write_text(path.read_text()[:50])
     with pytest.raises(TrainingError, match="damaged"):
         encoders.train(labelled(), output=place, resume=True, steps=9, **SMALL)
+
+
+def test_resume_takes_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It found all that was not said anew: "cannot resume with other settings: steps was 24, now 300"."""
+    given = {"steps": 5, "lr": 0.004, "seed": 7, "holdout": 0.3, "loss": "supcon", "validate_every": 1}
+    encoders.train(labelled(), output=tmp_path / "whole", **(SMALL | given))
+    place = tmp_path / "cut"
+    killed_run(place, monkeypatch, **given)
+    with pytest.raises(TrainingError, match=r"with other settings: seed was 7, now 8$"):
+        encoders.train(labelled(), output=place, resume=True, seed=8)
+    found = encoders.train(labelled(), output=place, resume=True, progress=False, loss="supcon")
+    assert same(tmp_path / "whole", place)
+    assert (found.settings["steps"], found.settings["seed"], found.settings["dim"]) == (5, 7, 16)
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state has no errors by subject: the end is kept, and nothing is said about what it learnt."""
+    place, given = tmp_path / "old", {"steps": 5, "validate_every": 1, "holdout": 0.5}
+    killed_run(place, monkeypatch, **given)
+    path = tmp_path / "old.state" / "state.json"
+    record = json.loads(path.read_text())
+    for old in record["history"]["validations"]:
+        old.pop("worse", None)
+    for new in ("learnt", "threshold_fnmr"):
+        record["history"].pop(new)
+    path.write_text(json.dumps(record))
+    tensors = path.with_name(record["tensors"])
+    save_file({k: v for k, v in load_file(tensors).items() if not k.startswith("errors/")}, tensors)
+    found = encoders.train(labelled(), output=place, resume=True, progress=False)
+    assert [v["step"] for v in found.validations] == [1, 2, 3, 4, 5] and found.learnt is None
+    assert found.best is not None and encoders.load(place).name == "old"
+    assert "no better beyond chance" not in str(found)
 
 
 def test_resume_keeps_the_steps_that_minutes_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
