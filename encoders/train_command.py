@@ -96,7 +96,7 @@ def _measuring(command: argparse.ArgumentParser) -> None:
     add(
         "--fmr",
         type=float,
-        help="false match rate of the recommended threshold (default: 0.001, for 78 held-out subjects or more)",
+        help="false match rate of the recommended threshold (default: 0.001, for 78 held-out subjects up)",
     )
 
 

@@ -44,11 +44,10 @@ def train(
     the data (`encoders.defaults`). `minutes` or `epochs` give the number of steps instead. What fits into
     `minutes`, validations included, is measured at the start, and a step that would not fit any more is not
     begun; so only `steps` and `epochs` decide the weights alone. Reading the data is not counted.
-    `resume` continues a run that was interrupted, with its settings (others are refused) and on the same
-    data, to the same weights as if it had not been: one `seed` gives
-    one result on one CPU with one number of threads. `overwrite`
-    replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C saves the run
-    and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.
+    `resume` continues a run that was interrupted, on the same data with its settings (others are refused), to
+    the same weights as if it had not been: one `seed` gives one result on one CPU with one number of threads.
+    `overwrite` replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C
+    saves the run and raises KeyboardInterrupt; a second does not wait. Raises DatasetError, TrainingError.
     """
     if settings.get("base") is not None:
         settings["base"] = os.fspath(settings["base"])

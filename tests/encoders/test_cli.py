@@ -193,9 +193,8 @@ def test_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(training, "train", interrupted)
     assert cli.main(["train", str(data), "--output", str(tmp_path / "o")]) == 130
-    assert (
-        capsys.readouterr().err
-        == "encoders: interrupted; step 3 is saved; --resume, with the same data and output, goes on from it\n"
+    assert capsys.readouterr().err.startswith(
+        "encoders: interrupted; step 3 is saved; --resume, with the same"
     )
 
 
