@@ -26,6 +26,11 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
         return PRETRAINED / name
     if Path(name).is_dir():
         return Path(name)
+    if Path(f"{name}.state").is_dir():
+        raise UnknownEncoderError(
+            f"the training of {name} was interrupted: "
+            f"encoders train DATA --output {name} --resume finishes it"
+        )
     raise UnknownEncoderError(
         f"no encoder is called {name!r} and no folder of that name exists; "
         f"shipped: {', '.join(names()) or 'none'}"
@@ -56,7 +61,9 @@ def described(spec: Spec, closing: str) -> str:
     at = "no recommended threshold"
     if spec.threshold is not None:
         rate = "-" if spec.threshold_fmr is None else percent(spec.threshold_fmr)
-        at = f"recommended threshold {spec.threshold:.4f} (set for FMR {rate})"
+        fnmr = spec.facts.get("validation", {}).get("fnmr")
+        missed = f", FNMR {percent(fnmr)}" if isinstance(fnmr, float) else ""
+        at = f"recommended threshold {spec.threshold:.4f} (set for FMR {rate}{missed})"
     return (
         f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
         f"{at}.\nPreprocessing {spec.preprocess['kind']}.\n{_validated(spec.facts)}{closing}"

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import encoders
-from encoders import history, pacing, run, trainer, training, validation
+from encoders import history, pacing, run, shipped, trainer, training, validation
 from encoders.datasets import LabelledSet, from_arrays, prepared, split
-from encoders.errors import CheckpointError, DatasetError, TrainingError
+from encoders.errors import CheckpointError, DatasetError, TrainingError, UnknownEncoderError
 from encoders.losses import contrastive
 from tests.encoders.shapes import labelled
 
@@ -97,6 +97,7 @@ def test_history_threshold_and_facts(tmp_path: Path) -> None:
     assert "<tr><th>steps</th><td>20</td></tr>" in page
     fnmr = encoder.spec.facts["validation"]["fnmr"]
     assert found.threshold_fnmr == pytest.approx(fnmr, abs=1e-6) and 0.05 < fnmr < 0.9
+    assert f"(set for FMR 5%, FNMR {100 * fnmr:.3g}%)" in shipped.card(place)
     told = f"for FMR 5% (FNMR {100 * fnmr:.3g}%), from 2,376 non-mated comparisons of 12 held-out subjects"
     assert f"{told}; gallery calibrate measures both on items of your own" in str(found)
 
@@ -124,6 +125,8 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: p
         encoders.train(labelled(), output=tmp_path / "cut.encoder", **settings)
     assert not (tmp_path / "cut.encoder").exists()
     assert (tmp_path / "cut.encoder.state" / "state.json").is_file()
+    with pytest.raises(UnknownEncoderError, match=r"was interrupted: encoders train .* --resume finishes it"):
+        shipped.find(tmp_path / "cut.encoder")
     monkeypatch.setattr(trainer.Trainer, "step", step)
     found = encoders.train(labelled(), output=tmp_path / "cut.encoder", resume=True, **settings)
     assert same(tmp_path / "whole.encoder", tmp_path / "cut.encoder")
