@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from encoders import datasets, evidence, pair_lists, resampling, retrieval, verification
 from encoders.datasets import LabelledSet
-from encoders.errors import DatasetError
-from encoders.evaluation import Rate, distances, fmr_at, fnmr_at, threshold_at_fmr
+from encoders.errors import DatasetError, EncoderError
+from encoders.evaluation import Rate, distances, fmr_at, fnmr_at, paired_distances, threshold_at_fmr
 from encoders.evaluation_page import page, plots
+from encoders.spec import METRICS
 from encoders.validation import check_options
 from encoders.verification import Comparisons, Curve
 
@@ -121,12 +122,15 @@ def evaluate(
 ) -> Evaluation:
     """Measures any encoder (`encode(items)`, `metric`) on a labelled set, or on `pairs` of files in a folder.
 
-    `data` is a LabelledSet, a folder, an .npz or a CSV (see `encoders.datasets.load`, also for `label`);
-    with `pairs` it is the folder that the list is about (see `encoders.pair_lists.read`). The same seed gives
-    the same episodes and intervals. DatasetError without a mated pair, and for items that cannot be read,
+    Under cosine the embeddings may have any length, as in a gallery. `data` is a LabelledSet, a folder, an
+    .npz or a CSV (see `encoders.datasets.load`, also for `label`); with `pairs` it is the folder that the
+    list is about (see `encoders.pair_lists.read`). The same seed gives the same episodes and intervals.
+    DatasetError without a mated pair, and for items that cannot be read,
     unless `skip_unreadable` leaves them out, which it cannot for pairs and for adapters, that read their own.
     """
     check_options(fmr, seed)
+    if (metric := getattr(encoder, "metric", None)) not in METRICS:
+        raise EncoderError(f"the encoder's metric is {metric!r}: it must be one of {', '.join(METRICS)}")
     rng = np.random.default_rng(seed)
     if skip_unreadable and (pairs is not None or not _reads_by_itself(encoder)):
         raise DatasetError("unreadable items can be left out of labelled sets only, and by our own encoders")
@@ -202,7 +206,7 @@ def _on_pairs(encoder: Any, listed: pair_lists.PairList, fmr: float, rng: np.ran
     subjects, of = np.unique(np.array(listed.subjects), return_inverse=True)
     whole = LabelledSet(list(listed.items), of, tuple(subjects.tolist()), names=names)
     rows = _read_pairs(encoder, whole)
-    apart = _paired(rows[listed.left], rows[listed.right], encoder.metric)
+    apart = paired_distances(rows[listed.left], rows[listed.right], encoder.metric)
     left, right = of[listed.left], of[listed.right]
     shared = _verified(encoder, apart, listed.mated, left, right, fmr, rng)
     accuracy, note = _accuracy(apart, listed, left, right, rng)
@@ -216,15 +220,6 @@ def _read_pairs(encoder: Any, whole: LabelledSet) -> Floats:
     if len(read) != len(whole):
         raise DatasetError(f"{len(whole) - len(read)} files of the list cannot be read")
     return rows
-
-
-def _paired(left: Floats, right: Floats, metric: str) -> Floats:
-    """The distance of each row to the same row of the other."""
-    if metric == "cosine":
-        apart = (1.0 - np.einsum("nd,nd->n", left, right)).clip(0.0, 2.0)
-    else:
-        apart = np.sqrt(((left - right) ** 2).sum(axis=1))
-    return np.asarray(apart, dtype=np.float32)
 
 
 def _accuracy(

@@ -14,7 +14,7 @@ from PIL import Image
 import encoders
 from encoders import evaluating, evaluation, pair_lists
 from encoders.datasets import from_arrays
-from encoders.errors import DatasetError
+from encoders.errors import DatasetError, EncoderError
 from tests.data import needs
 from tests.encoders import made
 from tests.encoders.shapes import labelled, picture
@@ -69,6 +69,28 @@ def test_the_interval_is_about_subjects_and_covers_the_truth() -> None:
     assert inside >= 6
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_figures_of_rows_of_any_length_and_anywhere(metric: str) -> None:
+    data, encoder = blobs(20), Given()
+    encoder.metric = metric
+    rng = np.random.default_rng(1)
+    if metric == "cosine":
+        moved = data.items * rng.uniform(0.1, 10, (len(data), 1)).astype(np.float32)
+    else:
+        moved = np.float32(np.round(data.items, 2)) + np.float32(4096)
+    want = encoders.evaluate(encoder, data).to_json()
+    found = encoders.evaluate(encoder, from_arrays(moved, data.labels)).to_json()
+    for name in ("eer", "recall", "map_at_r", "few_shot", "cmc"):
+        if metric == "cosine":
+            assert found[name] == want[name]
+    assert found["eer"]["value"] == pytest.approx(want["eer"]["value"], abs=2e-3)
+    assert found["threshold"] == pytest.approx(want["threshold"], rel=0.03)
+    assert found["recall"]["1"]["value"] == pytest.approx(want["recall"]["1"]["value"], abs=0.02)
+    encoder.metric = "dot"
+    with pytest.raises(EncoderError, match="metric is 'dot': it must be one of cosine, euclidean"):
+        encoders.evaluate(encoder, data)
+
+
 def test_it_is_told_written_and_drawn(tmp_path: Path) -> None:
     found = encoders.evaluate(made.encoder(), labelled(12, 5))
     text = str(found)
@@ -117,7 +139,7 @@ def test_a_list_of_pairs_in_both_formats(tmp_path: Path) -> None:
     assert found[0].accuracy is not None and "2 folds" in found[0].accuracy_note and found[0].cmc == []
     encoder = made.encoder()
     left, right = encoder.encode([place / "p0/p0_0001.png"]), encoder.encode([place / "p0/p0_0002.png"])
-    apart = evaluating._paired(left, right, "cosine")
+    apart = evaluation.paired_distances(left, right, "cosine")
     assert apart[0] == pytest.approx(1 - float(left[0] @ right[0]), abs=1e-6)
 
 
