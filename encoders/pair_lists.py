@@ -180,6 +180,22 @@ def _collected(path: Path, folder: Path, rows: list[Row]) -> PairList:
     )
 
 
+def only(listed: PairList, items: Ints) -> PairList:
+    """The pairs whose two items are both among `items`, rising row numbers; these are numbered anew."""
+    place = np.full(len(listed.items), -1)
+    place[items] = np.arange(len(items))
+    left, right = place[listed.left], place[listed.right]
+    kept = (left >= 0) & (right >= 0)
+    return PairList(
+        [listed.items[item] for item in items],
+        [listed.subjects[item] for item in items],
+        left[kept],
+        right[kept],
+        listed.mated[kept],
+        np.unique(listed.fold[kept], return_inverse=True)[1],
+    )
+
+
 def _file(folder: Path, name: str) -> Path | None:
     """The file of that name, or with one of the usual endings."""
     place = folder / name

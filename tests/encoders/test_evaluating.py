@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 import encoders
 from encoders import evaluating, evaluation, pair_lists
 from encoders.datasets import from_arrays
-from encoders.errors import DatasetError, EncoderError
+from encoders.errors import DatasetError, EncodeError, EncoderError
 from tests.data import needs
 from tests.encoders import made
 from tests.encoders.shapes import labelled, picture
@@ -207,23 +210,119 @@ def test_lfw_dev_test_is_read(tmp_path: Path) -> None:
     assert (len(found), int(found.mated.sum()), int(found.fold.max())) == (1000, 500, 0)
 
 
-def test_what_cannot_be_read_is_left_out_where_that_is_said(tmp_path: Path) -> None:
-    encoder, shake = made.encoder(), np.random.default_rng(1)
+def adapter() -> Any:
+    """An adapter: it reads its own items, and is no SiameseEncoder."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    return encoders.from_module(
+        layers, {"kind": "grey", "height": 24, "width": 24}, name="theirs", device="cpu"
+    )
+
+
+@pytest.mark.parametrize("make", [made.encoder, adapter])
+def test_what_cannot_be_read_is_left_out_where_that_is_said(tmp_path: Path, make: Any) -> None:
+    encoder, shake = make(), np.random.default_rng(1)
     for subject in range(6):
         folder = tmp_path / "set" / f"s{subject}"
         folder.mkdir(parents=True)
         for item in range(3):
             Image.fromarray(picture(subject, shake)).save(folder / f"{item}.png")
-    bad = tmp_path / "set" / "s0" / "notes.txt"
-    bad.write_text("no picture")
-    with pytest.raises(DatasetError, match=r"1 of 19 .*--skip-unreadable") as told:
+    bad = [tmp_path / "set" / "s0" / "notes.txt", tmp_path / "set" / "s3" / "0.empty"]
+    for file in bad:
+        file.write_text("no picture")
+    with pytest.raises(DatasetError, match=r"2 of 20 .*--skip-unreadable") as told:
         encoders.evaluate(encoder, tmp_path / "set")
-    assert str(told.value).count(str(bad)) == 1
+    assert [str(told.value).count(str(file)) for file in bad] == [1, 1]
     found = encoders.evaluate(encoder, tmp_path / "set", skip_unreadable=True)
-    bad.unlink()
+    for file in bad:
+        file.unlink()
     assert (found.items, found.to_json()) == (18, encoders.evaluate(encoder, tmp_path / "set").to_json())
-    with pytest.raises(DatasetError, match="labelled sets only"):
-        encoders.evaluate(Given(), blobs(), skip_unreadable=True)
+
+
+@pytest.mark.parametrize("make", [made.encoder, adapter])
+def test_pairs_of_what_cannot_be_read(tmp_path: Path, make: Any) -> None:
+    place = pictures(tmp_path / "faces")
+    (tmp_path / "pairs.txt").write_text(LFW)
+    whole = encoders.evaluate(make(), place, pairs=tmp_path / "pairs.txt", skip_unreadable=True)
+    assert (whole.mated, whole.non_mated) == (4, 4) and "left out" not in str(whole)
+    bad = place / "p4" / "p4_0001.png"  # in the third mated and in the third non-mated pair
+    bad.write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match="1 of 12 items cannot be read") as told:
+        encoders.evaluate(make(), place, pairs=tmp_path / "pairs.txt")
+    assert str(told.value).count(str(bad)) == 1
+    found = encoders.evaluate(make(), place, pairs=tmp_path / "pairs.txt", skip_unreadable=True)
+    assert (found.mated, found.non_mated, found.items) == (3, 3, 11)
+    assert "2 of 8 pairs were left out: 1 of 12 files cannot be read" in str(found)
+    lines = [line for line in LFW.splitlines()[1:] if "p4\t1" not in line]
+    (tmp_path / "csv").write_text("left,right,same,fold\n" + "\n".join(map(as_csv, lines)))
+    apart = encoders.evaluate(make(), place, pairs=tmp_path / "csv")
+    assert (apart.eer.value, apart.d_prime) == (found.eer.value, found.d_prime)
+
+
+def as_csv(line: str) -> str:
+    words = line.split("\t")
+    one, first, other, second = words if len(words) == 4 else (words[0], words[1], words[0], words[2])
+    same = int(len(words) == 3)
+    return f"{one}/{one}_{int(first):04d}.png,{other}/{other}_{int(second):04d}.png,{same},0"
+
+
+def test_files_of_one_folder_can_be_compared_in_pairs(tmp_path: Path) -> None:
+    """The list says what is mated, the folder says nothing: ours were refused: "has 1 subject"."""
+    for s in range(4):
+        for k in range(2):
+            Image.fromarray(picture(s, np.random.default_rng(k))).save(tmp_path / f"{s}{k}.png")
+    rows = [f"{s}0.png,{t}1.png,{int(s == t)}" for s in range(4) for t in range(4)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["left,right,same", *rows]))
+    found = encoders.evaluate(made.encoder(), tmp_path, pairs=tmp_path / "pairs.csv")
+    assert (found.mated, found.non_mated, found.items) == (4, 12, 8)
+
+
+class Named(Given):
+    """An encoder of other people that names the item it cannot embed."""
+
+    def encode(self, items: Any) -> np.ndarray:
+        raise EncodeError(3, "no face was found")
+
+
+class Wrong(Given):
+    """An encoder that gives one row too few, or rows of two lengths."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def encode(self, items: Any) -> Any:
+        return self.rows
+
+
+def test_what_other_encoders_give_is_told_by_the_item() -> None:
+    data = replace(blobs(), names=tuple(f"file {k}.png" for k in range(180)))
+    with pytest.raises(DatasetError, match=r"^file 3.png: no face was found; take it out of the set"):
+        encoders.evaluate(Named(), data, skip_unreadable=True)
+    assert encoders.evaluate(Given(), data, skip_unreadable=True).items == 180
+    for rows, words in (
+        (data.items[:179], r"of shape \(179, 4\) for 180 items: \(180, dim\) is needed"),
+        (data.items[:, 0], r"of shape \(180,\)"),
+        ([[1.0, 2.0], [1.0]] * 90, "no array of numbers"),
+    ):
+        with pytest.raises(DatasetError, match=words):
+            encoders.evaluate(Wrong(rows), data)
+    bad = data.items.copy()
+    bad[[5, 7], 1] = np.nan
+    with pytest.raises(DatasetError, match=r"NaN or infinity for 2 of 180 items: file 5.png, file 7.png;"):
+        encoders.evaluate(Wrong(bad), data)
+    bad[[5, 7]] = 0
+    assert encoders.evaluate(Wrong(bad), data).items == 180, "under euclidean zeros are a place as any"
+    cosine = Wrong(bad)
+    cosine.metric = "cosine"
+    with pytest.raises(DatasetError, match=r"all zeros, .* for 2 of 180 items: file 5.png, file 7.png;"):
+        encoders.evaluate(cosine, data)
+    nothing = replace(data, items=[], labels=np.empty(0, np.int64), names=())
+    with pytest.raises(DatasetError, match="the set is empty"):
+        encoders.evaluate(Given(), nothing)
+    unread = from_arrays([b""] * 4, [0, 0, 1, 1])
+    with pytest.raises(DatasetError, match="none of 4 items can be read"):
+        encoders.evaluate(adapter(), unread, skip_unreadable=True)
 
 
 def test_unreadable_items_and_numbers_that_are_none() -> None:
