@@ -50,5 +50,5 @@ def too_few(fmr: float, accepted: int, non_mated: int) -> str:
     most = min(1.0, _MOST[min(accepted, 2)] / non_mated)
     return (
         f"too few non-mated comparisons for FMR {percent(fmr)}, which needs {needed(fmr):,}: "
-        f"{accepted} of {non_mated:,}: at most {100 * most:.2g}% with 95% confidence"
+        f"{accepted} of {non_mated:,}: at most {float(f'{100 * most:.2g}'):g}% with 95% confidence"
     )
