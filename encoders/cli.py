@@ -57,7 +57,7 @@ def _list(command: argparse.ArgumentParser) -> None:
 
 def _info(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "encoder", metavar="NAME", help="a name from `encoders list`, or a checkpoint folder"
+        "encoder", metavar="NAME", help="a name from `encoders list`, a checkpoint folder, or a .safetensors"
     )
     command.add_argument("--json", action="store_true", help="print the record instead of the card")
 
@@ -89,8 +89,23 @@ def run_info(arguments: argparse.Namespace) -> None:
     if (home := adapters.home(arguments.encoder)) is not None:
         print(json.dumps(adapters.row(home), indent=2) if arguments.json else adapters.about(home))
         return
+    if arguments.encoder.endswith(".safetensors"):
+        _info_of_file(arguments)
+        return
     place = shipped.find(arguments.encoder)
     print(json.dumps(shipped.about(place), indent=2) if arguments.json else shipped.card(place))
+
+
+def _info_of_file(arguments: argparse.Namespace) -> None:
+    """The same of an encoder that `encoders export` wrote as one file."""
+    from pathlib import Path
+
+    from encoders import export, shipped
+
+    file = Path(arguments.encoder)
+    spec = export.from_safetensors(file, "cpu").spec
+    record = spec.to_json() | {"weights_bytes": file.stat().st_size}
+    print(json.dumps(record, indent=2) if arguments.json else shipped.described(spec, f"{file} has no card."))
 
 
 if __name__ == "__main__":

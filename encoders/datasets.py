@@ -183,52 +183,58 @@ def _name(item: Any, index: int) -> str:
 def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[LabelledSet, LabelledSet]:
     """(training, validation): whole groups are held out where there are two or more, else whole subjects.
 
-    `share` in (0, 1) is the part of groups or subjects held out, at least 2 subjects; no subject is in both.
+    `share` in (0, 1) is the part held out of the groups or subjects that give mated comparisons, at least 2
+    subjects; a group that has more than half of these (or than the share) is not. No subject is in both.
     """
     by_group = data.groups is not None and len(np.unique(data.groups)) > 1
     keys = data.groups if by_group and data.groups is not None else data.labels
     units = rng.permutation(np.unique(keys))
-    count = max(1 if by_group else 2, round(share * len(units)))
-    held = np.isin(keys, _repeated_first(data, keys, units)[:count])
+    held = np.isin(keys, _held_out(data, keys, units, share))
     held = np.isin(data.labels, np.unique(data.labels[held]))
     named = data if data.names else replace(data, names=tuple(map(_name, data.items, range(len(data)))))
     parts = named.take(np.flatnonzero(~held)), named.take(np.flatnonzero(held))
-    if any(len(_repeated(p.labels)) < 2 for p in parts):
+    if any(len(repeated(p.labels)) < 2 for p in parts):
         raise DatasetError(_unsplittable(data, parts))
     return parts
 
 
-def _repeated(labels: Ints) -> Ints:
-    """The subjects with two items or more: only they give mated comparisons."""
+def repeated(labels: Ints) -> Ints:
+    """The subjects with two items or more: only they give mated comparisons, and are drawn for batches."""
     subjects, counts = np.unique(labels, return_counts=True)
     return subjects[counts >= 2]
 
 
-def _repeated_first(data: LabelledSet, keys: Ints, units: Ints) -> Ints:
-    """Groups (or subjects) in the order in which they are held out.
+def _held_out(data: LabelledSet, keys: Ints, units: Ints, share: float) -> Ints:
+    """The groups (or subjects) that are held out, of `units` in the order in which they are asked.
 
-    Where some subjects have one item, those groups come first that have subjects with more, and of these only
-    as many as leave two such subjects to train on.
+    The share is of those that have subjects with two items or more: subjects with one would be no use on
+    either side, and counted in they would take all the others away from training.
     """
-    repeated = _repeated(data.labels)
-    if len(repeated) == len(np.unique(data.labels)):
-        return units
-    counts = {u: len(np.intersect1d(data.labels[keys == u], repeated)) for u in units.tolist()}
-    first = [u for u in units.tolist() if counts[u] >= (2 if keys is not data.labels else 1)]
-    left, held = len(repeated), []
-    for unit in first:
-        if left - counts[unit] >= 2:
+    usable = repeated(data.labels)
+    pairs = np.unique(np.stack([keys, data.labels])[:, np.isin(data.labels, usable)], axis=1)
+    counts = dict(zip(*(a.tolist() for a in np.unique(pairs[0], return_counts=True)), strict=True))
+    asked = [u for u in units.tolist() if u in counts]
+    if keys is not data.labels and len(usable) < len(np.unique(data.labels)):
+        asked.sort(key=lambda unit: counts[unit] < 2)  # one that can be measured on by itself comes first
+    count = max(1, round(share * len(asked)))
+    most = min(len(usable) - 2, max(share, 0.5) * len(usable))  # one group may have nearly all subjects
+    held: list[int] = []
+    taken = 0
+    for unit in asked:
+        if len(held) >= count and taken >= 2:
+            break
+        if taken + counts[unit] <= most:
             held.append(unit)
-            left -= counts[unit]
+            taken += counts[unit]
     return np.asarray(held, dtype=units.dtype)
 
 
 def _unsplittable(data: LabelledSet, parts: tuple[LabelledSet, LabelledSet]) -> str:
-    count, repeated = len(np.unique(data.labels)), len(_repeated(data.labels))
-    train, held = (len(_repeated(p.labels)) for p in parts)
+    count, usable = len(np.unique(data.labels)), len(repeated(data.labels))
+    train, held = (len(repeated(p.labels)) for p in parts)
     return (
         f"{count} subjects cannot be split into training and validation: those with 2 items or more are "
-        f"{repeated}, {train} of them to train on and {held} held out; at least 4 are needed, 2 of them on "
+        f"{usable}, {train} of them to train on and {held} held out; at least 4 are needed, 2 of them on "
         "each side, or a set of its own to validate on (--validation), or none (--holdout 0)"
     )
 

@@ -122,6 +122,29 @@ def test_split_by_subject_holds_out_two_at_least() -> None:
         datasets.split(labelled(3, 3), 0.2, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_share_held_out_is_of_the_subjects_with_two_items(seed: int) -> None:
+    labels = np.r_[np.arange(900), np.repeat(np.arange(900, 1000), 4)]
+    data = datasets.from_arrays(np.zeros((1300, 2)), labels)
+    train, held = datasets.split(data, 0.15, np.random.default_rng(seed))
+    assert len(datasets.repeated(train.labels)) == 85 and len(datasets.repeated(held.labels)) == 15
+    assert len(train) == 900 + 85 * 4 and len(held) == 15 * 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_that_has_nearly_all_subjects_is_trained_on(seed: int) -> None:
+    labels = np.repeat(np.arange(20), 3)
+    data = datasets.from_arrays(np.zeros((60, 2)), labels, labels < 17)
+    train, held = datasets.split(data, 0.15, np.random.default_rng(seed))
+    assert (len(set(train.labels)), len(set(held.labels))) == (17, 3)
+
+
+def test_groups_of_one_subject_are_held_out_until_there_are_two_subjects() -> None:
+    data = datasets.from_arrays(np.zeros((15, 2)), np.repeat(np.arange(5), 3), np.repeat(np.arange(5), 3))
+    train, held = datasets.split(data, 0.15, np.random.default_rng(0))
+    assert (len(set(train.labels)), len(set(held.labels))) == (3, 2)
+
+
 def table(place: Path, text: str) -> Path:
     (place / "t.csv").write_text(text, encoding="utf-8")
     return place / "t.csv"
