@@ -142,7 +142,12 @@ def test_it_is_told_written_and_drawn(tmp_path: Path) -> None:
     found = encoders.evaluate(made.encoder(), labelled(12, 5))
     text = str(found)
     assert "made: 60 items of 12 subjects, 120 mated and 1,650 non-mated pairs" in text
-    assert "EER" in text and "identified at rank 1 " in text and "MAP@R" in text and "needs at least 3,000" in text
+    assert (
+        "EER" in text
+        and "identified at rank 1 " in text
+        and "MAP@R" in text
+        and "needs at least 3,000" in text
+    )
     told = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert told["eer"]["value"] == found.eer.value and len(told["curve"]["fmr"]) <= 402
     page = found.save_page(tmp_path / "e.html").read_text()
