@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from encoders import datasets, evidence, pair_lists, resampling, retrieval, verification
 from encoders.datasets import LabelledSet
 from encoders.deciding import Decisions, at_most, decisions
-from encoders.errors import DatasetError
-from encoders.evaluation import Rate, distances, threshold_at_fmr
+from encoders.embedding import embedded
+from encoders.errors import DatasetError, EncoderError
+from encoders.evaluation import Rate, distances, paired_distances, threshold_at_fmr
 from encoders.evaluation_page import page, plots
+from encoders.spec import METRICS
 from encoders.validation import check_options
 from encoders.verification import Comparisons, Curve
 
@@ -142,43 +144,26 @@ def evaluate(
 ) -> Evaluation:
     """Measures any encoder (`encode(items)`, `metric`) on a labelled set, or on `pairs` of files in a folder.
 
-    `data` is a LabelledSet, a folder, an .npz or a CSV (see `encoders.datasets.load`, also for `label`);
-    with `pairs` it is the folder that the list is about (see `encoders.pair_lists.read`). The same seed gives
-    the same episodes and intervals. DatasetError without a mated pair, and for items that cannot be read,
-    unless `skip_unreadable` leaves them out, which it cannot for pairs and for adapters, that read their own.
+    Under cosine the embeddings may have any length, as in a gallery. `data` is a LabelledSet, a folder, an
+    .npz or a CSV (see `encoders.datasets.load`, also for `label`); with `pairs` it is the folder that the
+    list is about (see `encoders.pair_lists.read`). The same seed gives the same episodes and intervals.
+    DatasetError without a mated pair, and for items that cannot be read, which it names. `skip_unreadable`
+    leaves those out, and the pairs that they are in; encoders that are not of this package name the first.
     """
     check_options(fmr, seed)
+    if (metric := getattr(encoder, "metric", None)) not in METRICS:
+        raise EncoderError(f"the encoder's metric is {metric!r}: it must be one of {', '.join(METRICS)}")
     rng = np.random.default_rng(seed)
-    if skip_unreadable and (pairs is not None or not _reads_by_itself(encoder)):
-        raise DatasetError("unreadable items can be left out of labelled sets only, and by our own encoders")
     if pairs is not None:
         if isinstance(data, LabelledSet):
             raise DatasetError("a list of pairs is about a folder of files, not about a LabelledSet")
-        return _on_pairs(encoder, pair_lists.read(Path(pairs), Path(data)), fmr, rng)
+        return _on_pairs(encoder, pair_lists.read(Path(pairs), Path(data)), fmr, rng, skip_unreadable)
     held = data if isinstance(data, LabelledSet) else datasets.load(data, label)
     return _on_set(encoder, held, fmr, rng, skip_unreadable)
 
 
-def _reads_by_itself(encoder: Any) -> bool:
-    """Whether items can be read one by one before they are embedded."""
-    return hasattr(encoder, "preprocess") and hasattr(encoder, "encode_prepared")
-
-
-def _embedded(encoder: Any, data: LabelledSet, skip: bool = False) -> tuple[Floats, LabelledSet]:
-    """Embeddings and the set; unreadable items are told all at once where the encoder can say which."""
-    if _reads_by_itself(encoder):
-        data = datasets.prepared(data, encoder.preprocess, skip=skip)
-        rows = encoder.encode_prepared(data.items)
-    else:
-        rows = encoder.encode(data.items)
-    rows = np.asarray(rows, dtype=np.float32)
-    if not np.isfinite(rows).all():
-        raise DatasetError("the encoder gives NaN or infinity for some items: nothing can be measured")
-    return rows, data
-
-
 def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generator, skip: bool) -> Evaluation:
-    rows, data = _embedded(encoder, data, skip)
+    rows, data = embedded(encoder, data, skip)
     _, labels = np.unique(data.labels, return_inverse=True)
     kept = _some(labels, rng)
     left, right = np.triu_indices(len(kept), 1)
@@ -218,34 +203,31 @@ def _few_shot(rows: Floats, labels: Ints, metric: str, rng: np.random.Generator)
     return found
 
 
-def _on_pairs(encoder: Any, listed: pair_lists.PairList, fmr: float, rng: np.random.Generator) -> Evaluation:
-    names = tuple(map(str, listed.items))
+def _on_pairs(
+    encoder: Any, listed: pair_lists.PairList, fmr: float, rng: np.random.Generator, skip: bool
+) -> Evaluation:
+    rows, listed, note = _read_pairs(encoder, listed, skip)
     subjects, of = np.unique(np.array(listed.subjects), return_inverse=True)
-    whole = LabelledSet(list(listed.items), of, tuple(subjects.tolist()), names=names)
-    rows = _read_pairs(encoder, whole)
-    apart = _paired(rows[listed.left], rows[listed.right], encoder.metric)
+    apart = paired_distances(rows[listed.left], rows[listed.right], encoder.metric)
     left, right = of[listed.left], of[listed.right]
     shared = _verified(encoder, apart, listed.mated, left, right, fmr, rng)
-    accuracy, note = _accuracy(apart, listed, left, right, rng)
-    return Evaluation(
-        **shared, items=len(names), subjects=len(subjects), accuracy=accuracy, accuracy_note=note
-    )
+    shared["note"] = "\n".join(filter(None, (note, shared["note"])))
+    accuracy, how = _accuracy(apart, listed, left, right, rng)
+    return Evaluation(**shared, items=len(rows), subjects=len(subjects), accuracy=accuracy, accuracy_note=how)
 
 
-def _read_pairs(encoder: Any, whole: LabelledSet) -> Floats:
-    rows, read = _embedded(encoder, whole)
-    if len(read) != len(whole):
-        raise DatasetError(f"{len(whole) - len(read)} files of the list cannot be read")
-    return rows
-
-
-def _paired(left: Floats, right: Floats, metric: str) -> Floats:
-    """The distance of each row to the same row of the other."""
-    if metric == "cosine":
-        apart = (1.0 - np.einsum("nd,nd->n", left, right)).clip(0.0, 2.0)
-    else:
-        apart = np.sqrt(((left - right) ** 2).sum(axis=1))
-    return np.asarray(apart, dtype=np.float32)
+def _read_pairs(
+    encoder: Any, listed: pair_lists.PairList, skip: bool
+) -> tuple[Floats, pair_lists.PairList, str]:
+    """The embeddings of the items, the list without pairs of what cannot be read, and words for these."""
+    numbers = np.arange(len(listed.items))
+    rows, read = embedded(encoder, LabelledSet(list(listed.items), numbers, tuple(listed.subjects)), skip)
+    if len(read) == len(numbers):
+        return rows, listed, ""
+    left = pair_lists.only(listed, read.labels)
+    gone = f"{len(listed) - len(left):,} of {len(listed):,} pairs were left out"
+    bad = f"{len(numbers) - len(read):,} of {len(numbers):,} files cannot be read"
+    return rows, left, f"{gone}: {bad}"
 
 
 def _accuracy(

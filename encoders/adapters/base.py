@@ -58,8 +58,15 @@ class Adapter(ABC):
         TypeError for a path, text or picture that is not in a list.
         """
         listed = batches.listed(items, of_images=self.of_images)
-        read = batches.read_each(listed, self._read)
-        found = [self._rows(chunk) for chunk in batches.chunks(read, self.chunk)]
+        return self.encode_prepared(batches.read_each(listed, self._read))
+
+    def read(self, item: Any) -> Any:
+        """One item made ready for `encode_prepared`; ValueError or TypeError says why it cannot be."""
+        return self._read(item)
+
+    def encode_prepared(self, prepared: Iterable[Any]) -> Array:
+        """Like `encode`, for items that already went through `read`, one chunk at a time."""
+        found = [self._rows(chunk) for chunk in batches.chunks(iter(prepared), self.chunk)]
         return np.concatenate(found) if found else np.empty((0, self.dim), dtype=np.float32)
 
     def _rows(self, chunk: list[Any]) -> Array:
