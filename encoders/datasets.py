@@ -25,7 +25,8 @@ class LabelledSet:
 
     `items` is a list of n items or an array of n rows; `labels` and `groups` are (n,) integers into
     `subjects` and `group_names`. A set without groups has `groups` None. `names` are the items' own, for
-    people to read, once they are no longer in `items`.
+    people to read, once they are no longer in `items`. `holds` is what the array was called (images, vectors,
+    texts, sequences or recordings), "" where that is to be told from the items.
     """
 
     items: Any
@@ -34,6 +35,7 @@ class LabelledSet:
     groups: Ints | None = None
     group_names: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    holds: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +47,7 @@ class LabelledSet:
         )
         groups = None if self.groups is None else self.groups[indexes]
         names = tuple(self.names[i] for i in indexes) if self.names else ()
-        return LabelledSet(items, self.labels[indexes], self.subjects, groups, self.group_names, names)
+        return replace(self, items=items, labels=self.labels[indexes], groups=groups, names=names)
 
 
 def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSet:
@@ -56,7 +58,9 @@ def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSe
     if path.is_dir():
         return from_folder(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return from_arrays(*delimited.read(path, label), str(path))
+        table = delimited.read(path, label)
+        found = from_arrays(table.items, table.labels, table.groups, str(path))
+        return replace(found, names=table.names, holds=table.holds)
     return from_npz(path)
 
 
@@ -170,7 +174,7 @@ def _read(data: LabelledSet, preprocess: Callable[[Any], Any]) -> tuple[Labelled
             arrays.append(preprocess(item))
             good.append(index)
         except (ValueError, TypeError) as exc:
-            bad.append(f"{names[index]}: {str(exc).removeprefix(f'{names[index]}: ')}")
+            bad.append(f"{names[index]}: {getattr(exc, 'reason', exc)}")  # its own has no name of the item
     kept = data.take(np.asarray(good, dtype=np.int64))
     items = np.stack(arrays) if arrays else np.empty((0,), np.float32)
     return replace(kept, items=items, names=tuple(names[g] for g in good)), bad
