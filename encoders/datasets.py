@@ -77,8 +77,9 @@ def from_folder(folder: Path) -> LabelledSet:
 def from_npz(path: Path) -> LabelledSet:
     """Arrays of items, `labels` (n,) and maybe `groups` (n,).
 
-    Items are `images` (n, h, w[, c]), `vectors` (n, d), `texts` (n,), or `sequences` (steps of all, channels)
-    or `recordings` (samples of all,) one after the other with `lengths` (n,).
+    Items are `images` (n, h, w[, c]), `vectors` (n, d), `texts` (n,), or `sequences` (steps of
+    all[, channels]) or `recordings` (samples of all,) one after the other with `lengths` (n,). The name decides what they are;
+    an array that does not fit its name is refused.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
@@ -91,16 +92,35 @@ def from_npz(path: Path) -> LabelledSet:
             f"{path} needs arrays `images` (or one of {', '.join(_ITEMS[1:])}) and `labels`; "
             f"it has {sorted(arrays)}"
         )
-    items = arrays[found[0]]
-    if found[0] == "texts":
+    name, items = found[0], arrays[found[0]]
+    _check_named(name, items, str(path))
+    if name == "texts":
         items = [str(text) for text in items]
-    elif found[0] in ("sequences", "recordings"):
-        items = _cut(items, arrays.get("lengths"), str(path), found[0])
-    return from_arrays(items, arrays["labels"], arrays.get("groups"), str(path))
+    elif name in ("sequences", "recordings"):
+        items = _cut(items, arrays.get("lengths"), str(path), name)
+    return replace(from_arrays(items, arrays["labels"], arrays.get("groups"), str(path)), holds=name)
 
 
-_ITEMS = ("images", "vectors", "texts", "sequences", "recordings")
+# Name: the numbers of dimensions and the dtype kinds that an array may have, and how to say it.
+_FORMS = {
+    "images": ((3, 4), "buif", "(n, height, width) or (n, height, width, channels)"),
+    "vectors": ((2,), "buif", "(n, numbers in each)"),
+    "texts": ((1,), "U", "(n,) of texts"),
+    "sequences": ((1, 2), "buif", "(steps of all, channels), or (steps of all,)"),
+    "recordings": ((1,), "iuf", "(samples of all,)"),
+}
+_ITEMS = tuple(_FORMS)
 _ARRAYS = (*_ITEMS, "lengths", "labels", "groups")
+
+
+def _check_named(name: str, array: Any, path: str) -> None:
+    """DatasetError for an array that is not what its name says."""
+    dimensions, kinds, form = _FORMS[name]
+    if array.ndim not in dimensions or array.dtype.kind not in kinds:
+        raise DatasetError(
+            f"{path}: `{name}` has shape {array.shape} of {array.dtype}, which is not {form}: call the array "
+            f"what it is ({', '.join(_ITEMS)})"
+        )
 
 
 def _cut(together: Any, lengths: Any, path: str, name: str) -> list[Any]:

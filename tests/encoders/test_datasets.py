@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoders import datasets, preprocess
-from encoders.errors import DatasetError
+from encoders import datasets, defaults, preprocess
+from encoders.errors import DatasetError, EncoderError
 from tests.encoders.shapes import labelled, picture
 
 READ = preprocess.InkPreprocess()
@@ -191,3 +191,45 @@ def test_names_stay_with_their_items(tmp_path: Path) -> None:
     data.items[0].write_bytes(b"")
     kept = datasets.prepared(data, READ, skip=True).take(np.array([0, 5]))
     assert kept.names == (str(data.items[1]), str(data.items[6]))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "kind"),
+    [
+        ("sequences", np.arange(40, dtype=np.float32), "sequence"),  # was taken for sound
+        ("sequences", np.arange(120, dtype=np.uint8).reshape(40, 3), "sequence"),  # was taken for pictures
+        ("recordings", np.arange(40, dtype=np.uint8), "audio"),
+        ("vectors", np.ones((4, 10)), "vector"),
+        ("texts", np.array(["a", "b", "c", "d"]), "text"),
+        ("images", np.array([picture(s) for s in range(4)]), "ink"),
+    ],
+)
+def test_the_name_of_an_array_says_what_it_is(
+    name: str, array: np.ndarray, kind: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "s.npz", **{name: array}, labels=[0, 0, 1, 1], lengths=[10] * 4)
+    data = datasets.load(tmp_path / "s.npz")
+    found = defaults.found(data, {})
+    assert data.holds == name and found["preprocess"] == {"kind": kind}
+    assert data.take(np.array([0, 1])).holds == name
+    other = "dense" if name != "vectors" else "chars"
+    with pytest.raises(EncoderError, match=f"{name} are not for preprocess"):
+        defaults.found(data, {"preprocess": {"kind": "text" if name != "texts" else "ink"}, "tower": other})
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("images", np.zeros((4, 10))),
+        ("images", np.array(["a.png", "b.png", "c.png", "d.png"])),
+        ("vectors", np.zeros((4, 5, 5))),
+        ("vectors", np.array([["1"], ["2"], ["3"], ["4"]])),
+        ("texts", np.zeros(4)),
+        ("sequences", np.zeros((40, 3, 2))),
+        ("recordings", np.zeros((40, 2))),
+    ],
+)
+def test_an_array_that_does_not_fit_its_name(name: str, array: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", **{name: array}, labels=[0, 0, 1, 1], lengths=[10] * 4)
+    with pytest.raises(DatasetError, match=rf"`{name}` has shape \(4.* call the array what it is"):
+        datasets.load(tmp_path / "s.npz")
