@@ -59,8 +59,8 @@ def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSe
         return from_folder(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         table = delimited.read(path, label)
-        found = from_arrays(table.items, table.labels, table.groups, str(path))
-        return replace(found, names=table.names, holds=table.holds)
+        found = from_arrays(table.items, table.labels, table.groups, str(path), table.holds)
+        return replace(found, names=table.names)
     return from_npz(path)
 
 
@@ -78,8 +78,8 @@ def from_npz(path: Path) -> LabelledSet:
     """Arrays of items, `labels` (n,) and maybe `groups` (n,).
 
     Items are `images` (n, h, w[, c]), `vectors` (n, d), `texts` (n,), or `sequences` (steps of
-    all[, channels]) or `recordings` (samples of all,) one after the other with `lengths` (n,). The name decides what they are;
-    an array that does not fit its name is refused.
+    all[, channels]) or `recordings` (samples of all,) one after the other with `lengths` (n,). The name
+    decides what they are; an array that does not fit its name is refused.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
@@ -98,7 +98,7 @@ def from_npz(path: Path) -> LabelledSet:
         items = [str(text) for text in items]
     elif name in ("sequences", "recordings"):
         items = _cut(items, arrays.get("lengths"), str(path), name)
-    return replace(from_arrays(items, arrays["labels"], arrays.get("groups"), str(path)), holds=name)
+    return from_arrays(items, arrays["labels"], arrays.get("groups"), str(path), name)
 
 
 # Name: the numbers of dimensions and the dtype kinds that an array may have, and how to say it.
@@ -132,8 +132,15 @@ def _cut(together: Any, lengths: Any, path: str, name: str) -> list[Any]:
     return np.split(together, np.cumsum(lengths)[:-1])
 
 
-def from_arrays(items: Any, labels: Any, groups: Any = None, name: str = "the set") -> LabelledSet:
-    """A set from parallel sequences; labels and groups may be any names or numbers."""
+def from_arrays(
+    items: Any, labels: Any, groups: Any = None, name: str = "the set", holds: str = ""
+) -> LabelledSet:
+    """A set from parallel sequences; labels and groups may be any names or numbers.
+
+    `holds` says what the items are (images, vectors, texts, sequences, recordings); "" leaves it to be found.
+    """
+    if holds and holds not in _ITEMS:
+        raise DatasetError(f"{name} holds {holds!r}: that is none of {', '.join(_ITEMS)}")
     for part, values in (("labels", labels), ("groups", groups)):
         if values is not None and np.ndim(values) != 1:
             raise DatasetError(
@@ -146,9 +153,10 @@ def from_arrays(items: Any, labels: Any, groups: Any = None, name: str = "the se
     subjects, numbers = np.unique(np.asarray(labels), return_inverse=True)
     kept = tuple(str(s) for s in subjects)
     if groups is None:
-        return checked(LabelledSet(items, numbers, kept), name)
+        return checked(LabelledSet(items, numbers, kept, holds=holds), name)
     names, members = np.unique(np.asarray(groups), return_inverse=True)
-    return checked(LabelledSet(items, numbers, kept, members, tuple(str(g) for g in names)), name)
+    groups_of = tuple(str(g) for g in names)
+    return checked(LabelledSet(items, numbers, kept, members, groups_of, holds=holds), name)
 
 
 def checked(data: LabelledSet, name: str = "the set") -> LabelledSet:
