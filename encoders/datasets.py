@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders import delimited
-from encoders.errors import DatasetError
+from encoders.errors import DatasetError, PassedOverWarning
+from encoders.images import printable
 
 Ints = NDArray[np.int64]
 SHOWN = 10  # unreadable items named in one message
@@ -65,13 +68,39 @@ def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSe
 
 
 def from_folder(folder: Path) -> LabelledSet:
-    """One subfolder a subject, every file in it an item. Hidden files are passed over; order is by name."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """One subfolder a subject, every file in it an item. Hidden files are passed over; order is by name.
+
+    What is no item for where it lies (a folder in a subject's folder, a file beside the subjects', a link to
+    nothing) is passed over with a PassedOverWarning.
+    """
+    names = sorted(p.name for p in _visible(folder) if p.is_dir())
     if not names:
         raise DatasetError(f"{folder} has no subfolders: put the images of each subject in one of their own")
-    files = [sorted(p for p in (folder / n).iterdir() if p.is_file() and p.name[0] != ".") for n in names]
+    inside = [_visible(folder / name) for name in names]
+    files = [[p for p in entries if p.is_file()] for entries in inside]
     labels = np.repeat(np.arange(len(names)), [len(f) for f in files])
+    left = [p for entries in inside for p in entries if not p.is_file()]
+    _tell_left(folder, [*left, *(p for p in _visible(folder) if not p.is_dir())])
     return checked(LabelledSet([p for f in files for p in f], labels, tuple(names)), str(folder))
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _tell_left(folder: Path, left: Sequence[Path]) -> None:
+    """PassedOverWarning: how many of each kind, and the first one."""
+    if not left:
+        return
+    kinds = Counter(
+        "folders in a subject's folder" if p.is_dir()
+        else "files beside the subjects' folders" if p.is_file()
+        else "links to nothing or no files"
+        for p in left
+    )  # fmt: skip
+    counts = "; ".join(f"{kind}: {count:,}" for kind, count in kinds.items())
+    words = f"{printable(folder)}: {len(left):,} passed over ({counts}), the first is {printable(left[0])}"
+    warnings.warn(words, PassedOverWarning, stacklevel=4)
 
 
 def from_npz(path: Path) -> LabelledSet:
