@@ -30,7 +30,7 @@ def grammar(command: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the episodes and the intervals")
     add("--page", "--report", metavar="PAGE.html", help="write a page with the figures, ROC, DET and CMC")
     add("--plots", metavar="FOLDER", help="write roc.svg, det.svg and cmc.svg")
-    add("--skip-unreadable", action="store_true", help="leave out items that cannot be read")
+    add("--skip-unreadable", action="store_true", help="leave out items that cannot be read, and their pairs")
     add("--json", action="store_true", help="print one object")
 
 
