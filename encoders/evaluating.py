@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from encoders import datasets, evidence, pair_lists, resampling, retrieval, verification
 from encoders.datasets import LabelledSet
+from encoders.deciding import Decisions, at_most, decisions
 from encoders.embedding import embedded
 from encoders.errors import DatasetError, EncoderError
-from encoders.evaluation import Rate, distances, fmr_at, fnmr_at, paired_distances, threshold_at_fmr
+from encoders.evaluation import Rate, distances, paired_distances, threshold_at_fmr
 from encoders.evaluation_page import page, plots
 from encoders.images import printable
 from encoders.spec import METRICS
@@ -26,19 +27,21 @@ Ints = NDArray[np.int64]
 FARS = (0.1, 0.01, 0.001, 0.0001)
 SHOTS = ((5, 1), (5, 5), (20, 1), (20, 5))
 RECALL = (1, 5, 10)
+RANKS = (1, 5, 10, 20)
 EPISODES = 400
-MOST_ITEMS, MOST_PAIRS = 4000, 200_000  # compared with each other; resampled for an interval
+MOST_ITEMS = 4000  # compared with each other
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """What was measured, rates in [0, 1], each with its 95 % interval from resampling subjects.
 
-    `eer`; `tar` at each false accept rate that the comparisons support; `d_prime`; `threshold` with its `fmr`
-    and `fnmr` (the largest whose FMR is at most that asked for). On labelled sets also: `few_shot` accuracy
-    {"5-way 1-shot": Rate}, `recall` at k among items, `map_at_r`, `cmc` (rank-k identification rate among
-    subjects, k from 1). On lists of pairs `accuracy`, and `accuracy_note` how its threshold was chosen.
-    `curve` has FMR and FNMR at rising thresholds.
+    `eer`; `tar` at each false accept rate that the comparisons support; `d_prime`, without one; `threshold`
+    with its `fmr` and `fnmr` (the largest whose FMR is at most `asked_fmr`), all None where there is none;
+    `recommended`, the same at the threshold that the encoder comes with, set for `recommended_fmr`. On
+    labelled sets also: `few_shot` accuracy {"5-way 1-shot": Rate}, `recall` at k among items, `map_at_r`,
+    `cmc` (rank-k identification rate among subjects, k from 1). On lists of pairs `accuracy`, and
+    `accuracy_note` how its threshold was chosen. `curve` has FMR and FNMR at rising thresholds.
     """
 
     encoder: str
@@ -51,13 +54,16 @@ class Evaluation:
     d_prime: float
     tar: dict[float, Rate]
     threshold: float | None
-    fmr: float
-    fnmr: float
+    fmr: Rate | None
+    fnmr: Rate | None
     curve: Curve
+    asked_fmr: float = 0.001
+    recommended: Decisions | None = None
+    recommended_fmr: float | None = None
     few_shot: dict[str, Rate] = field(default_factory=dict)
     recall: dict[int, Rate] = field(default_factory=dict)
     map_at_r: Rate | None = None
-    cmc: list[float] = field(default_factory=list)
+    cmc: list[Rate] = field(default_factory=list)
     accuracy: Rate | None = None
     accuracy_note: str = ""
     note: str = ""
@@ -77,7 +83,9 @@ class Evaluation:
     def save_page(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page: the figures, ROC, DET and CMC."""
         place = Path(path)
-        place.write_text(page(str(self), verification.thinned(self.curve), self.cmc), encoding="utf-8")
+        place.write_text(
+            page(str(self), verification.thinned(self.curve), self._identified()), encoding="utf-8"
+        )
         return place
 
     def save_plots(self, folder: str | os.PathLike[str]) -> list[Path]:
@@ -85,10 +93,13 @@ class Evaluation:
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         written = []
-        for name, text in plots(verification.thinned(self.curve), self.cmc).items():
+        for name, text in plots(verification.thinned(self.curve), self._identified()).items():
             (place / f"{name}.svg").write_text(text, encoding="utf-8")
             written.append(place / f"{name}.svg")
         return written
+
+    def _identified(self) -> list[float]:
+        return [rate.value for rate in self.cmc]
 
     def __str__(self) -> str:
         """The figures for people, one a line."""
@@ -99,17 +110,27 @@ class Evaluation:
             lines.append(f"accuracy {self.accuracy} ({self.accuracy_note})")
         lines += [f"TAR at FAR {evidence.percent(far)}: {found}" for far, found in self.tar.items()]
         lines += [f"{name} accuracy {found}" for name, found in self.few_shot.items()]
-        if self.cmc:
-            ranks = [k for k in (1, 5, 10, 20) if k <= len(self.cmc)]
-            lines.append("identified at rank " + ", ".join(f"{k}: {self.cmc[k - 1]:.2%}" for k in ranks))
+        ranks = [k for k in RANKS if k <= len(self.cmc)]
+        lines += [f"identified at rank {k} {self.cmc[k - 1]}" for k in ranks]
         lines += [f"recall@{k} {found}" for k, found in self.recall.items()]
         if self.map_at_r is not None:
             lines.append(f"MAP@R {self.map_at_r}")
-        if self.threshold is None:
-            lines.append("no threshold: too many non-mated pairs have distance 0")
-        else:
-            lines.append(f"threshold {self.threshold:.4f}: FMR {self.fmr:.3%}, FNMR {self.fnmr:.2%}")
+        lines += self._thresholds()
         return "\n".join([*lines, self.note] if self.note else lines)
+
+    def _thresholds(self) -> list[str]:
+        """What goes wrong at the threshold measured here, and at the encoder's own."""
+        asked = evidence.percent(self.asked_fmr)
+        lines = [f"no threshold for FMR {asked}: too many non-mated pairs have distance 0"]
+        if self.threshold is not None:
+            lines = [f"threshold {self.threshold:.4f}, set on these for FMR {asked}:"]
+            lines.append(f"  FMR {self.fmr}, FNMR {self.fnmr}")
+        if self.recommended is not None:
+            rate = self.recommended_fmr
+            set_for = "" if rate is None else f", set for FMR {evidence.percent(rate)}"
+            lines.append(f"the encoder's own threshold {self.recommended.threshold:.4f}{set_for}:")
+            lines.append(f"  {self.recommended}")
+        return lines
 
 
 def evaluate(
@@ -162,7 +183,7 @@ def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generato
         few_shot=_few_shot(rows, labels, encoder.metric, rng),
         recall=recall,
         map_at_r=resampling.mean(found.map_at_r, found.subjects, rng),
-        cmc=retrieval.cmc(found, min(50, subjects)).tolist(),
+        cmc=resampling.means(retrieval.found_within(found, min(50, subjects)), found.subjects, rng),
     )
 
 
@@ -232,7 +253,7 @@ def _accuracy(
     )  # fmt: skip
 
     def measure(drawn: NDArray[np.float64]) -> float | None:
-        weights = _pair_weights(drawn, left, right)
+        weights = resampling.pair_weights(drawn, left, right)
         return float(weights @ right_answers / weights.sum()) if weights.sum() else None
 
     count = int(max(left.max(), right.max())) + 1
@@ -267,30 +288,32 @@ def _verified(
         )
     curve, threshold = Comparisons(mated, other).curve(), threshold_at_fmr(other, fmr)
     fars = [far for far in FARS if len(other) >= evidence.needed(far)]
-    resampled = _resampled(apart, same, left, right, fars, rng)
-    eer, _ = verification.eer(curve)
-    accepted = 0.0 if threshold is None else fmr_at(other, threshold)
+    drawn = _resampled(apart, same, left, right, fars, rng)
+    worth = min(resampling.independent(left[part], right[part]) for part in (same, ~same))
+    at, own = (
+        None if one is None else decisions(one, apart, same, left, right, rng)
+        for one in (threshold, getattr(encoder, "threshold", None))
+    )
     return {
         "encoder": printable(str(getattr(encoder, "name", type(encoder).__name__))),
         "metric": encoder.metric,
         "mated": len(mated),
         "non_mated": len(other),
-        "eer": _spread(eer, len(apart), resampled["eer"]),
+        "eer": resampling.bounded(verification.eer(curve)[0], len(apart), worth, drawn["eer"]),
         "d_prime": verification.d_prime(mated, other),
         "tar": {
-            far: _spread(verification.tar_at(curve, far), len(mated), resampled[f"{far:g}"]) for far in fars
+            far: resampling.bounded(verification.tar_at(curve, far), len(mated), worth, drawn[f"{far:g}"])
+            for far in fars
         },
         "threshold": threshold,
-        "fmr": accepted,
-        "fnmr": 1.0 if threshold is None else fnmr_at(mated, threshold),
+        "fmr": None if at is None else at.fmr,
+        "fnmr": None if at is None else at.fnmr,
         "curve": curve,
-        "note": evidence.too_few(fmr, round(accepted * len(other)), len(other)),
+        "asked_fmr": fmr,
+        "recommended": own,
+        "recommended_fmr": getattr(getattr(encoder, "spec", None), "threshold_fmr", None),
+        "note": evidence.too_few(fmr, len(other)),
     }
-
-
-def _spread(value: float, count: int, drawn: list[float]) -> Rate:
-    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (0.0, 1.0)
-    return Rate(value, min(value, float(low)), max(value, float(high)), count)
 
 
 def _resampled(
@@ -302,12 +325,12 @@ def _resampled(
     rng: np.random.Generator,
 ) -> dict[str, list[float]]:
     """EER and TAR of every resample of the subjects, from at most 200,000 pairs of each kind."""
-    parts = [_at_most(np.flatnonzero(part), rng) for part in (same, ~same)]
+    parts = [at_most(np.flatnonzero(part), rng) for part in (same, ~same)]
     held = Comparisons(*(apart[part] for part in parts))
     found: dict[str, list[float]] = {"eer": [], **{f"{far:g}": [] for far in fars}}
     subjects = int(max(left.max(), right.max())) + 1
     for drawn in resampling.draws(subjects, rng) if subjects > 1 else ():
-        weights = [_pair_weights(drawn, left[part], right[part]) for part in parts]
+        weights = [resampling.pair_weights(drawn, left[part], right[part]) for part in parts]
         if not all(w.any() for w in weights):
             continue
         curve = held.curve(*weights)
@@ -315,12 +338,3 @@ def _resampled(
         for far in fars:
             found[f"{far:g}"].append(verification.tar_at(curve, far))
     return found
-
-
-def _pair_weights(drawn: NDArray[np.float64], left: Ints, right: Ints) -> NDArray[np.float64]:
-    """How often a pair counts: as often as its subject was drawn, or as both were, multiplied."""
-    return np.where(left == right, drawn[left], drawn[left] * drawn[right])
-
-
-def _at_most(rows: Ints, rng: np.random.Generator) -> Ints:
-    return rows if len(rows) <= MOST_PAIRS else np.sort(rng.choice(rows, MOST_PAIRS, replace=False))

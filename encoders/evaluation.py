@@ -24,15 +24,32 @@ CLOSE = 1e-8  # of the squared lengths: below, a sum of squares has fewer digits
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A rate with its 95 % interval and the number of trials it rests on; all rates in [0, 1]."""
+    """A rate with its 95 % interval and the number of trials it rests on; all rates in [0, 1].
+
+    `independent` is how many independent subjects, or pairs of them, are behind it; None where it is not
+    about subjects. From 0 to 1 is no interval: there are too few of them to tell.
+    """
 
     value: float
     low: float
     high: float
     count: int
+    independent: int | None = None
+
+    @property
+    def between(self) -> str:
+        """The interval in words, or why there is none."""
+        if (self.low, self.high) == (0.0, 1.0):
+            return "no interval: too few subjects"
+        return f"{share(self.low)}, {share(self.high)}"
 
     def __str__(self) -> str:
-        return f"{self.value:.2%} [{self.low:.2%}, {self.high:.2%}] of {self.count:,}"
+        return f"{share(self.value)} [{self.between}] of {self.count:,}"
+
+
+def share(rate: float) -> str:
+    """A rate in per cent with two decimals, or with two digits where those would show next to nothing."""
+    return f"{rate:.2%}" if rate == 0 or rate >= 0.001 else f"{100 * rate:.2g}%"
 
 
 def distances(left: AnyFloats, right: AnyFloats, metric: str) -> Floats:

@@ -7,14 +7,20 @@ Lippman-Hand 1983); so a threshold for a false match rate needs 3/FMR non-mated 
 from __future__ import annotations
 
 import math
-
-# The 95 % upper limit of a Poisson mean of which 0, 1 or 2 events were seen.
-_MOST = (3.0, 4.75, 6.3)
+from collections.abc import Mapping
+from typing import Any
 
 
 def percent(rate: float) -> str:
     """A rate in [0, 1] with three significant digits: 0.00005 is "0.005%"."""
     return f"{100 * rate:.3g}%"
+
+
+def rates_told(rates: Mapping[str, Any]) -> str:
+    """The rates of a validation, `eer` and `one_shot_error`, in words; one that is None is left out."""
+    words = f"EER {rates['eer']:.2%}"
+    one = rates.get("one_shot_error")
+    return words if one is None else f"{words}, one-shot error {one:.2%}"
 
 
 def needed(fmr: float) -> int:
@@ -43,12 +49,15 @@ def reachable(non_mated: int) -> float | None:
     return float(f"{math.ceil(rate / unit - 1e-6) * unit:.2g}")
 
 
-def too_few(fmr: float, accepted: int, non_mated: int) -> str:
-    """What `accepted` of too few non-mated comparisons say at most; "" when they are enough for `fmr`."""
+def too_few(fmr: float, non_mated: int) -> str:
+    """That `fmr` cannot be shown by so many non-mated comparisons; "" when they are enough.
+
+    What they do show is the interval of the FMR, which reckons with the subjects behind them; a bound by the
+    comparisons alone would promise more.
+    """
     if non_mated >= needed(fmr):
         return ""
-    most = min(1.0, _MOST[min(accepted, 2)] / non_mated)
     return (
-        f"too few non-mated comparisons for FMR {percent(fmr)}, which needs {needed(fmr):,}: "
-        f"{accepted} of {non_mated:,}: at most {float(f'{100 * most:.2g}'):g}% with 95% confidence"
+        f"too few non-mated comparisons for FMR {percent(fmr)}, which needs at least {needed(fmr):,}: there "
+        f"{'is' if non_mated == 1 else 'are'} {non_mated:,}"
     )

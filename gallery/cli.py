@@ -27,7 +27,9 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    arguments = parser().parse_args(argv)
+    arguments, unknown = parser().parse_known_args(argv)
+    if unknown:
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         # Only now: what a verb needs takes longer to import than the help takes to print.
         home, _, verb = arguments.run.rpartition(".")
@@ -116,7 +118,7 @@ def _verb(
         )
     else:
         parser.add_argument("--json", action="store_true", help="print JSON for programs, and nothing else")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 

@@ -13,6 +13,7 @@ from gallery import opening, repairing
 from gallery.encoder import Encoder
 from gallery.errors import InvalidItemError
 from gallery.folders import IMAGE_SUFFIXES, loose_items
+from gallery.gallery import Gallery
 from gallery.info import Info
 from gallery.records import BulkEnrollment
 from gallery.tables import counted, table
@@ -51,12 +52,18 @@ def enroll(arguments: Arguments) -> int:
         arguments.location, encoder, keep_items=arguments.keep_items, on_quality=arguments.quality
     )
     with filled as people, progress_bar("enrolling") as progress:
+        again = 0 if known is None else _enrolled_before(people, subjects)
         done = people.enroll_many(
             subjects,
             on_error=arguments.on_error,
             progress=progress,
             total=total,
             on_conflict=arguments.on_conflict,
+        )
+    if again:
+        note(
+            f"{again:,} of {counted(total, 'image')} had been enrolled from the same path under the same id "
+            "and are in the gallery once more now; --on-conflict refuse writes nothing where there are copies"
         )
     paths = {id: items for id, items, _ in subjects}
     refused, flagged = (
@@ -65,6 +72,17 @@ def enroll(arguments: Arguments) -> int:
     )
     _print_enrolled(arguments, done, refused, flagged)
     return 0
+
+
+def _enrolled_before(people: Gallery, subjects: list[tuple[str, list[Any], dict[str, str] | None]]) -> int:
+    """How many of the images are in the gallery already, by their paths."""
+    known = set(people.ids())
+    count = 0
+    for id, items, _ in subjects:
+        if id in known:
+            sources = {Path(one.source).absolute() for one in people.templates(id) if one.source}
+            count += sum(Path(item).absolute() in sources for item in items)
+    return count
 
 
 def _subjects(arguments: Arguments, encoder: Encoder) -> list[tuple[str, list[Any], dict[str, str] | None]]:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 import encoders
-from encoders import evaluating, evaluation, pair_lists
+from encoders import deciding, evaluating, evaluation, pair_lists, resampling
 from encoders.datasets import from_arrays
 from encoders.errors import DatasetError, EncodeError, EncoderError
 from tests.data import needs
@@ -28,6 +28,7 @@ class Given:
     """An encoder whose items are their embeddings."""
 
     name, metric = "given", "euclidean"
+    threshold: float | None = None
 
     def encode(self, items: Any) -> np.ndarray:
         return np.asarray(items, dtype=np.float32)
@@ -51,9 +52,14 @@ def test_every_figure_of_a_set() -> None:
     assert list(found.tar) == [0.1, 0.01, 0.001]  # 15,660 comparisons say nothing about 0.0001
     assert list(found.few_shot) == ["5-way 1-shot", "5-way 5-shot", "20-way 1-shot", "20-way 5-shot"]
     rates = [found.eer, *found.tar.values(), *found.few_shot.values(), *found.recall.values(), found.map_at_r]
-    assert all(0 <= r.low <= r.value <= r.high <= 1 and r.high > r.low for r in rates if r.value < 1)
+    assert found.fmr is not None and found.fnmr is not None
+    assert (found.fmr.value, found.fmr.count) == (np.mean(other <= found.threshold), 15660)
+    assert (found.fnmr.value, found.fnmr.count) == (np.mean(mated > found.threshold), 450)
+    rates += [*found.cmc, found.fmr, found.fnmr]
+    assert all(0 <= r.low <= r.value <= r.high <= 1 and r.high - r.low > 1e-4 for r in rates)
     assert found.few_shot["5-way 5-shot"].value > found.few_shot["20-way 1-shot"].value
-    assert found.cmc == sorted(found.cmc) and len(found.cmc) == 30 and found.cmc[-1] == 1.0
+    identified = [rate.value for rate in found.cmc]
+    assert identified == sorted(identified) and len(identified) == 30 and identified[-1] == 1.0
     assert found.recall[1].value <= found.recall[10].value
     again = encoders.evaluate(Given(), data, fmr=0.01)
     assert again.to_json() == found.to_json()
@@ -71,6 +77,69 @@ def test_the_interval_is_about_subjects_and_covers_the_truth() -> None:
         found = encoders.evaluate(Given(), from_arrays(rows.astype(np.float32), labels)).eer
         inside += found.low <= truth <= found.high
     assert inside >= 6
+
+
+def test_two_subjects_give_no_interval_and_say_so() -> None:
+    """One pair of people, however often it is compared; the interval used to be of no width."""
+    found = encoders.evaluate(Given(), blobs(2, 20, 0.3), fmr=0.1)
+    rates = [found.eer, *found.tar.values(), *found.recall.values(), *found.cmc, found.fmr, found.fnmr]
+    assert {(r.low, r.high) for r in rates if r is not None} == {(0.0, 1.0)}
+    assert f"EER {found.eer.value:.2%} [no interval: too few subjects] of 780" in str(found)
+
+
+def test_nothing_wrong_among_ten_subjects_is_no_proof() -> None:
+    """0 of 10 is at most 30.8 % (Clopper and Pearson), however many items each of the ten has."""
+    found = encoders.evaluate(Given(), blobs(10, 6, 0.001), fmr=0.01)
+    assert found.fnmr is not None and found.fmr is not None
+    most = 1 - 0.025 ** (1 / 10)
+    for wrong in (found.eer, found.fnmr):
+        assert (wrong.value, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(most))
+    for right in (found.tar[0.1], found.recall[1], found.cmc[0], found.map_at_r):
+        assert right is not None
+        assert (right.value, right.low, right.high) == (1.0, pytest.approx(1 - most), 1.0)
+    assert "identified at rank 1 100.00% [69.15%, 100.00%] of 60" in str(found)
+
+
+def test_the_intervals_hold_nineteen_times_in_twenty_with_few_subjects() -> None:
+    """Eight subjects with rates of their own: quantiles of the resamples hold 85 times in 100."""
+    rng, inside = np.random.default_rng(2), 0
+    about = np.repeat(np.arange(8), 20)
+    for _ in range(200):
+        wrong = rng.random(160) < rng.beta(0.4, 3.6, 8)[about]  # 10 % on average
+        rate = resampling.mean(wrong.astype(np.float64), about, rng)
+        inside += rate.low <= 0.1 <= rate.high
+    assert inside / 200 >= 0.93
+
+
+def test_errors_at_the_threshold_that_the_encoder_comes_with() -> None:
+    data, encoder = blobs(), Given()
+    assert encoders.evaluate(encoder, data).recommended is None
+    encoder.threshold = 1.0
+    found = encoders.evaluate(encoder, data)
+    mated, other = evaluation.comparisons(data.items, data.labels, "euclidean")
+    own = found.recommended
+    assert own is not None and own.threshold == 1.0
+    assert (own.fmr.value, own.fnmr.value) == (np.mean(other <= 1.0), np.mean(mated > 1.0))
+    assert 0.005 < own.fmr.low < own.fmr.value < own.fmr.high < 0.05
+    assert f"the encoder's own threshold 1.0000:\n  FMR {own.fmr}, FNMR {own.fnmr}" in str(found)
+    assert found.to_json()["recommended"]["fnmr"]["value"] == own.fnmr.value
+
+
+def test_a_threshold_is_not_rounded_before_it_is_decided_by() -> None:
+    """float32(0.1) is above 0.1: a distance of that is beyond the threshold, as `verify` has it."""
+    apart, same = np.float32([0.1, 0.2]), np.array([False, True])
+    subjects = np.array([0, 0]), np.array([1, 0])
+    at = deciding.decisions(0.1, apart, same, *subjects, np.random.default_rng(0))
+    assert (at.fmr.value, at.fnmr.value) == (0.0, 1.0)
+
+
+def test_errors_that_are_few_among_many_pairs_are_all_resampled() -> None:
+    """Of 499,500 pairs 3 are wrong: a sample of 200,000 holds hardly any."""
+    left, right = np.triu_indices(1000, 1)
+    wrong = np.zeros(len(left), bool)
+    wrong[[5, 70_000, 300_000]] = True
+    rate = deciding._rate(wrong, left, right, np.random.default_rng(0))
+    assert rate.value == 3 / 499_500 and 0 < rate.low < rate.value / 2 < rate.value * 2 < rate.high < 1e-4
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -99,7 +168,12 @@ def test_it_is_told_written_and_drawn(tmp_path: Path) -> None:
     found = encoders.evaluate(made.encoder(), labelled(12, 5))
     text = str(found)
     assert "made: 60 items of 12 subjects, 120 mated and 1,650 non-mated pairs" in text
-    assert "EER" in text and "identified at rank 1:" in text and "MAP@R" in text and "needs 3,000" in text
+    assert (
+        "EER" in text
+        and "identified at rank 1 " in text
+        and "MAP@R" in text
+        and "needs at least 3,000" in text
+    )
     told = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert told["eer"]["value"] == found.eer.value and len(told["curve"]["fmr"]) <= 402
     page = found.save_page(tmp_path / "e.html").read_text()

@@ -99,6 +99,29 @@ def test_enroll_a_folder(folder: Path, shell: Shell) -> None:
         assert [t.source for t in opened.templates("A")] == ["people/A/1.png", "people/A/2.png", "a.png"]
 
 
+def test_a_folder_that_is_enrolled_twice_is_told(folder: Path, shell: Shell) -> None:
+    assert shell("enroll", "g", "people") == 0 and "once more" not in shell.complained
+    draw("S", 40, -8).save(folder / "people" / "S" / "3.png")
+    (folder / "people" / "A").rename(folder / "people" / "Other")
+    assert shell("enroll", "g", str(folder / "people")) == 0
+    assert "4 of 7 images had been enrolled from the same path under the same id" in shell.complained
+    assert "--on-conflict refuse" in shell.complained
+    counts = {one["id"]: one["templates"] for one in shell.json("list", "g")}
+    assert counts == {"A": 2, "K": 4, "S": 5, "Other": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [(("list", "g", "--bogus"), "gallery list"), (("--bogus", "info", "g"), "gallery info")],
+)
+def test_an_unknown_option_is_refused_with_the_usage_of_its_command(
+    shell: Shell, arguments: tuple[str, ...], command: str
+) -> None:
+    assert shell(*arguments) == 2
+    assert shell.complained.startswith(f"usage: {command} [-h]")
+    assert f"{command}: error: unrecognized arguments: --bogus" in shell.complained
+
+
 def test_an_unreadable_image_enrols_nothing_unless_skipped(folder: Path, shell: Shell, people: str) -> None:
     (folder / "more" / "Z").mkdir(parents=True)
     draw("Z").save(folder / "more" / "Z" / "1.png")
@@ -409,7 +432,7 @@ def test_a_failed_first_enrolment_leaves_no_gallery_behind(folder: Path, shell: 
 def test_a_new_gallery_without_an_encoder_says_which_it_took(folder: Path, shell: Shell) -> None:
     assert shell("enroll", "new", "people") == 0
     assert "glyph" in shell.complained and "handwritten" in shell.complained
-    assert shell("enroll", "new", "people") == 0
+    assert shell("enroll", "new", "--id", "x", "a.png") == 0
     assert shell.complained == ""
 
 
