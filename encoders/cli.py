@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from encoders import evaluate_command, export_command, train_command
-from encoders.errors import EncoderError
+from encoders.errors import EncoderError, PassedOverWarning
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
 EPILOG = "Exit codes: 0 done; 2 a mistake or a failure, said on standard error; 130 interrupted."
@@ -19,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code. A user's mistake is one line on standard error."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with _warnings_in_a_line():
+            arguments.run(arguments)
     except BrokenPipeError:
         # The reader has seen enough, as `encoders info glyph | head` has.
         sys.stderr.close()
@@ -31,6 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("; ".join(["encoders: interrupted", *map(str, exc.args)]), file=sys.stderr)
         return INTERRUPTED
     return DONE
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Our warnings as one line on standard error, without the place in the code; others as they are."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Any, category: Any, *rest: Any, **named: Any) -> None:
+            if issubclass(category, PassedOverWarning):
+                print(f"encoders: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *rest, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def parser() -> argparse.ArgumentParser:

@@ -30,7 +30,7 @@ def grammar(command: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the episodes and the intervals")
     add("--page", "--report", metavar="PAGE.html", help="write a page with the figures, ROC, DET and CMC")
     add("--plots", metavar="FOLDER", help="write roc.svg, det.svg and cmc.svg")
-    add("--skip-unreadable", action="store_true", help="leave out items that cannot be read")
+    add("--skip-unreadable", action="store_true", help="leave out items that cannot be read, and their pairs")
     add("--json", action="store_true", help="print one object")
 
 
@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     import encoders
 
     _check_place(arguments.page)
+    _check_folder(arguments.plots)
     encoder = encoders.load(arguments.encoder)
     found = encoders.evaluate(
         encoder,
@@ -60,3 +61,14 @@ def _check_place(page: str | None) -> None:
     """EncoderError for a page that could not be written once everything is measured."""
     if page is not None and ("\0" in page or Path(page).is_dir() or not Path(page).parent.is_dir()):
         raise EncoderError(f"--page {page!r} cannot be written: it must be a file in a folder that is there")
+
+
+def _check_folder(plots: str | None) -> None:
+    """EncoderError for a folder of plots that could not be made once everything is measured."""
+    if plots is None:
+        return
+    there = (
+        [] if "\0" in plots else [place for place in (Path(plots), *Path(plots).parents) if place.exists()]
+    )
+    if not (there and there[0].is_dir()):
+        raise EncoderError(f"--plots {plots!r} cannot be written: it must be a folder, or a new name in one")

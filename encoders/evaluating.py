@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from encoders import datasets, evidence, pair_lists, resampling, retrieval, verification
 from encoders.datasets import LabelledSet
-from encoders.errors import DatasetError
-from encoders.evaluation import Rate, distances, fmr_at, fnmr_at, threshold_at_fmr
+from encoders.deciding import Decisions, at_most, decisions
+from encoders.embedding import embedded
+from encoders.errors import DatasetError, EncoderError
+from encoders.evaluation import Rate, distances, paired_distances, threshold_at_fmr
 from encoders.evaluation_page import page, plots
+from encoders.images import printable
+from encoders.spec import METRICS
 from encoders.validation import check_options
 from encoders.verification import Comparisons, Curve
 
@@ -23,19 +27,21 @@ Ints = NDArray[np.int64]
 FARS = (0.1, 0.01, 0.001, 0.0001)
 SHOTS = ((5, 1), (5, 5), (20, 1), (20, 5))
 RECALL = (1, 5, 10)
+RANKS = (1, 5, 10, 20)
 EPISODES = 400
-MOST_ITEMS, MOST_PAIRS = 4000, 200_000  # compared with each other; resampled for an interval
+MOST_ITEMS = 4000  # compared with each other
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """What was measured, rates in [0, 1], each with its 95 % interval from resampling subjects.
 
-    `eer`; `tar` at each false accept rate that the comparisons support; `d_prime`; `threshold` with its `fmr`
-    and `fnmr` (the largest whose FMR is at most that asked for). On labelled sets also: `few_shot` accuracy
-    {"5-way 1-shot": Rate}, `recall` at k among items, `map_at_r`, `cmc` (rank-k identification rate among
-    subjects, k from 1). On lists of pairs `accuracy`, and `accuracy_note` how its threshold was chosen.
-    `curve` has FMR and FNMR at rising thresholds.
+    `eer`; `tar` at each false accept rate that the comparisons support; `d_prime`, without one; `threshold`
+    with its `fmr` and `fnmr` (the largest whose FMR is at most `asked_fmr`), all None where there is none;
+    `recommended`, the same at the threshold that the encoder comes with, set for `recommended_fmr`. On
+    labelled sets also: `few_shot` accuracy {"5-way 1-shot": Rate}, `recall` at k among items, `map_at_r`,
+    `cmc` (rank-k identification rate among subjects, k from 1). On lists of pairs `accuracy`, and
+    `accuracy_note` how its threshold was chosen. `curve` has FMR and FNMR at rising thresholds.
     """
 
     encoder: str
@@ -48,13 +54,16 @@ class Evaluation:
     d_prime: float
     tar: dict[float, Rate]
     threshold: float | None
-    fmr: float
-    fnmr: float
+    fmr: Rate | None
+    fnmr: Rate | None
     curve: Curve
+    asked_fmr: float = 0.001
+    recommended: Decisions | None = None
+    recommended_fmr: float | None = None
     few_shot: dict[str, Rate] = field(default_factory=dict)
     recall: dict[int, Rate] = field(default_factory=dict)
     map_at_r: Rate | None = None
-    cmc: list[float] = field(default_factory=list)
+    cmc: list[Rate] = field(default_factory=list)
     accuracy: Rate | None = None
     accuracy_note: str = ""
     note: str = ""
@@ -74,7 +83,9 @@ class Evaluation:
     def save_page(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page: the figures, ROC, DET and CMC."""
         place = Path(path)
-        place.write_text(page(str(self), verification.thinned(self.curve), self.cmc), encoding="utf-8")
+        place.write_text(
+            page(str(self), verification.thinned(self.curve), self._identified()), encoding="utf-8"
+        )
         return place
 
     def save_plots(self, folder: str | os.PathLike[str]) -> list[Path]:
@@ -82,10 +93,13 @@ class Evaluation:
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         written = []
-        for name, text in plots(verification.thinned(self.curve), self.cmc).items():
+        for name, text in plots(verification.thinned(self.curve), self._identified()).items():
             (place / f"{name}.svg").write_text(text, encoding="utf-8")
             written.append(place / f"{name}.svg")
         return written
+
+    def _identified(self) -> list[float]:
+        return [rate.value for rate in self.cmc]
 
     def __str__(self) -> str:
         """The figures for people, one a line."""
@@ -96,17 +110,27 @@ class Evaluation:
             lines.append(f"accuracy {self.accuracy} ({self.accuracy_note})")
         lines += [f"TAR at FAR {evidence.percent(far)}: {found}" for far, found in self.tar.items()]
         lines += [f"{name} accuracy {found}" for name, found in self.few_shot.items()]
-        if self.cmc:
-            ranks = [k for k in (1, 5, 10, 20) if k <= len(self.cmc)]
-            lines.append("identified at rank " + ", ".join(f"{k}: {self.cmc[k - 1]:.2%}" for k in ranks))
+        ranks = [k for k in RANKS if k <= len(self.cmc)]
+        lines += [f"identified at rank {k} {self.cmc[k - 1]}" for k in ranks]
         lines += [f"recall@{k} {found}" for k, found in self.recall.items()]
         if self.map_at_r is not None:
             lines.append(f"MAP@R {self.map_at_r}")
-        if self.threshold is None:
-            lines.append("no threshold: too many non-mated pairs have distance 0")
-        else:
-            lines.append(f"threshold {self.threshold:.4f}: FMR {self.fmr:.3%}, FNMR {self.fnmr:.2%}")
+        lines += self._thresholds()
         return "\n".join([*lines, self.note] if self.note else lines)
+
+    def _thresholds(self) -> list[str]:
+        """What goes wrong at the threshold measured here, and at the encoder's own."""
+        asked = evidence.percent(self.asked_fmr)
+        lines = [f"no threshold for FMR {asked}: too many non-mated pairs have distance 0"]
+        if self.threshold is not None:
+            lines = [f"threshold {self.threshold:.4f}, set on these for FMR {asked}:"]
+            lines.append(f"  FMR {self.fmr}, FNMR {self.fnmr}")
+        if self.recommended is not None:
+            rate = self.recommended_fmr
+            set_for = "" if rate is None else f", set for FMR {evidence.percent(rate)}"
+            lines.append(f"the encoder's own threshold {self.recommended.threshold:.4f}{set_for}:")
+            lines.append(f"  {self.recommended}")
+        return lines
 
 
 def evaluate(
@@ -121,43 +145,28 @@ def evaluate(
 ) -> Evaluation:
     """Measures any encoder (`encode(items)`, `metric`) on a labelled set, or on `pairs` of files in a folder.
 
-    `data` is a LabelledSet, a folder, an .npz or a CSV (see `encoders.datasets.load`, also for `label`);
-    with `pairs` it is the folder that the list is about (see `encoders.pair_lists.read`). The same seed gives
-    the same episodes and intervals. DatasetError without a mated pair, and for items that cannot be read,
-    unless `skip_unreadable` leaves them out, which it cannot for pairs and for adapters, that read their own.
+    Under cosine the embeddings may have any length, as in a gallery. `data` is a LabelledSet, a folder, an
+    .npz or a CSV (see `encoders.datasets.load`, also for `label`); with `pairs` it is the folder that the
+    list is about (see `encoders.pair_lists.read`). The same seed gives the same episodes and intervals.
+    DatasetError without a mated pair, and for items that cannot be read, which it names. `skip_unreadable`
+    leaves those out, and the pairs that they are in; encoders that are not of this package name the first.
     """
     check_options(fmr, seed)
+    if (metric := getattr(encoder, "metric", None)) not in METRICS:
+        raise EncoderError(f"the encoder's metric is {metric!r}: it must be one of {', '.join(METRICS)}")
+    if not callable(getattr(encoder, "encode", None)):
+        raise EncoderError(f"a {type(encoder).__name__} is no encoder: it has no encode(items)")
     rng = np.random.default_rng(seed)
-    if skip_unreadable and (pairs is not None or not _reads_by_itself(encoder)):
-        raise DatasetError("unreadable items can be left out of labelled sets only, and by our own encoders")
     if pairs is not None:
         if isinstance(data, LabelledSet):
             raise DatasetError("a list of pairs is about a folder of files, not about a LabelledSet")
-        return _on_pairs(encoder, pair_lists.read(Path(pairs), Path(data)), fmr, rng)
+        return _on_pairs(encoder, pair_lists.read(Path(pairs), Path(data)), fmr, rng, skip_unreadable)
     held = data if isinstance(data, LabelledSet) else datasets.load(data, label)
     return _on_set(encoder, held, fmr, rng, skip_unreadable)
 
 
-def _reads_by_itself(encoder: Any) -> bool:
-    """Whether items can be read one by one before they are embedded."""
-    return hasattr(encoder, "preprocess") and hasattr(encoder, "encode_prepared")
-
-
-def _embedded(encoder: Any, data: LabelledSet, skip: bool = False) -> tuple[Floats, LabelledSet]:
-    """Embeddings and the set; unreadable items are told all at once where the encoder can say which."""
-    if _reads_by_itself(encoder):
-        data = datasets.prepared(data, encoder.preprocess, skip=skip)
-        rows = encoder.encode_prepared(data.items)
-    else:
-        rows = encoder.encode(data.items)
-    rows = np.asarray(rows, dtype=np.float32)
-    if not np.isfinite(rows).all():
-        raise DatasetError("the encoder gives NaN or infinity for some items: nothing can be measured")
-    return rows, data
-
-
 def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generator, skip: bool) -> Evaluation:
-    rows, data = _embedded(encoder, data, skip)
+    rows, data = embedded(encoder, data, skip)
     _, labels = np.unique(data.labels, return_inverse=True)
     kept = _some(labels, rng)
     left, right = np.triu_indices(len(kept), 1)
@@ -174,7 +183,7 @@ def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generato
         few_shot=_few_shot(rows, labels, encoder.metric, rng),
         recall=recall,
         map_at_r=resampling.mean(found.map_at_r, found.subjects, rng),
-        cmc=retrieval.cmc(found, min(50, subjects)).tolist(),
+        cmc=resampling.means(retrieval.found_within(found, min(50, subjects)), found.subjects, rng),
     )
 
 
@@ -197,34 +206,31 @@ def _few_shot(rows: Floats, labels: Ints, metric: str, rng: np.random.Generator)
     return found
 
 
-def _on_pairs(encoder: Any, listed: pair_lists.PairList, fmr: float, rng: np.random.Generator) -> Evaluation:
-    names = tuple(map(str, listed.items))
+def _on_pairs(
+    encoder: Any, listed: pair_lists.PairList, fmr: float, rng: np.random.Generator, skip: bool
+) -> Evaluation:
+    rows, listed, note = _read_pairs(encoder, listed, skip)
     subjects, of = np.unique(np.array(listed.subjects), return_inverse=True)
-    whole = LabelledSet(list(listed.items), of, tuple(subjects.tolist()), names=names)
-    rows = _read_pairs(encoder, whole)
-    apart = _paired(rows[listed.left], rows[listed.right], encoder.metric)
+    apart = paired_distances(rows[listed.left], rows[listed.right], encoder.metric)
     left, right = of[listed.left], of[listed.right]
     shared = _verified(encoder, apart, listed.mated, left, right, fmr, rng)
-    accuracy, note = _accuracy(apart, listed, left, right, rng)
-    return Evaluation(
-        **shared, items=len(names), subjects=len(subjects), accuracy=accuracy, accuracy_note=note
-    )
+    shared["note"] = "\n".join(filter(None, (note, shared["note"])))
+    accuracy, how = _accuracy(apart, listed, left, right, rng)
+    return Evaluation(**shared, items=len(rows), subjects=len(subjects), accuracy=accuracy, accuracy_note=how)
 
 
-def _read_pairs(encoder: Any, whole: LabelledSet) -> Floats:
-    rows, read = _embedded(encoder, whole)
-    if len(read) != len(whole):
-        raise DatasetError(f"{len(whole) - len(read)} files of the list cannot be read")
-    return rows
-
-
-def _paired(left: Floats, right: Floats, metric: str) -> Floats:
-    """The distance of each row to the same row of the other."""
-    if metric == "cosine":
-        apart = (1.0 - np.einsum("nd,nd->n", left, right)).clip(0.0, 2.0)
-    else:
-        apart = np.sqrt(((left - right) ** 2).sum(axis=1))
-    return np.asarray(apart, dtype=np.float32)
+def _read_pairs(
+    encoder: Any, listed: pair_lists.PairList, skip: bool
+) -> tuple[Floats, pair_lists.PairList, str]:
+    """The embeddings of the items, the list without pairs of what cannot be read, and words for these."""
+    numbers = np.arange(len(listed.items))
+    rows, read = embedded(encoder, LabelledSet(list(listed.items), numbers, tuple(listed.subjects)), skip)
+    if len(read) == len(numbers):
+        return rows, listed, ""
+    left = pair_lists.only(listed, read.labels)
+    gone = f"{len(listed) - len(left):,} of {len(listed):,} pairs were left out"
+    bad = f"{len(numbers) - len(read):,} of {len(numbers):,} files cannot be read"
+    return rows, left, f"{gone}: {bad}"
 
 
 def _accuracy(
@@ -247,7 +253,7 @@ def _accuracy(
     )  # fmt: skip
 
     def measure(drawn: NDArray[np.float64]) -> float | None:
-        weights = _pair_weights(drawn, left, right)
+        weights = resampling.pair_weights(drawn, left, right)
         return float(weights @ right_answers / weights.sum()) if weights.sum() else None
 
     count = int(max(left.max(), right.max())) + 1
@@ -255,10 +261,14 @@ def _accuracy(
 
 
 def _best(apart: Floats, mated: NDArray[np.bool_]) -> float:
+    """The threshold with the most right answers; just below all distances where accepting none is best."""
     order = np.argsort(apart, kind="stable")
     gain = np.cumsum(np.where(mated[order], 1, -1))
     last = np.r_[apart[order][1:] > apart[order][:-1], True]  # ties are accepted together
-    return float(apart[order][int(np.argmax(np.where(last, gain, gain.min() - 1)))])
+    best = int(np.argmax(np.where(last, gain, gain.min() - 1)))
+    if gain[best] < 0:
+        return float(np.nextafter(apart[order][0], np.float32(-np.inf)))
+    return float(apart[order][best])
 
 
 def _verified(
@@ -278,30 +288,32 @@ def _verified(
         )
     curve, threshold = Comparisons(mated, other).curve(), threshold_at_fmr(other, fmr)
     fars = [far for far in FARS if len(other) >= evidence.needed(far)]
-    resampled = _resampled(apart, same, left, right, fars, rng)
-    eer, _ = verification.eer(curve)
-    accepted = 0.0 if threshold is None else fmr_at(other, threshold)
+    drawn = _resampled(apart, same, left, right, fars, rng)
+    worth = min(resampling.independent(left[part], right[part]) for part in (same, ~same))
+    at, own = (
+        None if one is None else decisions(one, apart, same, left, right, rng)
+        for one in (threshold, getattr(encoder, "threshold", None))
+    )
     return {
-        "encoder": getattr(encoder, "name", type(encoder).__name__),
+        "encoder": printable(str(getattr(encoder, "name", type(encoder).__name__))),
         "metric": encoder.metric,
         "mated": len(mated),
         "non_mated": len(other),
-        "eer": _spread(eer, len(apart), resampled["eer"]),
+        "eer": resampling.bounded(verification.eer(curve)[0], len(apart), worth, drawn["eer"]),
         "d_prime": verification.d_prime(mated, other),
         "tar": {
-            far: _spread(verification.tar_at(curve, far), len(mated), resampled[f"{far:g}"]) for far in fars
+            far: resampling.bounded(verification.tar_at(curve, far), len(mated), worth, drawn[f"{far:g}"])
+            for far in fars
         },
         "threshold": threshold,
-        "fmr": accepted,
-        "fnmr": 1.0 if threshold is None else fnmr_at(mated, threshold),
+        "fmr": None if at is None else at.fmr,
+        "fnmr": None if at is None else at.fnmr,
         "curve": curve,
-        "note": evidence.too_few(fmr, round(accepted * len(other)), len(other)),
+        "asked_fmr": fmr,
+        "recommended": own,
+        "recommended_fmr": getattr(getattr(encoder, "spec", None), "threshold_fmr", None),
+        "note": evidence.too_few(fmr, len(other)),
     }
-
-
-def _spread(value: float, count: int, drawn: list[float]) -> Rate:
-    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (0.0, 1.0)
-    return Rate(value, min(value, float(low)), max(value, float(high)), count)
 
 
 def _resampled(
@@ -313,12 +325,12 @@ def _resampled(
     rng: np.random.Generator,
 ) -> dict[str, list[float]]:
     """EER and TAR of every resample of the subjects, from at most 200,000 pairs of each kind."""
-    parts = [_at_most(np.flatnonzero(part), rng) for part in (same, ~same)]
+    parts = [at_most(np.flatnonzero(part), rng) for part in (same, ~same)]
     held = Comparisons(*(apart[part] for part in parts))
     found: dict[str, list[float]] = {"eer": [], **{f"{far:g}": [] for far in fars}}
     subjects = int(max(left.max(), right.max())) + 1
     for drawn in resampling.draws(subjects, rng) if subjects > 1 else ():
-        weights = [_pair_weights(drawn, left[part], right[part]) for part in parts]
+        weights = [resampling.pair_weights(drawn, left[part], right[part]) for part in parts]
         if not all(w.any() for w in weights):
             continue
         curve = held.curve(*weights)
@@ -326,12 +338,3 @@ def _resampled(
         for far in fars:
             found[f"{far:g}"].append(verification.tar_at(curve, far))
     return found
-
-
-def _pair_weights(drawn: NDArray[np.float64], left: Ints, right: Ints) -> NDArray[np.float64]:
-    """How often a pair counts: as often as its subject was drawn, or as both were, multiplied."""
-    return np.where(left == right, drawn[left], drawn[left] * drawn[right])
-
-
-def _at_most(rows: Ints, rng: np.random.Generator) -> Ints:
-    return rows if len(rows) <= MOST_PAIRS else np.sort(rng.choice(rows, MOST_PAIRS, replace=False))

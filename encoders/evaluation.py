@@ -11,31 +11,119 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.spec import METRICS
+
 Floats = NDArray[np.float32]
+Wide = NDArray[np.float64]
+AnyFloats = NDArray[np.float32] | NDArray[np.float64]
 Ints = NDArray[np.int64]
+LONGEST = 1e18  # of euclidean rows, as in a gallery: float32 must hold what lies between them
+NUMBERS = 4_000_000  # distances at a time, so that memory stays bounded
+CLOSE = 1e-8  # of the squared lengths: below, a sum of squares has fewer digits left than float32 holds
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A rate with its 95 % interval and the number of trials it rests on; all rates in [0, 1]."""
+    """A rate with its 95 % interval and the number of trials it rests on; all rates in [0, 1].
+
+    `independent` is how many independent subjects, or pairs of them, are behind it; None where it is not
+    about subjects. From 0 to 1 is no interval: there are too few of them to tell.
+    """
 
     value: float
     low: float
     high: float
     count: int
+    independent: int | None = None
+
+    @property
+    def between(self) -> str:
+        """The interval in words, or why there is none."""
+        if (self.low, self.high) == (0.0, 1.0):
+            return "no interval: too few subjects"
+        return f"{share(self.low)}, {share(self.high)}"
 
     def __str__(self) -> str:
-        return f"{self.value:.2%} [{self.low:.2%}, {self.high:.2%}] of {self.count:,}"
+        return f"{share(self.value)} [{self.between}] of {self.count:,}"
 
 
-def distances(left: Floats, right: Floats, metric: str) -> Floats:
-    """All distances of the rows of `left` (n, d) to those of `right` (m, d), (n, m) float32."""
+def share(rate: float) -> str:
+    """A rate in per cent with two decimals, or with two digits where those would show next to nothing."""
+    return f"{rate:.2%}" if rate == 0 or rate >= 0.001 else f"{100 * rate:.2g}%"
+
+
+def distances(left: AnyFloats, right: AnyFloats, metric: str) -> Floats:
+    """All distances of the rows of `left` (n, d) to those of `right` (m, d), (n, m) float32.
+
+    As the gallery has them, computed in float64 and rounded once: cosine is half the squared distance of the
+    unit rows, whatever length they come in; a row of zeros has no direction and is 1 from every other.
+    euclidean keeps its digits far from the origin. Equal rows are 0 apart. ValueError for another metric.
+    """
+    here, there = _comparable(left, right, metric)
+    apart = np.empty((len(here), len(there)), np.float32)
+    sizes = np.einsum("nd,nd->n", there, there)
+    step = max(1, NUMBERS // max(1, len(there)))
+    for at in range(0, len(here), step):
+        apart[at : at + step] = _rounded(_squares(here[at : at + step], there, sizes), metric)
     if metric == "cosine":
-        cosine: Floats = (1.0 - left @ right.T).clip(0.0, 2.0).astype(np.float32)
-        return cosine
-    squares = (left**2).sum(1)[:, None] + (right**2).sum(1)[None, :] - 2.0 * left @ right.T
-    euclidean: Floats = np.sqrt(squares.clip(min=0.0)).astype(np.float32)
-    return euclidean
+        apart[~here.any(axis=1)] = 1.0
+        apart[:, ~there.any(axis=1)] = 1.0
+    return apart
+
+
+def paired_distances(left: AnyFloats, right: AnyFloats, metric: str) -> Floats:
+    """The distance of each row of `left` (n, d) to the same row of `right` (n, d), (n,) float32."""
+    here, there = _comparable(left, right, metric)
+    between = here - there
+    apart = _rounded(np.einsum("nd,nd->n", between, between), metric)
+    if metric == "cosine":
+        apart[~(here.any(axis=1) & there.any(axis=1))] = 1.0
+    return apart
+
+
+def directions(rows: AnyFloats) -> Wide:
+    """The rows (n, d) at unit length, in float64; rows of zeros stay what they are."""
+    wide = np.asarray(rows, np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    found: Wide = wide / np.where(lengths > 0, lengths, 1.0)
+    return found
+
+
+def too_long(rows: AnyFloats, metric: str) -> Ints:
+    """The numbers of the rows (n, d) that no distance can be given from: euclidean ones over LONGEST."""
+    if metric == "cosine":
+        return np.empty(0, np.int64)
+    with np.errstate(over="ignore"):
+        return np.flatnonzero(np.linalg.norm(np.asarray(rows, np.float64), axis=1) > LONGEST)
+
+
+def _comparable(left: AnyFloats, right: AnyFloats, metric: str) -> tuple[Wide, Wide]:
+    if metric not in METRICS:
+        raise ValueError(f"metric {metric!r} is none of {', '.join(METRICS)}")
+    if metric == "cosine":
+        return directions(left), directions(right)
+    # Squares of rows far from the origin would be all that float64 has digits for.
+    there = np.asarray(right, np.float64)
+    middle = there.mean(axis=0) if len(there) else 0.0
+    return np.asarray(left, np.float64) - middle, there - middle
+
+
+def _squares(left: Wide, right: Wide, sizes: Wide) -> Wide:
+    """Squared euclidean distances (n, m): a product of matrices, and differences for what lies close by."""
+    total = np.einsum("nd,nd->n", left, left)[:, None] + sizes[None, :]
+    found: Wide = total - 2.0 * (left @ right.T)
+    close = found <= CLOSE * total
+    for row in np.flatnonzero(close.any(axis=1)):
+        others = np.flatnonzero(close[row])
+        between = right[others] - left[row]
+        found[row, others] = np.einsum("nd,nd->n", between, between)
+    return found
+
+
+def _rounded(squares: Wide, metric: str) -> Floats:
+    apart = np.minimum(squares / 2.0, 2.0) if metric == "cosine" else np.sqrt(squares)
+    rounded: Floats = apart.astype(np.float32)
+    return rounded
 
 
 def comparisons(embeddings: Floats, labels: Ints, metric: str) -> tuple[Floats, Floats]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from encoders.charts import Axis, chart
+from encoders.charts import Axis, below, chart
 from encoders.verification import Curve
 
 STYLE = (
@@ -35,7 +35,9 @@ def plots(curve: Curve, cmc: Sequence[float]) -> dict[str, str]:
     if len(cmc):
         line = {"identified": [(k + 1.0, float(rate)) for k, rate in enumerate(cmc)]}
         ranks = Axis("rank", 1.0, max(2.0, float(len(cmc))), "whole")
-        found["cmc"] = chart("CMC", line, ranks, Axis("identification rate", min(map(float, cmc)), 1.0))
+        found["cmc"] = chart(
+            "CMC", line, ranks, Axis("identification rate", max(0.0, below(min(cmc), 1.0)), 1.0)
+        )
     return found
 
 

@@ -11,9 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# The 95 % upper limit of a Poisson mean of which 0, 1 or 2 events were seen.
-_MOST = (3.0, 4.75, 6.3)
-
 
 def percent(rate: float) -> str:
     """A rate in [0, 1] with three significant digits: 0.00005 is "0.005%"."""
@@ -64,12 +61,15 @@ def reachable(comparisons: int) -> float | None:
     return float(f"{math.ceil(rate / unit - 1e-6) * unit:.2g}")
 
 
-def too_few(fmr: float, accepted: int, non_mated: int) -> str:
-    """What `accepted` of too few non-mated comparisons say at most; "" when they are enough for `fmr`."""
+def too_few(fmr: float, non_mated: int) -> str:
+    """That `fmr` cannot be shown by so many non-mated comparisons; "" when they are enough.
+
+    What they do show is the interval of the FMR, which reckons with the subjects behind them; a bound by the
+    comparisons alone would promise more.
+    """
     if non_mated >= needed(fmr):
         return ""
-    most = min(1.0, _MOST[min(accepted, 2)] / non_mated)
     return (
-        f"too few non-mated comparisons for FMR {percent(fmr)}, which needs {needed(fmr):,}: "
-        f"{accepted} of {non_mated:,}: at most {100 * most:.2g}% with 95% confidence"
+        f"too few non-mated comparisons for FMR {percent(fmr)}, which needs at least {needed(fmr):,}: there "
+        f"{'is' if non_mated == 1 else 'are'} {non_mated:,}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ Ints = NDArray[np.int64]
 SAME = {"1": True, "true": True, "same": True, "yes": True, "y": True, "mated": True}
 SAME |= {"0": False, "false": False, "different": False, "no": False, "n": False, "non-mated": False}
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".wav")
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,81 +43,156 @@ def read(path: Path, folder: Path) -> PairList:
     """A list of pairs of files in `folder`.
 
     Either a CSV with a header and the columns left, right (paths in the folder), same (1 or 0) and maybe
-    fold; or the format of LFW: maybe a line with the number of folds and of pairs in half a fold, then
-    "name n1 n2" or "name1 n1 name2 n2", which stand for name/name_0001.jpg. DatasetError for anything else,
-    and for files that are not there.
+    fold (a whole number); or the format of LFW: maybe a line with the number of folds and of pairs in half a
+    fold, then "name n1 n2" or "name1 n1 name2 n2", which stand for name/name_0001.jpg. DatasetError, which
+    names the line, for anything else, and for files that are not there.
     """
     try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise DatasetError(f"{path} cannot be read as a list of pairs: {exc}") from exc
-    if lines and re.fullmatch(r"\s*\d+(\s+\d+)?\s*", lines[0]):
-        head = [int(word) for word in lines[0].split()]
-        rows = _lfw(path, lines[1:], head[1] if len(head) == 2 else head[0])
-    elif lines and re.fullmatch(r"\S+\t\d+\t(\S+\t)?\d+", lines[0].strip()):
-        rows = _lfw(path, lines, len(lines))
-    else:
-        rows = _table(path, lines)
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    first = lines[0][1].strip() if lines else ""
+    lfw = re.fullmatch(r"[0-9]+(\s+[0-9]+)?|\S+\s+[0-9]+\s+(\S+\s+)?[0-9]+", first)
+    rows = _lfw(path, lines) if lfw else _table(path, text, first)
     if not rows:
         raise DatasetError(f"{path} holds no pairs")
+    _check(path, rows)
     return _collected(path, folder, rows)
 
 
-Row = tuple[str, str, bool, int]
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A pair as it stands in the list, and the number of its line, from 1."""
+
+    line: int
+    left: str
+    right: str
+    mated: bool
+    fold: int
 
 
-def _table(path: Path, lines: list[str]) -> list[Row]:
-    delimiter = max(",;\t", key=lambda d: lines[0].count(d)) if lines else ","
-    found = list(csv.DictReader(lines, delimiter=delimiter))
-    names = {str(k).strip().lower(): k for k in (found[0] if found else {})}
+def _table(path: Path, text: str, header: str) -> list[Row]:
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        cut = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as exc:
+        raise DatasetError(f"{path}, line {reader.line_num}: {exc}: is a quote left open?") from exc
+    found = [(number, cells) for number, cells in cut if any(cells)]
+    names = [name.lower() for name in found[0][1]] if found else []
     if not {"left", "right", "same"} <= set(names):
         raise DatasetError(
             f"{path} needs the columns left, right and same; it has {', '.join(names) or 'none'}"
         )
-    rows = []
-    for number, row in enumerate(found, 2):
-        same = SAME.get(str(row[names["same"]]).strip().lower())
-        if same is None:
-            raise DatasetError(f"{path}, row {number}: same is {row[names['same']]!r}: it must be 1 or 0")
-        fold = int(row[names["fold"]]) if "fold" in names else 0
-        rows.append((row[names["left"]].strip(), row[names["right"]].strip(), same, fold))
+    return [_row(f"{path}, line {number}", number, names, cells) for number, cells in found[1:]]
+
+
+def _row(place: str, number: int, names: list[str], cells: list[str]) -> Row:
+    if len(cells) != len(names):
+        raise DatasetError(f"{place} has {len(cells)} cells, not {len(names)} as the header")
+    row = dict(zip(names, cells, strict=True))
+    for side in ("left", "right"):
+        if not row[side]:
+            raise DatasetError(f"{place}: {side} is empty: it must be a file in the folder")
+    same, fold = SAME.get(row["same"].lower()), row.get("fold", "0")
+    if same is None:
+        raise DatasetError(f"{place}: same is {row['same']!r}: it must be 1 or 0")
+    if not _NUMBER.fullmatch(fold):
+        raise DatasetError(f"{place}: fold is {fold!r}: it must be a whole number from 0")
+    return Row(number, row["left"], row["right"], same, int(fold))
+
+
+def _lfw(path: Path, lines: list[tuple[int, str]]) -> list[Row]:
+    head = [int(word) for word in lines[0][1].split()] if len(lines[0][1].split()) <= 2 else []
+    place, said = f"{path}, line {lines[0][0]}", repr(lines[0][1].strip())
+    if head and min(head) < 1:
+        raise DatasetError(
+            f"{place}: {said} must be the number of folds and of mated pairs in each, 1 or more"
+        )
+    pairs = lines[1:] if head else lines
+    half = head[-1] if head else len(pairs)  # of mated, and of non-mated, pairs in a fold
+    rows = [_lfw_row(path, number, line, at // (2 * half)) for at, (number, line) in enumerate(pairs)]
+    due = 2 * half * (head[0] if len(head) == 2 else 1)
+    if rows and head and len(rows) != due:
+        raise DatasetError(
+            f"{place}: {said} announces {due:,} pairs, and {len(rows):,} follow: is the list whole?"
+        )
     return rows
 
 
-def _lfw(path: Path, lines: list[str], half: int) -> list[Row]:
-    """`half` is the number of mated (and of non-mated) pairs in a fold."""
-    rows = []
-    for number, line in enumerate(lines):
-        words = line.split("\t") if "\t" in line else line.split()
-        try:
-            one, first, other, second = words if len(words) == 4 else (words[0], words[1], words[0], words[2])
-            pair = [f"{who}/{who}_{int(n):04d}" for who, n in ((one, first), (other, second))]
-        except (ValueError, IndexError) as exc:
-            raise DatasetError(f"{path}: {line!r} is no pair of LFW") from exc
-        rows.append((pair[0], pair[1], len(words) == 3, number // (2 * half)))
-    return rows
+def _lfw_row(path: Path, number: int, line: str, fold: int) -> Row:
+    line = line.strip()
+    words = [word.strip() for word in (line.split("\t") if "\t" in line else line.split())]
+    if mated := len(words) == 3:
+        words.insert(2, words[0])
+    if len(words) != 4 or not (_NUMBER.fullmatch(words[1]) and _NUMBER.fullmatch(words[3])):
+        raise DatasetError(
+            f"{path}, line {number}: {line!r} is no pair of LFW: 'name n1 n2' or 'name1 n1 name2 n2'"
+        )
+    one, first, other, second = words
+    if one == other and not mated:
+        raise DatasetError(
+            f"{path}, line {number}: {line!r} is of one person: write '{one} {first} {second}'"
+        )
+    left, right = (f"{who}/{who}_{int(n):04d}" for who, n in ((one, first), (other, second)))
+    return Row(number, left, right, mated, fold)
+
+
+def _check(path: Path, rows: list[Row]) -> None:
+    """DatasetError for a file beside itself, and for two lines that contradict each other."""
+    told: dict[frozenset[str], Row] = {}
+    for row in rows:
+        if row.left == row.right:
+            raise DatasetError(f"{path}, line {row.line}: {row.left} is compared with itself")
+        known = told.setdefault(frozenset((row.left, row.right)), row)
+        if known.mated != row.mated:
+            raise DatasetError(
+                f"{path}, lines {known.line} and {row.line}: {row.left} and {row.right} are of one subject "
+                "in one of them, and of two in the other"
+            )
 
 
 def _collected(path: Path, folder: Path, rows: list[Row]) -> PairList:
     numbers: dict[str, int] = {}
+    lines: list[int] = []  # the first line of each item
     for row in rows:
-        for name in row[:2]:
-            numbers.setdefault(name, len(numbers))
+        for name in (row.left, row.right):
+            if numbers.setdefault(name, len(numbers)) == len(lines):
+                lines.append(row.line)
     files = [_file(folder, name) for name in numbers]
-    missing = [name for name, file in zip(numbers, files, strict=True) if file is None]
+    missing = [
+        f"{name} (line {line})"
+        for name, line, file in zip(numbers, lines, files, strict=True)
+        if file is None
+    ]
     if missing:
-        raise DatasetError(
-            f"{path}: {len(missing)} of {len(numbers)} files are not in {folder}: {', '.join(missing[:5])}"
-        )
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise DatasetError(f"{path}: {len(missing)} of {len(numbers)} files are not in {folder}: {shown}")
     found = [file for file in files if file is not None]
-    left, right, mated, fold = zip(*rows, strict=True)
     return PairList(
         found,
         [file.parent.name for file in found],
-        np.array([numbers[name] for name in left]),
-        np.array([numbers[name] for name in right]),
-        np.array(mated, dtype=bool),
-        np.unique(np.array(fold), return_inverse=True)[1],
+        np.array([numbers[row.left] for row in rows]),
+        np.array([numbers[row.right] for row in rows]),
+        np.array([row.mated for row in rows], dtype=bool),
+        np.unique([row.fold for row in rows], return_inverse=True)[1],
+    )
+
+
+def only(listed: PairList, items: Ints) -> PairList:
+    """The pairs whose two items are both among `items`, rising row numbers; these are numbered anew."""
+    place = np.full(len(listed.items), -1)
+    place[items] = np.arange(len(items))
+    left, right = place[listed.left], place[listed.right]
+    kept = (left >= 0) & (right >= 0)
+    return PairList(
+        [listed.items[item] for item in items],
+        [listed.subjects[item] for item in items],
+        left[kept],
+        right[kept],
+        listed.mated[kept],
+        np.unique(listed.fold[kept], return_inverse=True)[1],
     )
 
 

@@ -79,9 +79,14 @@ def _map_at_r(apart: Floats, same: NDArray[np.bool_]) -> Wide:
 
 def cmc(found: Ranks, most: int = 50) -> Wide:
     """The share of probes whose subject is among the first k subjects, for k = 1 to `most`."""
-    places = np.arange(1, most + 1)
-    curve: Wide = (found.subject_rank[None, :] <= places[:, None]).mean(axis=1)
+    curve: Wide = found_within(found, most).mean(axis=1)
     return curve
+
+
+def found_within(found: Ranks, most: int) -> Wide:
+    """For each k from 1 to `most` and each probe 1 if its subject is among the first k, else 0; (most, n)."""
+    places = np.arange(1, most + 1)
+    return (found.subject_rank[None, :] <= places[:, None]).astype(np.float64)
 
 
 def recall_at(found: Ranks, k: int) -> Wide:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders import apart, datasets, defaults, outputs, preprocess, record, state, towers
+from encoders import apart, arguments, datasets, defaults, outputs, preprocess, record, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -51,7 +51,7 @@ def train(
     """
     if settings.get("base") is not None:
         settings["base"] = os.fspath(settings["base"])
-    _settings(settings)  # what is wrong with them is told before anything is read
+    arguments.check_loss(_settings(settings))  # what is wrong is told before anything is read
     _check_length(minutes, epochs)
     best_device(device)
     outputs.refuse_unusable(Path(output))
@@ -63,6 +63,7 @@ def train(
     if outside is not None:
         apart.refuse_shared(raw, outside)
     chosen = _settings(defaults.found(raw, settings))
+    arguments.check_tower(chosen)
     ready, held, prepare = _prepared(raw, outside, chosen, skip_unreadable)
     run = Run(
         ready, held, replace(chosen, preprocess=prepare), Path(output), name, device, outside is not None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from encoders.charts import Axis, chart
+from encoders.charts import Axis, below, chart
 from encoders.images import printable
 from gallery.evaluation import Evaluation, Mistake
 from gallery.measures import Rate, said_of_copies
@@ -129,7 +129,7 @@ def _charts(found: Evaluation) -> Iterator[str]:
     low = min((value for _, value in places), default=0.0)
     across = Axis("place", 1.0, float(max(2, len(places))), "whole")
     yield _chart(
-        chart("CMC", {"": places}, across, Axis("right one found", min(0.99, low), 1.0)),
+        chart("CMC", {"": places}, across, Axis("right one found", max(0.0, below(low, 1.0)), 1.0)),
         "How often the right subject is among the first so many.",
     )
     curve = found.open_curve

@@ -33,6 +33,10 @@ class Adapter(ABC):
     def __init__(self, name: str, *, dim: int, metric: str, threshold: float | None = None) -> None:
         if metric not in METRICS:
             raise EncoderError(f"metric {metric!r} is neither of {METRICS}")
+        if threshold is not None and not (_is_number(threshold) and 0 <= threshold < float("inf")):
+            raise EncoderError(f"threshold {threshold!r} is no distance: a number from 0, or None")
+        if dim < 1:
+            raise EncoderError(f"{name} gives embeddings of {dim} numbers: 1 or more are needed")
         self.name, self.dim, self.metric, self.threshold = name, dim, metric, threshold
         self.fingerprint = ""
         self.provenance: dict[str, str] = {}
@@ -58,8 +62,15 @@ class Adapter(ABC):
         TypeError for a path, text or picture that is not in a list.
         """
         listed = batches.listed(items, of_images=self.of_images)
-        read = batches.read_each(listed, self._read)
-        found = [self._rows(chunk) for chunk in batches.chunks(read, self.chunk)]
+        return self.encode_prepared(batches.read_each(listed, self._read))
+
+    def read(self, item: Any) -> Any:
+        """One item made ready for `encode_prepared`; ValueError or TypeError says why it cannot be."""
+        return self._read(item)
+
+    def encode_prepared(self, prepared: Iterable[Any]) -> Array:
+        """Like `encode`, for items that already went through `read`, one chunk at a time."""
+        found = [self._rows(chunk) for chunk in batches.chunks(iter(prepared), self.chunk)]
         return np.concatenate(found) if found else np.empty((0, self.dim), dtype=np.float32)
 
     def _rows(self, chunk: list[Any]) -> Array:
@@ -82,6 +93,10 @@ class Adapter(ABC):
     def __repr__(self) -> str:
         kind = type(self).__name__
         return f"{kind}({self.name!r}, dim={self.dim}, metric={self.metric!r}, {self.fingerprint[:12]})"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def hash_of_files(*paths: Path) -> str:

@@ -52,6 +52,59 @@ def test_distances_by_metric() -> None:
     )
 
 
+def by_differences(left: np.ndarray, right: np.ndarray, metric: str) -> np.ndarray:
+    """Every distance by itself, in float64."""
+    wide = [part.astype(np.float64) for part in (left, right)]
+    if metric == "cosine":
+        wide = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in wide]
+    squares = ((wide[0][:, None] - wide[1][None]) ** 2).sum(axis=2)
+    return squares / 2 if metric == "cosine" else np.sqrt(squares)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1e4, 1e6])
+def test_distances_keep_their_digits(metric: str, offset: float) -> None:
+    """In float32 all digits are lost: at 10,000 under euclidean, and under cosine in a narrow cone."""
+    rng = np.random.default_rng(0)
+    left, right = ((rng.normal(size=(n, 32)) + offset).astype(np.float32) for n in (30, 40))
+    left[7] = right[9]
+    right[20], right[21] = 1e7, 1e7 + 1  # so that no origin is near to all
+    truth = by_differences(left, right, metric)
+    found = evaluation.distances(left, right, metric)
+    assert found == pytest.approx(truth, rel=3e-7) and found[7, 9] == 0.0
+    assert evaluation.paired_distances(left, right[:30], metric) == pytest.approx(truth.diagonal(), rel=3e-7)
+
+
+def test_under_cosine_rows_of_any_length_are_the_same() -> None:
+    rng = np.random.default_rng(0)
+    left, right = (rng.normal(size=(n, 8)).astype(np.float32) for n in (20, 30))
+    unit = evaluation.distances(left, right, "cosine")
+    for scale in (1e-20, 0.1, 3.0, 1e20):
+        scales = np.float32(scale) * rng.uniform(0.5, 2, (20, 1)).astype(np.float32)
+        assert evaluation.distances(left * scales, right, "cosine") == pytest.approx(unit, abs=1e-6)
+        paired = evaluation.paired_distances(left, right[:20] * scales, "cosine")
+        assert paired == pytest.approx(unit.diagonal(), abs=1e-6)
+    opposite = evaluation.distances(left, -left, "cosine")
+    assert opposite.max() == 2.0 and opposite.diagonal() == pytest.approx(np.full(20, 2.0))
+    left[3] = 0  # no direction
+    assert (evaluation.distances(left, right, "cosine")[3] == 1.0).all()
+    assert (evaluation.distances(right, left, "cosine")[:, 3] == 1.0).all()
+    assert evaluation.paired_distances(left, right[:20], "cosine")[3] == 1.0
+
+
+def test_distances_in_blocks_and_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    left, right = (rng.normal(size=(n, 8)).astype(np.float32) for n in (20, 30))
+    whole = evaluation.distances(left, right, "euclidean")
+    monkeypatch.setattr(evaluation, "NUMBERS", 100)
+    assert evaluation.distances(left, right, "euclidean") == pytest.approx(whole, rel=1e-6)
+    for metric in ("cosine", "euclidean"):
+        assert evaluation.distances(left[:0], right, metric).shape == (0, 30)
+        assert evaluation.distances(left, right[:0], metric).shape == (20, 0)
+    with pytest.raises(ValueError, match="metric 'dot' is none of cosine, euclidean"):
+        evaluation.distances(left, right, "dot")
+
+
 def test_comparisons_are_every_pair_once() -> None:
     mated, other = evaluation.comparisons(
         floats(0, 1, 3, 7).reshape(4, 1), np.array([0, 0, 1, 1]), "euclidean"

@@ -44,8 +44,9 @@ def test_the_rate_advised_is_supported_and_nearly_the_least() -> None:
 
 
 def test_what_too_few_comparisons_say() -> None:
-    assert evidence.too_few(0.001, 0, 112).endswith("0 of 112: at most 2.7% with 95% confidence")
-    assert evidence.too_few(0.001, 2, 2400).endswith("2 of 2,400: at most 0.26% with 95% confidence")
-    assert evidence.too_few(0.1, 0, 30) == ""
+    words = "too few non-mated comparisons for FMR 0.1%, which needs at least 3,000: there are 2,400"
+    assert evidence.too_few(0.001, 2400) == words
+    assert evidence.too_few(0.001, 1).endswith("there is 1")
+    assert evidence.too_few(0.1, 30) == ""
     # The exact limit for no error in n trials is 1 - 0.05 ** (1 / n), a little below 3/n.
     assert 1 - math.pow(0.05, 1 / 112) == pytest.approx(3 / 112, rel=0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,9 @@ def test_what_is_refused() -> None:
         EncoderTransformer(3).fit(ITEMS)
     with pytest.raises(EncodeError, match="item 1: "):
         EncoderTransformer(made.encoder()).fit(ITEMS).transform([ITEMS[0], b"no picture"])
+    given = SimpleNamespace(encode=lambda items: np.asarray(items, np.float32))
+    with pytest.raises(EncodeError, match="item 2: its embedding holds NaN or infinity, as do 2 of 4"):
+        EncoderTransformer(given).fit([]).transform([[0.0], [1.0], [np.nan], [np.inf]])
 
 
 def test_without_scikit_learn_the_pip_line() -> None:
@@ -86,6 +90,8 @@ def by_hand(probe: Any, rows: Any, names: list[str], metric: str, rule: str) -> 
     best = ("", np.inf)
     for name in sorted(set(names)):
         own = [row.astype(np.float64) for row, one in zip(rows, names, strict=True) if one == name]
+        if metric == "cosine":
+            own = [row / np.linalg.norm(row) for row in own]
         for row in [sum(own) / len(own)] if rule == "mean" else own:
             if metric == "cosine":
                 apart = 1 - probe @ row / np.linalg.norm(probe) / np.linalg.norm(row)
@@ -101,8 +107,6 @@ def by_hand(probe: Any, rows: Any, names: list[str], metric: str, rule: str) -> 
 def test_beside_a_plain_loop(metric: str, rule: str) -> None:
     random = np.random.default_rng(5)
     rows, probes = (random.standard_normal((n, 6)).astype(np.float32) for n in (17, 9))
-    if metric == "cosine":
-        rows, probes = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (rows, probes))
     names = random.choice(["a", "b", "c"], 17).tolist()
     found = SupportClassifier(metric, rule).fit(rows, names)
     for at, probe in enumerate(probes):
@@ -112,6 +116,40 @@ def test_beside_a_plain_loop(metric: str, rule: str) -> None:
     assert found.predict(probes[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("rule", few_shot.RULES)
+def test_rows_of_any_length_and_numbers_far_from_zero(rule: str) -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 6)
+    rows = random.normal(size=(10, 8))[labels] + 0.2 * random.normal(size=(60, 8))
+    half = np.arange(60) % 2 == 0
+    scales = np.geomspace(0.001, 1000, 60)[:, None]
+    for metric, moved in (("cosine", rows * scales), ("euclidean", rows + 1.7e9)):  # as of seconds of a clock
+        found = SupportClassifier(metric, rule).fit(moved[half], labels[half])
+        assert (found.predict(moved[~half]) == labels[~half]).mean() == 1.0, "by chance it is 0.1"
+
+
+def test_a_class_of_opposites_is_nowhere() -> None:
+    """The mean of v1, v2, v3, -v1, -v2, -v3 is rounding; its direction would be as good as any."""
+    one = np.random.default_rng(0).normal(size=(20, 8))
+    rows, _ = few_shot.prototypes(np.r_[one, -one, np.eye(8)[:1]], [0] * 40 + [1], "cosine", "mean")
+    assert (rows[0] == 0).all() and (rows[1] == np.eye(8)[0]).all()
+
+
+def test_probes_that_cannot_be_named() -> None:
+    found = SupportClassifier().fit(np.eye(3), ["a", "b", "c"])
+    for bad, said in ((np.nan, "row 2 holds NaN or infinity, as do 1 of 4"), (0.0, "row 2 is all zeros")):
+        probes = np.ones((4, 3))
+        probes[2] = bad
+        for ask in (found.predict, found.distances):
+            with pytest.raises(ValueError, match=said):
+                ask(probes)
+    far = SupportClassifier("euclidean").fit(np.eye(3), ["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"row 1 is longer than 1e\+18, as are 1 of 2"):
+        far.predict(np.array([[1.0, 0, 0], [0, 0, 1e40]]))  # it was infinitely far from all: "a"
+    with pytest.raises(ValueError, match=r"shape \(4, 2\): \(n, 3\) are needed, as in the fit"):
+        found.predict(np.ones((4, 2)))
+
+
 @pytest.mark.parametrize(
     ("rows", "labels", "settings", "said"),
     [
@@ -119,6 +157,7 @@ def test_beside_a_plain_loop(metric: str, rule: str) -> None:
         (np.zeros((2, 3)), ["a"], {}, r"shape \(2, 3\) with labels of shape \(1,\)"),
         (np.zeros(3), ["a"], {}, r"shape \(3,\)"),
         (np.array([[0.0], [np.nan]]), ["a", "b"], {}, "row 1 holds NaN"),
+        (np.array([[1.0], [0.0]]), ["a", "b"], {}, "row 1 is all zeros, .* no direction under cosine"),
         (np.ones((1, 3)), ["a"], {"rule": "best"}, "rule 'best' is none of mean, nearest"),
         (np.ones((1, 3)), ["a"], {"metric": "dot"}, "metric 'dot' is none of cosine, euclidean"),
     ],

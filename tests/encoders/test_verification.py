@@ -141,7 +141,7 @@ def test_resampling_subjects_is_wider_when_errors_come_by_subject() -> None:
     wide, narrow = (resampling.mean(values, about, rng) for values in (by_subject, mixed))
     assert wide.value == narrow.value == 0.5 and wide.count == 1000
     assert (wide.low, wide.high) == (pytest.approx(0.35, abs=0.05), pytest.approx(0.65, abs=0.05))
-    assert narrow.high - narrow.low < 0.05
+    assert narrow.high - narrow.low < 0.065  # as for 1,000 independent trials, and never narrower
     lonely = resampling.mean(np.ones(5), np.zeros(5, np.int64), rng)
     assert (lonely.low, lonely.high) == (0.0, 1.0)
 
