@@ -35,7 +35,7 @@ def train(
     device: str | None = None,
     **settings: Any,
 ) -> History:
-    """Trains a Siamese encoder and writes the best one of the run as the checkpoint folder `output`.
+    """Trains a Siamese encoder and writes it as the checkpoint folder `output` (`encoders.choosing`: which).
 
     `data` is a LabelledSet, a folder with one subfolder a subject, an .npz or a CSV whose column `label`
     names the subject (see `encoders.datasets`). `validation` is another such set, which takes the place of
@@ -56,8 +56,7 @@ def train(
     best_device(device)
     outputs.refuse_unusable(Path(output))
     refuse_to_lose(Path(output), resume, overwrite)
-    if resume:
-        settings = _taken_up(Path(output), settings)
+    settings = _taken_up(Path(output), settings) if resume else settings
     raw = _loaded(data, label)
     outside = None if validation is None else _loaded(validation, label)
     if outside is not None:
