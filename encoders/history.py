@@ -84,14 +84,16 @@ def _kept(history: History) -> list[str]:
     lines = [f"kept: step {best['step']:,}, {rates_told(best)}{_because(history, best)}"]
     subjects = history.evidence.get("subjects", 0)
     if history.learnt is False and best["step"] > validations[0]["step"]:
+        first = f"step {validations[0]['step']:,} (EER {validations[0]['eer']:.2%})"
         told = (
-            f"no better beyond chance than step {validations[0]['step']:,} (EER {validations[0]['eer']:.2%})"
+            f"no better beyond chance than {first} for the {subjects:,} held-out subjects: "
+            "try other settings (--lr, --loss, --tower)"
         )
         if subjects < choosing.FEWEST:
-            told += f", as far as {subjects} held-out subjects can tell: they are too few to choose by; "
-            told += "hold out more, or --holdout 0 to learn from all"
-        else:
-            told += f" for the {subjects:,} held-out subjects: try other settings (--lr, --loss, --tower)"
+            told = (
+                f"{subjects} held-out subjects are too few to tell it from {first}: hold out more, or "
+                "--holdout 0 to learn from all"
+            )
         lines.append(told)
     return lines
 

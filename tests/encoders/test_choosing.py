@@ -193,7 +193,7 @@ def test_a_run_that_learns_nothing_says_so(tmp_path: Path, monkeypatch: pytest.M
     still = SMALL | {"steps": 6, "validate_every": 2, "lr": 1e-8, "augment": "none"}
     found = encoders.train(labelled(20, 6), output=tmp_path / "few", **still)
     assert found.learnt is False
-    assert "as far as 3 held-out subjects can tell: they are too few to choose by" in str(found)
+    assert "3 held-out subjects are too few to tell it from step 2 (EER " in str(found)
     found = encoders.train(labelled(20, 6), output=tmp_path / "more", holdout=0.5, **still)
     eer = f"{found.validations[0]['eer']:.2%}"
     assert f"no better beyond chance than step 2 (EER {eer}) for the 10 held-out subjects: try" in str(found)
