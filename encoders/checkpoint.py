@@ -60,13 +60,15 @@ def _fill(fresh: Path, encoder: SiameseEncoder, history: Any) -> None:
     save_file(weights, fresh / WEIGHTS)
     _write_json(fresh / RECORD, encoder.spec.to_json())
     if encoder.card:
-        (fresh / CARD).write_text(encoder.card, encoding="utf-8")
+        (fresh / CARD).write_text(encoder.card, encoding="utf-8", errors="backslashreplace")
     if history is not None:
         _write_json(fresh / HISTORY, history)
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A lone surrogate, of a name that is not UTF-8, becomes the escape for it in JSON: never worth a run.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _replace(fresh: Path, place: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from encoders import evaluate_command, export_command, train_command
-from encoders.errors import EncoderError
+from encoders.errors import EncoderError, PassedOverWarning
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
 EPILOG = "Exit codes: 0 done; 2 a mistake or a failure, said on standard error; 130 interrupted."
@@ -19,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code. A user's mistake is one line on standard error."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with _warnings_in_a_line():
+            arguments.run(arguments)
     except BrokenPipeError:
         # The reader has seen enough, as `encoders info glyph | head` has.
         sys.stderr.close()
@@ -31,6 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("; ".join(["encoders: interrupted", *map(str, exc.args)]), file=sys.stderr)
         return INTERRUPTED
     return DONE
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Our warnings as one line on standard error, without the place in the code; others as they are."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Any, category: Any, *rest: Any, **named: Any) -> None:
+            if issubclass(category, PassedOverWarning):
+                print(f"encoders: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *rest, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +76,7 @@ def _list(command: argparse.ArgumentParser) -> None:
 
 def _info(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "encoder", metavar="NAME", help="a name from `encoders list`, or a checkpoint folder"
+        "encoder", metavar="NAME", help="a name from `encoders list`, a checkpoint folder, or a .safetensors"
     )
     command.add_argument("--json", action="store_true", help="print the record instead of the card")
 
@@ -89,8 +108,23 @@ def run_info(arguments: argparse.Namespace) -> None:
     if (home := adapters.home(arguments.encoder)) is not None:
         print(json.dumps(adapters.row(home), indent=2) if arguments.json else adapters.about(home))
         return
+    if arguments.encoder.endswith(".safetensors"):
+        _info_of_file(arguments)
+        return
     place = shipped.find(arguments.encoder)
     print(json.dumps(shipped.about(place), indent=2) if arguments.json else shipped.card(place))
+
+
+def _info_of_file(arguments: argparse.Namespace) -> None:
+    """The same of an encoder that `encoders export` wrote as one file."""
+    from pathlib import Path
+
+    from encoders import export, shipped
+
+    file = Path(arguments.encoder)
+    spec = export.from_safetensors(file, "cpu").spec
+    record = spec.to_json() | {"weights_bytes": file.stat().st_size}
+    print(json.dumps(record, indent=2) if arguments.json else shipped.described(spec, f"{file} has no card."))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders import delimited
-from encoders.errors import DatasetError
+from encoders.errors import DatasetError, PassedOverWarning
+from encoders.images import printable
 
 Ints = NDArray[np.int64]
 SHOWN = 10  # unreadable items named in one message
@@ -25,7 +28,8 @@ class LabelledSet:
 
     `items` is a list of n items or an array of n rows; `labels` and `groups` are (n,) integers into
     `subjects` and `group_names`. A set without groups has `groups` None. `names` are the items' own, for
-    people to read, once they are no longer in `items`.
+    people to read, once they are no longer in `items`. `holds` is what the array was called (images, vectors,
+    texts, sequences or recordings), "" where that is to be told from the items.
     """
 
     items: Any
@@ -34,6 +38,7 @@ class LabelledSet:
     groups: Ints | None = None
     group_names: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    holds: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +50,7 @@ class LabelledSet:
         )
         groups = None if self.groups is None else self.groups[indexes]
         names = tuple(self.names[i] for i in indexes) if self.names else ()
-        return LabelledSet(items, self.labels[indexes], self.subjects, groups, self.group_names, names)
+        return replace(self, items=items, labels=self.labels[indexes], groups=groups, names=names)
 
 
 def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSet:
@@ -56,25 +61,54 @@ def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSe
     if path.is_dir():
         return from_folder(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return from_arrays(*delimited.read(path, label), str(path))
+        table = delimited.read(path, label)
+        found = from_arrays(table.items, table.labels, table.groups, str(path), table.holds)
+        return replace(found, names=table.names)
     return from_npz(path)
 
 
 def from_folder(folder: Path) -> LabelledSet:
-    """One subfolder a subject, every file in it an item. Hidden files are passed over; order is by name."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """One subfolder a subject, every file in it an item. Hidden files are passed over; order is by name.
+
+    What is no item for where it lies (a folder in a subject's folder, a file beside the subjects', a link to
+    nothing) is passed over with a PassedOverWarning.
+    """
+    names = sorted(p.name for p in _visible(folder) if p.is_dir())
     if not names:
         raise DatasetError(f"{folder} has no subfolders: put the images of each subject in one of their own")
-    files = [sorted(p for p in (folder / n).iterdir() if p.is_file() and p.name[0] != ".") for n in names]
+    inside = [_visible(folder / name) for name in names]
+    files = [[p for p in entries if p.is_file()] for entries in inside]
     labels = np.repeat(np.arange(len(names)), [len(f) for f in files])
+    left = [p for entries in inside for p in entries if not p.is_file()]
+    _tell_left(folder, [*left, *(p for p in _visible(folder) if not p.is_dir())])
     return checked(LabelledSet([p for f in files for p in f], labels, tuple(names)), str(folder))
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _tell_left(folder: Path, left: Sequence[Path]) -> None:
+    """PassedOverWarning: how many of each kind, and the first one."""
+    if not left:
+        return
+    kinds = Counter(
+        "folders in a subject's folder" if p.is_dir()
+        else "files beside the subjects' folders" if p.is_file()
+        else "links to nothing or no files"
+        for p in left
+    )  # fmt: skip
+    counts = "; ".join(f"{kind}: {count:,}" for kind, count in kinds.items())
+    words = f"{printable(folder)}: {len(left):,} passed over ({counts}), the first is {printable(left[0])}"
+    warnings.warn(words, PassedOverWarning, stacklevel=4)
 
 
 def from_npz(path: Path) -> LabelledSet:
     """Arrays of items, `labels` (n,) and maybe `groups` (n,).
 
-    Items are `images` (n, h, w[, c]), `vectors` (n, d), `texts` (n,), or `sequences` (steps of all, channels)
-    or `recordings` (samples of all,) one after the other with `lengths` (n,).
+    Items are `images` (n, h, w[, c]), `vectors` (n, d), `texts` (n,), or `sequences` (steps of
+    all[, channels]) or `recordings` (samples of all,) one after the other with `lengths` (n,). The name
+    decides what they are; an array that does not fit its name is refused.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
@@ -87,16 +121,35 @@ def from_npz(path: Path) -> LabelledSet:
             f"{path} needs arrays `images` (or one of {', '.join(_ITEMS[1:])}) and `labels`; "
             f"it has {sorted(arrays)}"
         )
-    items = arrays[found[0]]
-    if found[0] == "texts":
+    name, items = found[0], arrays[found[0]]
+    _check_named(name, items, str(path))
+    if name == "texts":
         items = [str(text) for text in items]
-    elif found[0] in ("sequences", "recordings"):
-        items = _cut(items, arrays.get("lengths"), str(path), found[0])
-    return from_arrays(items, arrays["labels"], arrays.get("groups"), str(path))
+    elif name in ("sequences", "recordings"):
+        items = _cut(items, arrays.get("lengths"), str(path), name)
+    return from_arrays(items, arrays["labels"], arrays.get("groups"), str(path), name)
 
 
-_ITEMS = ("images", "vectors", "texts", "sequences", "recordings")
+# Name: the numbers of dimensions and the dtype kinds that an array may have, and how to say it.
+_FORMS = {
+    "images": ((3, 4), "buif", "(n, height, width) or (n, height, width, channels)"),
+    "vectors": ((2,), "buif", "(n, numbers in each)"),
+    "texts": ((1,), "U", "(n,) of texts"),
+    "sequences": ((1, 2), "buif", "(steps of all, channels), or (steps of all,)"),
+    "recordings": ((1,), "iuf", "(samples of all,)"),
+}
+_ITEMS = tuple(_FORMS)
 _ARRAYS = (*_ITEMS, "lengths", "labels", "groups")
+
+
+def _check_named(name: str, array: Any, path: str) -> None:
+    """DatasetError for an array that is not what its name says."""
+    dimensions, kinds, form = _FORMS[name]
+    if array.ndim not in dimensions or array.dtype.kind not in kinds:
+        raise DatasetError(
+            f"{path}: `{name}` has shape {array.shape} of {array.dtype}, which is not {form}: call the array "
+            f"what it is ({', '.join(_ITEMS)})"
+        )
 
 
 def _cut(together: Any, lengths: Any, path: str, name: str) -> list[Any]:
@@ -108,8 +161,15 @@ def _cut(together: Any, lengths: Any, path: str, name: str) -> list[Any]:
     return np.split(together, np.cumsum(lengths)[:-1])
 
 
-def from_arrays(items: Any, labels: Any, groups: Any = None, name: str = "the set") -> LabelledSet:
-    """A set from parallel sequences; labels and groups may be any names or numbers."""
+def from_arrays(
+    items: Any, labels: Any, groups: Any = None, name: str = "the set", holds: str = ""
+) -> LabelledSet:
+    """A set from parallel sequences; labels and groups may be any names or numbers.
+
+    `holds` says what the items are (images, vectors, texts, sequences, recordings); "" leaves it to be found.
+    """
+    if holds and holds not in _ITEMS:
+        raise DatasetError(f"{name} holds {holds!r}: that is none of {', '.join(_ITEMS)}")
     for part, values in (("labels", labels), ("groups", groups)):
         if values is not None and np.ndim(values) != 1:
             raise DatasetError(
@@ -122,9 +182,10 @@ def from_arrays(items: Any, labels: Any, groups: Any = None, name: str = "the se
     subjects, numbers = np.unique(np.asarray(labels), return_inverse=True)
     kept = tuple(str(s) for s in subjects)
     if groups is None:
-        return checked(LabelledSet(items, numbers, kept), name)
+        return checked(LabelledSet(items, numbers, kept, holds=holds), name)
     names, members = np.unique(np.asarray(groups), return_inverse=True)
-    return checked(LabelledSet(items, numbers, kept, members, tuple(str(g) for g in names)), name)
+    groups_of = tuple(str(g) for g in names)
+    return checked(LabelledSet(items, numbers, kept, members, groups_of, holds=holds), name)
 
 
 def checked(data: LabelledSet, name: str = "the set") -> LabelledSet:
@@ -170,7 +231,7 @@ def _read(data: LabelledSet, preprocess: Callable[[Any], Any]) -> tuple[Labelled
             arrays.append(preprocess(item))
             good.append(index)
         except (ValueError, TypeError) as exc:
-            bad.append(f"{names[index]}: {str(exc).removeprefix(f'{names[index]}: ')}")
+            bad.append(f"{names[index]}: {getattr(exc, 'reason', exc)}")  # its own has no name of the item
     kept = data.take(np.asarray(good, dtype=np.int64))
     items = np.stack(arrays) if arrays else np.empty((0,), np.float32)
     return replace(kept, items=items, names=tuple(names[g] for g in good)), bad
@@ -183,52 +244,58 @@ def _name(item: Any, index: int) -> str:
 def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[LabelledSet, LabelledSet]:
     """(training, validation): whole groups are held out where there are two or more, else whole subjects.
 
-    `share` in (0, 1) is the part of groups or subjects held out, at least 2 subjects; no subject is in both.
+    `share` in (0, 1) is the part held out of the groups or subjects that give mated comparisons, at least 2
+    subjects; a group that has more than half of these (or than the share) is not. No subject is in both.
     """
     by_group = data.groups is not None and len(np.unique(data.groups)) > 1
     keys = data.groups if by_group and data.groups is not None else data.labels
     units = rng.permutation(np.unique(keys))
-    count = max(1 if by_group else 2, round(share * len(units)))
-    held = np.isin(keys, _repeated_first(data, keys, units)[:count])
+    held = np.isin(keys, _held_out(data, keys, units, share))
     held = np.isin(data.labels, np.unique(data.labels[held]))
     named = data if data.names else replace(data, names=tuple(map(_name, data.items, range(len(data)))))
     parts = named.take(np.flatnonzero(~held)), named.take(np.flatnonzero(held))
-    if any(len(_repeated(p.labels)) < 2 for p in parts):
+    if any(len(repeated(p.labels)) < 2 for p in parts):
         raise DatasetError(_unsplittable(data, parts))
     return parts
 
 
-def _repeated(labels: Ints) -> Ints:
-    """The subjects with two items or more: only they give mated comparisons."""
+def repeated(labels: Ints) -> Ints:
+    """The subjects with two items or more: only they give mated comparisons, and are drawn for batches."""
     subjects, counts = np.unique(labels, return_counts=True)
     return subjects[counts >= 2]
 
 
-def _repeated_first(data: LabelledSet, keys: Ints, units: Ints) -> Ints:
-    """Groups (or subjects) in the order in which they are held out.
+def _held_out(data: LabelledSet, keys: Ints, units: Ints, share: float) -> Ints:
+    """The groups (or subjects) that are held out, of `units` in the order in which they are asked.
 
-    Where some subjects have one item, those groups come first that have subjects with more, and of these only
-    as many as leave two such subjects to train on.
+    The share is of those that have subjects with two items or more: subjects with one would be no use on
+    either side, and counted in they would take all the others away from training.
     """
-    repeated = _repeated(data.labels)
-    if len(repeated) == len(np.unique(data.labels)):
-        return units
-    counts = {u: len(np.intersect1d(data.labels[keys == u], repeated)) for u in units.tolist()}
-    first = [u for u in units.tolist() if counts[u] >= (2 if keys is not data.labels else 1)]
-    left, held = len(repeated), []
-    for unit in first:
-        if left - counts[unit] >= 2:
+    usable = repeated(data.labels)
+    pairs = np.unique(np.stack([keys, data.labels])[:, np.isin(data.labels, usable)], axis=1)
+    counts = dict(zip(*(a.tolist() for a in np.unique(pairs[0], return_counts=True)), strict=True))
+    asked = [u for u in units.tolist() if u in counts]
+    if keys is not data.labels and len(usable) < len(np.unique(data.labels)):
+        asked.sort(key=lambda unit: counts[unit] < 2)  # one that can be measured on by itself comes first
+    count = max(1, round(share * len(asked)))
+    most = min(len(usable) - 2, max(share, 0.5) * len(usable))  # one group may have nearly all subjects
+    held: list[int] = []
+    taken = 0
+    for unit in asked:
+        if len(held) >= count and taken >= 2:
+            break
+        if taken + counts[unit] <= most:
             held.append(unit)
-            left -= counts[unit]
+            taken += counts[unit]
     return np.asarray(held, dtype=units.dtype)
 
 
 def _unsplittable(data: LabelledSet, parts: tuple[LabelledSet, LabelledSet]) -> str:
-    count, repeated = len(np.unique(data.labels)), len(_repeated(data.labels))
-    train, held = (len(_repeated(p.labels)) for p in parts)
+    count, usable = len(np.unique(data.labels)), len(repeated(data.labels))
+    train, held = (len(repeated(p.labels)) for p in parts)
     return (
         f"{count} subjects cannot be split into training and validation: those with 2 items or more are "
-        f"{repeated}, {train} of them to train on and {held} held out; at least 4 are needed, 2 of them on "
+        f"{usable}, {train} of them to train on and {held} held out; at least 4 are needed, 2 of them on "
         "each side, or a set of its own to validate on (--validation), or none (--holdout 0)"
     )
 

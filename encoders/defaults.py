@@ -32,6 +32,14 @@ AUGMENT = {
     "text": "text",
 }
 SOUNDS = (".wav", ".wave")
+# What the arrays of an .npz, by their names, are for; pictures are told apart by looking at them.
+NAMED = {
+    "images": ("ink", "strokes", "grey", "rgb"),
+    "vectors": ("vector",),
+    "texts": ("text",),
+    "sequences": ("sequence",),
+    "recordings": ("audio",),
+}
 HEADS = {"gradients": "discriminant", "spectra": "whitening"}  # nothing of these is learnt but the head
 
 
@@ -44,9 +52,10 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     chosen = _of_base(given.get("base")) | given
     if "preprocess" not in chosen:
         chosen["preprocess"] = {
-            "kind": _kind_for(chosen["tower"], data) if "tower" in chosen else kind_of(data.items)
+            "kind": _kind_for(chosen["tower"], data) if "tower" in chosen else kind_of(data.items, data.holds)
         }
     kind = str(chosen["preprocess"].get("kind"))
+    _check_fits(kind, data.holds)
     chosen.setdefault("tower", _tower_for(kind))
     chosen.setdefault("augment", AUGMENT.get(kind, "none"))
     if chosen["tower"] == "chars" and not chosen.get("tower_args", {}).get("width"):
@@ -88,12 +97,27 @@ def _kind_for(tower: str, data: LabelledSet) -> str:
     kinds = towers.takes(tower)
     if len(kinds) == 1:
         return kinds[0]
-    seen = kind_of(data.items)
+    seen = kind_of(data.items, data.holds)
     return seen if seen in kinds else kinds[0]
 
 
-def kind_of(items: Any) -> str:
-    """The kind of preprocessing that the items ask for: ink, grey, rgb, vector, sequence, audio or text."""
+def _check_fits(kind: str, holds: str) -> None:
+    """EncoderError where items that have a name would be read as something else."""
+    known = {one for kinds in NAMED.values() for one in kinds}
+    if holds and kind in known and kind not in NAMED[holds]:
+        raise EncoderError(
+            f"{holds} are not for preprocess {kind}, but for {', '.join(NAMED[holds])}: leave out "
+            f"--preprocess and --tower, which are found, or call the array what it is ({', '.join(NAMED)})"
+        )
+
+
+def kind_of(items: Any, holds: str = "") -> str:
+    """The kind of preprocessing that the items ask for: ink, grey, rgb, vector, sequence, audio or text.
+
+    By what they are called (see `NAMED`) where that is known, else by what they look like.
+    """
+    if holds:
+        return NAMED[holds][0] if len(NAMED[holds]) == 1 else _kind_of_images(items)
     first = items[0]
     if isinstance(items, np.ndarray) and items.ndim == 2:
         return "vector"

@@ -3,66 +3,160 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from encoders.errors import DatasetError
+from encoders.images import printable
 
 LABELS = ("label", "subject", "id", "class", "person", "writer", "speaker", "name")
-Table = tuple[list[str], list[list[str]]]  # header and rows
+FILES = ("file", "path", "filename", "image", "picture", "recording")
+KNOWN = {*LABELS, *FILES, "group", "text"}
+MISSING = {"", "-", "?", "na", "n/a", "nan", "null", "none"}
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".wav", ".wave")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
-def read(path: Path, label: str | None = None) -> tuple[Any, list[str], list[str] | None]:
-    """(items, labels, groups) of a CSV file with or without a header.
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a CSV holds: n items, their subjects and groups, what to call each (`row 7`, counted in the file
+    from 1, the header included), and what they are: "vectors", "texts", or "" for files."""
+
+    items: Any
+    labels: list[str]
+    groups: list[str] | None
+    names: tuple[str, ...]
+    holds: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    path: Path
+    header: list[str]
+    rows: list[list[str]]
+    numbers: list[int]  # of the rows, as they stand in the file
+
+    def column(self, at: int) -> list[str]:
+        return [row[at].strip() for row in self.rows]
+
+
+def read(path: Path, label: str | None = None) -> Read:
+    """The items, labels and groups of a CSV file with or without a header (see `_has_header`).
 
     `label` names the column with the subjects, or counts it from 0 (-1 is the last one); None takes a column
     called label, subject, id, class and so on, else the last one. A column called group becomes the groups.
-    Of the rest, all numbers make a vector a row; one column of text is the text, or the file it names where
-    all the files are there, seen from the CSV. DatasetError says which column is neither.
+    Of the rest, all numbers make a vector a row, with NaN where a cell is missing; one column of text is the
+    text, or the file it names, seen from the CSV (see `_are_files`). DatasetError says which row and column
+    is neither, and which row has no subject.
     """
-    header, rows = _table(path)
-    subject = _column(path, header, label)
-    named = [k for k, name in enumerate(header) if name.strip().lower() == "group" and k != subject]
+    table = _table(path, label)
+    subject = _column(path, table.header, label)
+    named = [k for k, name in enumerate(table.header) if name.strip().lower() == "group" and k != subject]
     group = named[0] if named else None
-    rest = [k for k in range(len(header)) if k not in (subject, group)]
+    rest = [k for k in range(len(table.header)) if k not in (subject, group)]
     if not rest:
         raise DatasetError(f"{path} has no column beside the subject's: there is nothing to learn from")
-    labels = [row[subject].strip() for row in rows]
-    groups = None if group is None else [row[group].strip() for row in rows]
-    return _items(path, header, rows, rest), labels, groups
+    labels = table.column(subject)
+    if nameless := [n for n, one in zip(table.numbers, labels, strict=True) if not one]:
+        more = f" and {len(nameless) - 1:,} more have" if len(nameless) > 1 else " has"
+        raise DatasetError(
+            f"{path}: row {nameless[0]}{more} no subject in column {table.header[subject]}: name it, or "
+            "leave the row out"
+        )
+    items, names, holds = _items(table, rest)
+    return Read(items, labels, None if group is None else table.column(group), names, holds)
 
 
-def _table(path: Path) -> Table:
+def _table(path: Path, label: str | None) -> _Table:
+    lines = _records(path, _text(path))
+    if not lines:
+        raise DatasetError(f"{path} is empty: there is nothing to learn from")
+    wide = len(lines[0][1])
+    for number, cells in lines:
+        if len(cells) != wide:
+            raise DatasetError(f"{path}: row {number} has {len(cells)} columns, the first one {wide}")
+    numbers, rows = [number for number, _ in lines], [cells for _, cells in lines]
+    if _has_header(rows, label):
+        if not rows[1:]:
+            raise DatasetError(f"{path} is empty: it has a header and no row, there is nothing to learn from")
+        return _Table(path, rows[0], rows[1:], numbers[1:])
+    return _Table(path, [str(k) for k in range(wide)], rows, numbers)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:  # the csv module reads line ends itself
+            return file.read()
     except UnicodeDecodeError as exc:
         raise DatasetError(f"{path} is not UTF-8 text: {exc}") from exc
     except OSError as exc:
         raise DatasetError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    ways = [[row for row in csv.reader(text.splitlines(), delimiter=d) if row] for d in ",;\t"]
-    lines = max(ways, key=lambda way: len(way[0]) if way else 0)
-    if not lines:
-        raise DatasetError(f"{path} is empty: there is nothing to learn from")
-    ragged = next((n for n, row in enumerate(lines) if len(row) != len(lines[0])), None)
-    if ragged is not None:
+
+
+def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """(number, cells) of the rows that are not blank. A row over several lines counts as one."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    lines, number = [], 0
+    try:
+        for number, cells in enumerate(reader, 1):
+            if cells:
+                lines.append((number, cells))
+    except csv.Error as exc:
         raise DatasetError(
-            f"{path}: row {ragged + 1} has {len(lines[ragged])} columns, the first one {len(lines[0])}"
-        )
-    if _has_header(lines):
-        return lines[0], lines[1:]
-    return [str(k) for k in range(len(lines[0]))], lines
+            f"{path}: row {number + 1} is not a whole row of a CSV ({exc}): look there for a quote that is "
+            "opened and not closed"
+        ) from exc
+    return lines
 
 
-def _has_header(lines: list[list[str]]) -> bool:
-    """A first row with a known name in it, or with words where the second row has numbers."""
-    names = {cell.strip().lower() for cell in lines[0]}
-    if names & {*LABELS, "group", "file", "path", "text"}:
+def _delimiter(text: str) -> str:
+    """The comma, semicolon or tab that cuts the first row into most columns."""
+
+    def width(delimiter: str) -> int:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            return len(next((row for row in rows if row), []))
+        except csv.Error:  # told once the rows are read
+            return 0
+
+    return max(",;\t", key=width)
+
+
+def _has_header(rows: list[list[str]], label: str | None) -> bool:
+    """Whether the first row names the columns. It does in one of these cases:
+
+    - a cell of it is a known name (label, text, file, group, ...), or the one that `label` asks for;
+    - a cell of it is a word, and below it are only numbers;
+    - all of it is different words, and its subject stands in no other row, while every other subject has
+      two rows or more. (Were it an item, it would be the only one of its subject.)
+    """
+    first, rest = [cell.strip() for cell in rows[0]], rows[1:]
+    names = {cell.lower() for cell in first}
+    at = _position(label)
+    if names & KNOWN or (label is not None and at is None and label.strip().lower() in names):
         return True
-    if len(lines) < 2:
+    for k, cell in enumerate(first):
+        below = [row[k] for row in rest]
+        if _is_word(cell) and any(map(_is_number, below)) and not any(map(_is_word, below)):
+            return True
+    if not -len(first) <= (at := -1 if at is None else at) < len(first) or len(names) < len(first):
         return False
-    return any(not _is_number(a) and _is_number(b) for a, b in zip(lines[0], lines[1], strict=True))
+    counts = Counter(row[at].strip() for row in rest)
+    heads = all(_is_word(cell) and not _ends_like_a_file(cell) for cell in first)
+    return heads and first[at] not in counts and len(counts) > 1 and min(counts.values()) > 1
+
+
+def _position(label: str | None) -> int | None:
+    try:
+        return None if label is None else int(label)
+    except ValueError:
+        return None
 
 
 def _column(path: Path, header: list[str], label: str | None) -> int:
@@ -77,27 +171,92 @@ def _column(path: Path, header: list[str], label: str | None) -> int:
         raise DatasetError(f"{path} has no column {label!r}; it has {', '.join(header)}") from exc
 
 
-def _items(path: Path, header: list[str], rows: list[list[str]], columns: list[int]) -> Any:
-    words = [k for k in columns if not all(_is_number(row[k]) for row in rows)]
-    if not words:
-        return np.array([[float(row[k]) for k in columns] for row in rows])
-    if len(columns) > 1:
+def _items(table: _Table, columns: list[int]) -> tuple[Any, tuple[str, ...], str]:
+    """(items, names, what they are)."""
+    worded = [k for k in columns if _first_word(table, k) is not None]
+    name = table.header[columns[0]].strip().lower()
+    if len(columns) == 1 and (
+        name in (*FILES, "text") or (worded and not _mostly_numbers(table, columns[0]))
+    ):
+        return _files_or_texts(table, columns[0], name)
+    if worded:
+        at = _first_word(table, worded[0]) or 0
         raise DatasetError(
-            f"{path}: columns {', '.join(header[k] for k in words[:5])} hold words, beside others: "
-            "leave either numbers alone, or one column with a text or a file"
+            f"{table.path}: columns {', '.join(table.header[k] for k in worded[:5])} hold words, beside "
+            f"others (row {table.numbers[at]} has {_shown(table.rows[at][worded[0]])!r} in column "
+            f"{table.header[worded[0]]}): leave either numbers alone, or one column called text, or "
+            "one called file"
         )
-    texts = [row[columns[0]].strip() for row in rows]
-    files = [path.parent / text for text in texts]
+    return _vectors(table, columns)
+
+
+def _vectors(table: _Table, columns: list[int]) -> tuple[Any, tuple[str, ...], str]:
+    """Numbers, NaN where a cell is missing: the preprocessing refuses the row, or passes over it."""
+    rows, names = [], []
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        gaps = [table.header[k] for k in columns if not _is_number(row[k])]
+        rows.append([float(row[k]) if _is_number(row[k]) else np.nan for k in columns])
+        names.append(f"row {number}" + (f" (no number in column {', '.join(gaps[:5])})" if gaps else ""))
+    return np.array(rows), tuple(names), "vectors"
+
+
+def _files_or_texts(table: _Table, column: int, name: str) -> tuple[Any, tuple[str, ...], str]:
+    texts = table.column(column)
+    names = tuple(f"row {n}, {_shown(t)}" for n, t in zip(table.numbers, texts, strict=True))
+    files = [table.path.parent / text for text in texts]
+    there = [bool(text) and _is_there(file) for text, file in zip(texts, files, strict=True)]
+    if not _are_files(name, texts, there):
+        return texts, names, "texts"
+    if not any(there):
+        raise DatasetError(
+            f"{table.path}: none of {len(texts):,} files is there ({names[0]}), seen from "
+            f"{table.path.parent}: mend the paths, or call the column text where these are texts"
+        )
+    return files, names, ""
+
+
+def _are_files(name: str, texts: list[str], there: list[bool]) -> bool:
+    """Whether a column names files: it is called so, half of them are there, or all end like pictures or
+    recordings. One that is not there is then a file that cannot be read, and never a text to learn from."""
+    if name == "text":
+        return all(there)
+    if name in FILES or 2 * sum(there) >= len(there):
+        return True
+    return all(_ends_like_a_file(text) for text in texts if text) and any(texts)
+
+
+def _is_there(file: Path) -> bool:
     try:
-        there = all(file.is_file() for file in files)
+        return file.is_file()
     except (OSError, ValueError):  # a text that can be no file's name
-        there = False
-    return files if there else texts
+        return False
+
+
+def _ends_like_a_file(text: str) -> bool:
+    return text.lower().endswith(ENDINGS)
+
+
+def _shown(text: str) -> str:
+    return printable(text)[:60] or "an empty cell"
+
+
+def _first_word(table: _Table, column: int) -> int | None:
+    """The first row with a word in the column; the first of all where it has no number either."""
+    cells = table.column(column)
+    if not any(map(_is_number, cells)):
+        return 0
+    return next((at for at, cell in enumerate(cells) if _is_word(cell)), None)
+
+
+def _mostly_numbers(table: _Table, column: int) -> bool:
+    """Then a word among them is a slip of the pen, and no reason to take all the numbers for texts."""
+    return 2 * sum(map(_is_number, table.column(column))) > len(table.rows)
 
 
 def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    """As programs write them: no nan or inf, which may be names, and no 1_000."""
+    return _NUMBER.fullmatch(cell.strip()) is not None
+
+
+def _is_word(cell: str) -> bool:
+    return cell.strip().lower() not in MISSING and not _is_number(cell)

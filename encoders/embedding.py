@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from encoders.datasets import SHOWN, LabelledSet
 from encoders.errors import DatasetError, EncodeError
+from encoders.evaluation import LONGEST, too_long
 from encoders.images import printable
 
 Floats = NDArray[np.float32]
@@ -24,6 +25,7 @@ def embedded(encoder: Any, data: LabelledSet, skip: bool = False) -> tuple[Float
     all unreadable ones are known; any other encoder can name one in an EncodeError, and nothing can be left
     out. DatasetError for items that cannot be read, and for embeddings that cannot be compared.
     """
+    _check_counts(data)
     names = data.names or tuple(map(_name, data.items, range(len(data))))
     read = getattr(encoder, "preprocess", None) or getattr(encoder, "read", None)
     bad: dict[int, str] = {}
@@ -38,6 +40,12 @@ def embedded(encoder: Any, data: LabelledSet, skip: bool = False) -> tuple[Float
         raise DatasetError(f"none of {len(data)} items can be read" if bad else "the set is empty")
     kept = replace(data, names=names).take(good) if bad else replace(data, names=names)
     return _comparable(rows, kept.names, encoder.metric), kept
+
+
+def _check_counts(data: LabelledSet) -> None:
+    items, labels, names = len(data.items), len(data.labels), len(data.names)
+    if items != labels or names not in (0, items):
+        raise DatasetError(f"{items} items, {labels} labels and {names} names: one label (and name) an item")
 
 
 def _name(item: Any, index: int) -> str:
@@ -92,7 +100,10 @@ def _comparable(rows: Any, names: Sequence[str], metric: str) -> Floats:
     """The embeddings as float32; DatasetError says of which items they cannot be compared."""
     try:
         with np.errstate(over="ignore"):
-            found: Floats = np.asarray(rows, dtype=np.float32)
+            given = np.asarray(rows)
+            if given.dtype.kind not in "fiubO":
+                raise TypeError(f"they are {given.dtype}")
+            found: Floats = given.astype(np.float32, copy=False)
     except (ValueError, TypeError) as exc:
         raise DatasetError(f"the encoder gives no array of numbers: {exc}") from exc
     if found.ndim != 2 or len(found) != len(names) or not found.shape[1]:
@@ -101,6 +112,7 @@ def _comparable(rows: Any, names: Sequence[str], metric: str) -> Floats:
             f"({len(names)}, dim) is needed"
         )
     _refuse(np.flatnonzero(~np.isfinite(found).all(axis=1)), names, "NaN or infinity")
+    _refuse(too_long(found, metric), names, f"lengths over {LONGEST:.0g}")
     if metric == "cosine":
         _refuse(np.flatnonzero(~found.any(axis=1)), names, "all zeros, which has no direction under cosine,")
     return found

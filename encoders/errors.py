@@ -7,6 +7,8 @@ EncoderError
 ├── MissingExtraError ImportError a package that is not installed; the message gives the pip line
 ├── TrainingError     ValueError settings that make no sense, or a loss that is no longer a number
 └── UnknownEncoderError KeyError a name that no shipped encoder and no folder has
+
+PassedOverWarning (UserWarning): part of a folder is no item, and was left out.
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ class MissingExtraError(EncoderError, ImportError):
 
 class TrainingError(EncoderError, ValueError):
     """A training run was asked for something impossible, or went wrong at a stated step."""
+
+
+class PassedOverWarning(UserWarning):
+    """Something in a folder of labelled items is no item; the message has how many, and the first."""
 
 
 class UnknownEncoderError(EncoderError, KeyError):

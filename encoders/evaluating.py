@@ -50,6 +50,8 @@ def evaluate(
     check_options(fmr, seed)
     if (metric := getattr(encoder, "metric", None)) not in METRICS:
         raise EncoderError(f"the encoder's metric is {metric!r}: it must be one of {', '.join(METRICS)}")
+    if not callable(getattr(encoder, "encode", None)):
+        raise EncoderError(f"a {type(encoder).__name__} is no encoder: it has no encode(items)")
     rng = np.random.default_rng(seed)
     if pairs is not None:
         if isinstance(data, LabelledSet):

@@ -17,6 +17,7 @@ Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
 AnyFloats = NDArray[np.float32] | NDArray[np.float64]
 Ints = NDArray[np.int64]
+LONGEST = 1e18  # of euclidean rows, as in a gallery: float32 must hold what lies between them
 NUMBERS = 4_000_000  # distances at a time, so that memory stays bounded
 CLOSE = 1e-8  # of the squared lengths: below, a sum of squares has fewer digits left than float32 holds
 
@@ -88,6 +89,14 @@ def directions(rows: AnyFloats) -> Wide:
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     found: Wide = wide / np.where(lengths > 0, lengths, 1.0)
     return found
+
+
+def too_long(rows: AnyFloats, metric: str) -> Ints:
+    """The numbers of the rows (n, d) that no distance can be given from: euclidean ones over LONGEST."""
+    if metric == "cosine":
+        return np.empty(0, np.int64)
+    with np.errstate(over="ignore"):
+        return np.flatnonzero(np.linalg.norm(np.asarray(rows, np.float64), axis=1) > LONGEST)
 
 
 def _comparable(left: AnyFloats, right: AnyFloats, metric: str) -> tuple[Wide, Wide]:

@@ -7,11 +7,20 @@ Lippman-Hand 1983); so a threshold for a false match rate needs 3/FMR non-mated 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 def percent(rate: float) -> str:
     """A rate in [0, 1] with three significant digits: 0.00005 is "0.005%"."""
     return f"{100 * rate:.3g}%"
+
+
+def rates_told(rates: Mapping[str, Any]) -> str:
+    """The rates of a validation, `eer` and `one_shot_error`, in words; one that is None is left out."""
+    words = f"EER {rates['eer']:.2%}"
+    one = rates.get("one_shot_error")
+    return words if one is None else f"{words}, one-shot error {one:.2%}"
 
 
 def needed(fmr: float) -> int:

@@ -28,6 +28,7 @@ from encoders.network import SiameseNetwork
 from encoders.packages import needed
 from encoders.siamese import SiameseEncoder
 from encoders.spec import RECORD_KEY, from_json
+from encoders.text import PADDING, UNKNOWN
 
 OPSET = 18
 AGREE = 1e-5  # the largest difference between a number of ours and one of the exported model
@@ -36,8 +37,9 @@ AGREE = 1e-5  # the largest difference between a number of ours and one of the e
 def to_onnx(encoder: SiameseEncoder, file: str | os.PathLike[str]) -> float:
     """Writes the encoder as an ONNX model; gives the largest difference of its embeddings from ours.
 
-    Every number is compared, on items made of noise, before the file is put in place. EncoderError where the
-    tower has no form in ONNX or the model computes something else; nothing is written then.
+    Every number is compared, on items made of noise (texts of random letters), before the file is put in
+    place. EncoderError where the tower has no form in ONNX or the model computes something else; nothing is
+    written then.
     """
     onnx, runtime = needed("onnx", "onnx"), needed("onnxruntime", "onnx")
     needed("onnxscript", "onnx")
@@ -95,8 +97,21 @@ def _plain(encoder: SiameseEncoder) -> SiameseNetwork:
 
 
 def _noise(encoder: SiameseEncoder, count: int) -> Any:
-    shape = (count, *encoder.preprocess.shape)
-    return np.random.default_rng(0).random(shape, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    if encoder.preprocess.kind == "text":
+        return _texts(encoder.preprocess, count, rng)
+    return rng.random((count, *encoder.preprocess.shape), dtype=np.float32)
+
+
+def _texts(preprocess: Any, count: int, rng: np.random.Generator) -> Any:
+    """Rows of letter numbers of every length; numbers in [0, 1) would all be padding, and show nothing."""
+    rows = rng.integers(preprocess.letters, size=(count, preprocess.longest))
+    lengths = np.linspace(1, preprocess.longest, count).round()
+    letters = np.where(rows == PADDING, UNKNOWN, rows)
+    space = preprocess.number(" ")
+    if space != PADDING:  # grams within words and over spaces weigh differently, so there are words
+        letters[rng.random(rows.shape) < 1 / 6] = space
+    return np.where(np.arange(preprocess.longest) < lengths[:, None], letters, PADDING).astype(np.float32)
 
 
 def _traced(network: SiameseNetwork, sample: Any, tower: str) -> Any:
@@ -130,10 +145,18 @@ def _without_remarks() -> Iterator[None]:
 def _difference(runtime: Any, content: bytes, network: SiameseNetwork, probe: Any) -> float:
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         ours = network(torch.from_numpy(probe)).numpy()
-    return float(np.abs(session.run(["embeddings"], {"items": probe})[0] - ours).max())
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        theirs = session.run(["embeddings"], {"items": probe})[0]
+    except Exception as exc:  # those of onnxruntime have no common root of their own
+        said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+        raise EncoderError(
+            f"the exported model does not run ({said}): nothing was written; "
+            "--safetensors keeps every encoder"
+        ) from exc
+    return float(np.abs(theirs - ours).max())
 
 
 def _placed(path: Path, write: Callable[[Path], Any]) -> None:

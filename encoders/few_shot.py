@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from encoders.evaluation import AnyFloats, Floats, Wide, directions, distances
+from encoders.evaluation import LONGEST, AnyFloats, Floats, Wide, directions, distances, too_long
 from encoders.spec import METRICS
 
+NOWHERE = 1e-12
 RULES = ("mean", "nearest")
 
 
@@ -40,7 +41,10 @@ def prototypes(support: AnyFloats, labels: Sequence[Any], metric: str, rule: str
     classes, member = np.unique(names, return_inverse=True)
     means = np.zeros((len(classes), rows.shape[1]))
     np.add.at(means, member, rows)
-    return means / np.bincount(member)[:, None], classes
+    means /= np.bincount(member)[:, None]
+    if metric == "cosine":  # of opposite rows only rounding is left, which points nowhere
+        means[np.linalg.norm(means, axis=1) < NOWHERE] = 0.0
+    return means, classes
 
 
 def named(probes: AnyFloats, rows: Wide, names: Any, metric: str) -> tuple[Any, Floats]:
@@ -69,6 +73,10 @@ def _check(rows: Wide, metric: str) -> None:
     if len(bad := np.flatnonzero(~np.isfinite(rows).all(axis=1))):
         raise ValueError(
             f"row {bad[0]} holds NaN or infinity, as do {len(bad)} of {len(rows)}: leave them out"
+        )
+    if len(bad := too_long(rows, metric)):
+        raise ValueError(
+            f"row {bad[0]} is longer than {LONGEST:.0g}, as are {len(bad)} of {len(rows)}: scale down"
         )
     if metric == "cosine" and len(bad := np.flatnonzero(~rows.any(axis=1))):
         raise ValueError(

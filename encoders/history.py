@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from encoders.evidence import percent
+from encoders.evidence import percent, rates_told
 from encoders.history_page import page
 
 
@@ -16,19 +16,20 @@ from encoders.history_page import page
 class History:
     """The settings of a run and what was measured on the way.
 
-    `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has {"step",
-    "eer", "one_shot_error"}, rates in [0, 1]. `best` is the validation with the least EER, then the
-    least one-shot error, of which the weights were kept; `stopped` the step at which a run without a lower
-    EER was ended early. `threshold` was set for `threshold_fmr` on the validation
-    non-mated comparisons, `evidence` says how many of them and of how many subjects; when they are too few
-    for that rate both are None and `note` says so. `mistakes` are the validation pairs that the encoder gets
-    most wrong, `pictures` what it sees of them as pieces of HTML, which are kept out of files.
+    `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has
+    {"step", "eer", "one_shot_error"}, rates in [0, 1], the second None where no episode can be made. `best`
+    is the validation with the least EER, then the least one-shot error, of which the weights were kept;
+    `stopped` the step at which a run without a lower EER, or one whose minutes were over (`ended` says so),
+    was ended early. `threshold` was set for `threshold_fmr` on the validation non-mated comparisons,
+    `evidence` says how many of them and of how many subjects; when they are too few for that rate both are
+    None and `note` says so. `mistakes` are the validation pairs that the encoder gets most wrong,
+    `pictures` what it sees of them as pieces of HTML, which are kept out of files.
     """
 
     settings: dict[str, Any]
     losses: list[dict[str, float]] = field(default_factory=list)
-    validations: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, float] | None = None
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
     threshold: float | None = None
     threshold_fmr: float | None = None
     evidence: dict[str, int] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class History:
     output: str | None = None
     note: str = ""
     stopped: int | None = None
+    ended: str = ""
     mistakes: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[tuple[str, str]] = field(default_factory=list, compare=False, repr=False)
 
@@ -47,7 +49,7 @@ class History:
         """Writes one self-contained HTML page: loss and error rates over steps, the pairs it gets wrong."""
         place = Path(path)
         parts = self.losses, self.validations, self.settings, self.mistakes, self.pictures
-        place.write_text(page(str(self), *parts), encoding="utf-8")
+        place.write_text(page(str(self), *parts), encoding="utf-8", errors="backslashreplace")
         return place
 
     def __str__(self) -> str:
@@ -55,10 +57,11 @@ class History:
         done = self.settings["steps"] if self.stopped is None else self.stopped
         lines = [f"{self.output}: {done:,} steps in {_lasted(self.seconds)}"]
         if self.stopped is not None:
-            lines[0] += f", ended early: {self.settings['patience']} validations without a lower EER"
+            why = self.ended or f"{self.settings['patience']} validations without a lower EER"
+            lines[0] += f", ended early: {why}"
         if self.best is not None:
-            rates = f"EER {self.best['eer']:.2%}, one-shot error {self.best['one_shot_error']:.2%}"
-            lines.append(f"best by EER, then one-shot error: step {self.best['step']:,}, {rates}")
+            by = "EER" if self.best["one_shot_error"] is None else "EER, then one-shot error"
+            lines.append(f"best by {by}: step {self.best['step']:,}, {rates_told(self.best)}")
         return "\n".join([*lines, *_threshold(self)])
 
 

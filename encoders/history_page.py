@@ -21,10 +21,9 @@ def page(
 ) -> str:
     """The HTML page, as text, of the parts of a `History`; it refers to nothing outside itself."""
     loss = {"loss": [(r["step"], r["loss"]) for r in losses]}
-    rates = {
-        "EER": [(r["step"], 100 * r["eer"]) for r in validations],
-        "one-shot error": [(r["step"], 100 * r["one_shot_error"]) for r in validations],
-    }
+    rates = {"EER": [(r["step"], 100 * r["eer"]) for r in validations]}
+    if measured := [r for r in validations if r["one_shot_error"] is not None]:
+        rates["one-shot error"] = [(r["step"], 100 * r["one_shot_error"]) for r in measured]
     charts = figure(
         over_steps("training", "loss", loss),
         "Of the batches, a mean since the point before; lower is better.",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from encoders import evaluation, pictures
 from encoders.datasets import LabelledSet
+from encoders.names import written
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -58,11 +59,11 @@ def among(far: Floats, same: NDArray[np.bool_], left: Ints, right: Ints, thresho
 
 
 def records(found: list[Mistake], data: LabelledSet) -> list[dict[str, Any]]:
-    """The pairs as plain JSON values, with the names of items and subjects."""
+    """The pairs as plain JSON values, with the names of items and subjects as text for any file."""
 
     def told(row: int) -> dict[str, str]:
         name = data.names[row] if data.names else f"item {row}"
-        return {"item": name, "subject": data.subjects[data.labels[row]]}
+        return {"item": written(name), "subject": written(data.subjects[data.labels[row]])}
 
     return [
         {

@@ -7,6 +7,7 @@ is a class and a line in `KINDS`. Bump `REVISION` when the same settings give ot
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from encoders import scaling
 from encoders.errors import EncoderError
 from encoders.ink import LEAST_CONTRAST, ink_frame, ink_square
 from encoders.sequences import SequencePreprocess
@@ -137,47 +139,62 @@ class StrokesPreprocess:
 
 @dataclass(frozen=True, slots=True)
 class VectorPreprocess:
-    """Feature vectors of one length, standardised; (length,). NaN and infinity are refused."""
+    """Feature vectors of one length, standardised; (length,). NaN and infinity are refused.
+
+    `wide`: the mean is taken off in float64, see `scaling.scaled`.
+    """
 
     kind: ClassVar[str] = "vector"
     of_images: ClassVar[bool] = False
     length: int
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    wide: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
 
     def __call__(self, item: Any) -> Array:
-        vector = np.asarray(item, dtype=np.float32)
+        vector = scaling.numbers(item, self.wide)
         if vector.shape != self.shape:
             raise ValueError(
                 f"a vector of {self.length} numbers is needed, not an array of shape {vector.shape}"
             )
-        if not np.isfinite(vector).all():
+        if not scaling.finite(vector):
             raise ValueError("the vector holds NaN or infinity")
-        scaled = (vector - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return scaled.astype(np.float32)
+        return scaling.scaled(vector, self.mean, self.std, self.wide)
 
     @classmethod
     def fit(cls, settings: dict[str, Any], items: Any) -> dict[str, Any]:
-        """Length, mean and deviation by column from the items; a constant column is only centred."""
-        try:
-            vectors = np.asarray(items, dtype=np.float64)
-        except (TypeError, ValueError) as exc:
+        """Length, mean and deviation by column from the items; a constant column is only centred.
+
+        The length is the most frequent one. Items that are no such vectors are passed over: they are told all
+        together when the set is prepared.
+        """
+        rows = _rows(items)
+        if not rows:
             raise EncoderError(
-                "preprocess vector needs numbers, all rows of one length: an .npz with `vectors` or a CSV; "
+                "preprocess vector needs numbers, finite and all rows of one length, and none of "
+                f"{len(items):,} items is such a row: an .npz with `vectors` or a CSV; "
                 "for a folder of images take ink or rgb"
-            ) from exc
-        if vectors.ndim != 2 or not np.isfinite(vectors).all():
-            raise EncoderError(
-                f"vectors are needed, finite and of one length, not an array of shape {vectors.shape}"
             )
-        deviation = vectors.std(axis=0)
-        deviation = np.where(deviation > 1e-8, deviation, 1.0)
-        scale = {"mean": vectors.mean(axis=0).tolist(), "std": deviation.tolist()}
-        return {"length": vectors.shape[1], **scale} | settings
+        length = Counter(map(len, rows)).most_common(1)[0][0]
+        vectors = np.stack([row for row in rows if len(row) == length])
+        return {"length": length, **scaling.scale_of(vectors), "wide": True} | settings
+
+
+def _rows(items: Any) -> list[Any]:
+    """Those items that are vectors of finite numbers."""
+    rows = []
+    for item in items:
+        try:
+            row = scaling.numbers(item, wide=True)
+        except (TypeError, ValueError):
+            continue
+        if row.ndim == 1 and len(row) and scaling.finite(row):
+            rows.append(row)
+    return rows
 
 
 KINDS: dict[str, type[Any]] = {
@@ -207,6 +224,8 @@ def _checked(made: Any) -> Preprocess:
     """The same, or ValueError for a size that no array can have or a scale that gives no numbers."""
     if not all(type(side) is int and 1 <= side <= LONGEST for side in made.shape):
         raise ValueError(f"sizes are whole numbers from 1 to {LONGEST:,}, not {made.shape}")
+    if type(getattr(made, "wide", False)) is not bool:
+        raise ValueError(f"wide is true or false, not {made.wide!r}")
     for name, low in (("mean", -np.inf), ("std", 0.0), ("margin", -1e-12)):
         values = np.asarray(getattr(made, name, 1.0), dtype=np.float64)
         if not (np.isfinite(values).all() and (values > low).all()):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoders import checkpoint, evaluation, evidence, preprocess, state, towers
+from encoders import apart, checkpoint, datasets, evaluation, evidence, preprocess, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
 from encoders.mistakes import MOST_ITEMS, records, worst
+from encoders.names import written
 from encoders.network import SiameseNetwork
+from encoders.pacing import Pace, measured, planned
 from encoders.pictures import piece
 from encoders.progress import Progress, held_back
 from encoders.settings import Settings
@@ -44,32 +46,55 @@ class Run:
         output: Path,
         name: str | None,
         device: str | None,
+        outside: bool = False,
     ) -> None:
-        self.settings, self.output, self.device = settings, output, device
+        """outside: `held` is a set of its own, not a part of what was given to train on."""
+        settings = _drawable(settings, data)
+        self.settings, self.output, self.device, self.outside = settings, output, device, outside
         self.folder = state.beside(output)
         self.digest = _digest(data, held)
         self.data, self.held = data, held
-        self.spec = _spec(name or output.stem, settings)
+        self.spec = _spec(written(name or output.stem), settings)
         self.best: dict[str, Tensor] = {}
         self.recent: list[float] = []  # losses since the last log line
+        self.pace, self.spent, self.until = Pace(0.0, 0.0), 0.0, math.inf  # seconds
+        self.validated = -1  # the step that was validated last
 
     def choose_steps(self, minutes: float | None, epochs: float | None, resume: bool) -> None:
         """Fixes the number of steps, makes the trainer, and restores it when resuming."""
         saved = state.read(self.folder) if resume else None
         if saved is not None:
-            derived = minutes is not None or epochs is not None
-            self._refuse_another_run(saved[1], free={"steps"} if derived else set())
+            free = {"steps", "validate_every"} if minutes is not None else set()
+            free |= {"steps"} if epochs is not None else set()
+            self._refuse_another_run(saved[1], free)
             self.settings = self._saved_settings(saved[1])
         elif epochs is not None:
-            batch = self.settings.subjects * self.settings.items
-            self.settings = replace(self.settings, steps=max(1, round(epochs * len(self.data) / batch)))
+            self.settings = replace(self.settings, steps=_steps_of(epochs, self.data, self.settings))
         elif minutes is not None:
-            steps = _steps_in(minutes, Trainer(self.data, self.spec, self.settings, self.device))
-            self.settings = replace(self.settings, steps=steps)
+            self._plan(60.0 * minutes)
+        self.until = math.inf if minutes is None else 60.0 * minutes
         self.trainer = Trainer(self.data, self.spec, self.settings, self.device)
         self.history = History(self.settings.to_json(), output=self.output.name)
         if saved is not None:
             self._restore(*saved)
+
+    def _plan(self, seconds: float) -> None:
+        """Settles how many steps and validations fit, from the pace of a trainer that is thrown away."""
+        begun = time.perf_counter()
+        trainer = Trainer(self.data, self.spec, self.settings, self.device)
+        made = time.perf_counter() - begun
+        self.pace = measured(trainer.step, lambda: self._measured(trainer))
+        self.spent = time.perf_counter() - begun
+        # A head that is analysed takes its time once more in the run, and is validated before it is trained.
+        first = made + self.pace.validation if self._begins_somewhere() else 0.0
+        steps, every = planned(seconds - self.spent - first, self.pace, self.settings.validate_every)
+        self.settings = replace(self.settings, steps=steps, validate_every=every)
+
+    def _measured(self, trainer: Trainer) -> Validation | None:
+        """The validation of a trainer's averaged network, where there are subjects to validate on."""
+        if self.held is None:
+            return None
+        return measure(self._encoder(trainer.average), self.held, self.settings)
 
     def _saved_settings(self, record: dict[str, Any]) -> Settings:
         try:
@@ -93,6 +118,7 @@ class Run:
             self.recent = [float(loss) for loss in record["recent"]]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as exc:
             raise state.damaged(self.folder, exc) from exc
+        self.validated = next((int(one["step"]) for one in self.history.validations[-1:]), -1)
         self.best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
         whole = {k: v.shape for k, v in self.trainer.average.state_dict().items()}
         if self.best and {k: v.shape for k, v in self.best.items()} != whole:
@@ -100,21 +126,28 @@ class Run:
 
     def go(self, progress: bool) -> History:
         """Runs to the last step, then writes the checkpoint and removes the saved state."""
-        steps, begun, past = self.settings.steps, time.monotonic(), self.history.seconds
-        saved = begun
+        steps, begun = self.settings.steps, time.monotonic()
+        past = self.history.seconds + self.spent
+        saved, begins_anew = begun, self.trainer.done == 0
         with Progress(steps, self.trainer.done, progress) as shown, held_back() as stop:
             shown.tell(self._introduced())
             if self._begins_somewhere() and not self.best:
                 self._validate(shown)  # training has to beat where it starts from
-            while self.trainer.done < steps and not self._given_up():
+            while self.trainer.done < steps and not self._given_up() and self._in_time():
                 self._advance(shown)
+                if begins_anew:
+                    # Not before a step was taken: what is refused at the first one costs no saved run.
+                    state.remove(self.folder)
+                    begins_anew = False
                 self.history.seconds = past + time.monotonic() - begun
                 if stop.asked or time.monotonic() - saved > SAVE_SECONDS:
                     self.save_state()
                     saved = time.monotonic()
                 if stop.asked:
                     raise KeyboardInterrupt(f"step {self.trainer.done:,} is saved; --resume goes on from it")
-        return self._finish()
+            if self.validated < self.trainer.done < steps and self.history.ended:
+                self._validate(shown)  # what the steps since the last one have brought
+        return self._finish(past - begun)
 
     def _begins_somewhere(self) -> bool:
         return self.settings.start != "random" or self.settings.base is not None
@@ -124,23 +157,31 @@ class Run:
         rates, patience = [entry["eer"] for entry in self.history.validations], self.settings.patience
         return bool(rates) and 0 < patience <= len(rates) - 1 - rates.index(min(rates))
 
+    def _in_time(self) -> bool:
+        """Whether the next step, its validation and the end of the run fit into the time that was given."""
+        if self.trainer.done == 0 or self.pace.fits(self.until - self.history.seconds):
+            return True
+        self.history.ended = f"the next step would not have fitted into {self.until / 60:g} minutes"
+        return False
+
     def _introduced(self) -> str:
         """What the run does, in one line."""
-        held, settings = self.held, self.settings
-        labels = self.data.labels if held is None else np.concatenate([self.data.labels, held.labels])
-        out = "" if held is None else f" ({len(np.unique(held.labels))} subjects held out)"
+        settings = self.settings
+        told = apart.counted(self.data, self.held, self.outside)
         kind = str(self.spec.preprocess["kind"])
         begun = [] if settings.start == "random" else [f"start {settings.start}"]
         begun += [] if settings.base is None else [f"from {settings.base}"]
         taught = ", ".join([*begun, f"loss {settings.loss}"] if settings.steps else begun)
         return (
-            f"{len(np.unique(labels)):,} subjects, {len(labels):,} items{out}; tower {settings.tower}, "
-            f"{taught}, preprocess {kind if settings.base else HINTS.get(kind, kind)}"
+            f"{told}; tower {settings.tower}, {taught}, "
+            f"preprocess {kind if settings.base else HINTS.get(kind, kind)}"
         )
 
     def _advance(self, shown: Progress) -> None:
         """One step, and the log entry and validation that are due after it."""
+        begun = time.perf_counter()
         self.recent.append(self.trainer.step())
+        self.pace.stepped(time.perf_counter() - begun)
         shown.advance()
         done, steps = self.trainer.done, self.settings.steps
         if done % min(LOG_EVERY, max(1, steps // 50)) == 0 or done == steps:
@@ -156,16 +197,18 @@ class Run:
 
     def _validate(self, shown: Progress) -> None:
         step = f"step {self.trainer.done:,} of {self.settings.steps:,}"
-        if self.held is None:
+        begun, self.validated = time.perf_counter(), self.trainer.done
+        found = self._measured(self.trainer)
+        if found is None:
             if self.history.losses:
                 shown.tell(f"{step}: loss {self.history.losses[-1]['loss']:.3f}; {shown.pace()}")
             self.best = _copied(self.trainer.average)
             return
-        found = measure(self._encoder(self.trainer.average), self.held, self.settings)
+        self.pace.validation = time.perf_counter() - begun
         entry = {"step": self.trainer.done, "eer": found.eer, "one_shot_error": found.one_shot_error}
         self.history.validations.append(entry)
         pace = f"; {shown.pace()}" if self.trainer.done else ""
-        shown.tell(f"{step}: EER {found.eer:.2%}, one-shot error {found.one_shot_error:.2%}{pace}")
+        shown.tell(f"{step}: {evidence.rates_told(entry)}{pace}")
         best = self.history.best
         # Of equals the later one, which has seen more; but not where nothing is better than the start.
         if best is None or _rank(entry) < _rank(best) or (_rank(entry) == _rank(best) and best["step"] > 0):
@@ -185,7 +228,8 @@ class Run:
     def _encoder(self, network: SiameseNetwork, spec: Spec | None = None) -> SiameseEncoder:
         return SiameseEncoder(spec or self.spec, network, device=self.device)
 
-    def _finish(self) -> History:
+    def _finish(self, since: float) -> History:
+        """Writes the checkpoint; the run took `since` and what the clock says by now."""
         if self.trainer.done < self.settings.steps:
             self.history.stopped = self.trainer.done
         self.trainer.average.load_state_dict(self.best)
@@ -200,6 +244,7 @@ class Run:
             facts = _facts(found, with_threshold=threshold is not None)
             spec = replace(spec, threshold=threshold, threshold_fmr=fmr, facts=facts)
         encoder = self._encoder(self.trainer.average, spec)
+        self.history.seconds = since + time.monotonic()
         checkpoint.save(encoder, self.output, history=self.history.to_json())
         state.remove(self.folder)
         return self.history
@@ -232,12 +277,25 @@ def measure(encoder: SiameseEncoder, held: LabelledSet, settings: Settings) -> V
     return validate(encoder.encode_prepared(held.items), held, encoder.metric, settings.fmr)
 
 
-def _rank(entry: dict[str, float]) -> tuple[float, float]:
-    return entry["eer"], entry["one_shot_error"]
+def _rank(entry: dict[str, Any]) -> tuple[float, float]:
+    return entry["eer"], entry["one_shot_error"] or 0.0  # None is none in the whole run
 
 
 def _copied(network: SiameseNetwork) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+
+
+def _drawable(settings: Settings, data: LabelledSet) -> Settings:
+    """The settings with P as it is drawn: no more than there are subjects with two items or more."""
+    turns = 4 if settings.quarter_turns else 1
+    most = max(2, turns * len(datasets.repeated(data.labels)))
+    return replace(settings, subjects=min(settings.subjects, most))
+
+
+def _steps_of(epochs: float, data: LabelledSet, settings: Settings) -> int:
+    """The batches in so many passes over the items that batches are made of; at least one."""
+    items = int(np.isin(data.labels, datasets.repeated(data.labels)).sum())
+    return max(1, round(epochs * items / (settings.subjects * settings.items)))
 
 
 def _spec(name: str, settings: Settings) -> Spec:
@@ -258,7 +316,7 @@ def _spec(name: str, settings: Settings) -> Spec:
 
 def _facts(found: Validation, with_threshold: bool) -> dict[str, Any]:
     left_out = () if with_threshold else ("threshold", "fmr", "fnmr")
-    kept = {k: v for k, v in asdict(found).items() if k not in left_out}
+    kept = {k: v for k, v in asdict(found).items() if k not in left_out and v is not None}
     return {"validation": {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}}
 
 
@@ -269,13 +327,3 @@ def _digest(*parts: LabelledSet | None) -> str:
             digest.update(np.ascontiguousarray(data.items).tobytes())
             digest.update(np.ascontiguousarray(data.labels).tobytes())
     return digest.hexdigest()
-
-
-def _steps_in(minutes: float, trainer: Trainer, clock: Callable[[], float] = time.perf_counter) -> int:
-    """How many steps fit into `minutes`, from the time of ten of them."""
-    for _ in range(2):
-        trainer.step()
-    begun = clock()
-    for _ in range(10):
-        trainer.step()
-    return max(1, int(60.0 * minutes / max((clock() - begun) / 10, 1e-9)))

@@ -16,7 +16,8 @@ STARTS = ("random", "discriminant", "whitening")
 class Settings:
     """Everything that decides the weights, besides the data.
 
-    `steps` batches of `subjects` x `items`; `quarter_turns` makes each quarter turn of a subject a subject of
+    `steps` batches of `subjects` x `items`, a run having at most as many subjects in a batch as there are
+    with two items to train on; `quarter_turns` makes each quarter turn of a subject a subject of
     its own; `holdout` is the share of groups (or subjects) held out; `ema` the decay of the averaged weights
     that are validated and kept; `validate_every` steps the run is validated, None about twenty times;
     `fmr` is the false match rate that the recommended threshold is set for. The run stops early after

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from encoders.errors import UnknownEncoderError
-from encoders.evidence import percent
+from encoders.evidence import percent, rates_told
 from encoders.record import CARD, RECORD, card_text, read_record, read_spec
+from encoders.spec import Spec
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -47,22 +48,24 @@ def card(place: Path) -> str:
     """The model card in Markdown; of a checkpoint without one, its record in a few lines."""
     if text := card_text(place):
         return text.rstrip()
-    spec = read_spec(place)
+    return described(read_spec(place), f"This checkpoint has no {CARD}.")
+
+
+def described(spec: Spec, closing: str) -> str:
+    """A record in a few lines of Markdown, for an encoder without a card."""
     at = "no recommended threshold"
     if spec.threshold is not None:
         rate = "-" if spec.threshold_fmr is None else percent(spec.threshold_fmr)
         at = f"recommended threshold {spec.threshold:.4f} (set for FMR {rate})"
     return (
         f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
-        f"{at}.\nPreprocessing {spec.preprocess['kind']}.\n{_validated(spec.facts)}"
-        f"This checkpoint has no {CARD}."
+        f"{at}.\nPreprocessing {spec.preprocess['kind']}.\n{_validated(spec.facts)}{closing}"
     )
 
 
 def _validated(facts: dict[str, Any]) -> str:
     """What its training found on the subjects that were held out, in a line."""
     found = facts.get("validation")
-    if not isinstance(found, dict) or not {"eer", "one_shot_error", "subjects"} <= found.keys():
+    if not isinstance(found, dict) or not {"eer", "subjects"} <= found.keys():
         return ""
-    eer, error, subjects = found["eer"], found["one_shot_error"], found["subjects"]
-    return f"On {subjects:,} held-out subjects: EER {eer:.2%}, one-shot error {error:.2%}.\n"
+    return f"On {found['subjects']:,} held-out subjects: {rates_told(found)}.\n"

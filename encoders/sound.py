@@ -50,7 +50,10 @@ class AudioPreprocess:
     def __call__(self, item: Any) -> Array:
         samples, rate = samples_of(item, self.rate)
         heard = trimmed(resampled(samples, rate, self.rate), self.rate, self.trim)
-        heard = heard / np.float32(np.sqrt(np.mean(np.square(heard, dtype=np.float64))))
+        loudness = np.float32(np.sqrt(np.mean(np.square(heard, dtype=np.float64))))
+        if not loudness > 0:  # the few samples of a rate that cannot be right, once resampled
+            raise ValueError(f"the recording of {len(samples):,} samples at {rate:,} a second is silent")
+        heard = heard / loudness
         room = self.shape[0]
         start = max(0, (len(heard) - room) // 2)
         heard = heard[start : start + room]
@@ -96,8 +99,9 @@ def _read(item: Any) -> tuple[Array, int]:
             if not 0 < frames <= MOST_SECONDS * rate:
                 raise ValueError(f"{frames:,} samples at {rate:,} a second: more than 0 and at most an hour")
             data = file.readframes(frames)
-    except (wave.Error, EOFError) as exc:
-        raise ValueError(f"not a whole WAV file of PCM samples: {exc or 'it ends too early'}") from exc
+    except (wave.Error, EOFError, RuntimeError) as exc:  # a bare RuntimeError for chunks of wrong lengths
+        reason = str(exc) or "a chunk is cut off, or of another length than it says"
+        raise ValueError(f"not a whole WAV file of PCM samples: {reason}") from exc
     except OSError as exc:
         raise ValueError(f"cannot be read: {exc.strerror or exc}") from exc
     if len(data) != frames * channels * width:

@@ -65,16 +65,27 @@ class TextPreprocess:
 
     @classmethod
     def fit(cls, settings: dict[str, Any], items: Sequence[Any]) -> dict[str, Any]:
-        """The alphabet of the items, most frequent first; room for half as many characters again."""
+        """The alphabet of the items, most frequent first; room for half as many characters again.
+
+        Items that are no texts are passed over: they are told all together when the set is prepared.
+        """
         strip = bool(settings.get("strip_accents", True))
-        try:
-            texts = [folded(item, strip) for item in items]
-        except ValueError as exc:
-            raise EncoderError(f"preprocess text needs texts to learn its alphabet from: {exc}") from exc
+        texts = [text for item in items if (text := _folded_or_none(item, strip)) is not None]
+        if not texts:
+            raise EncoderError(
+                f"preprocess text needs texts to learn its alphabet from: none of {len(items):,} items is one"
+            )
         counts = Counter("".join(texts))
         kept = [c for c, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])) if n >= RARE]
-        longest = max((len(t) for t in texts), default=1)
+        longest = max(map(len, texts))
         return {"alphabet": "".join(kept), "longest": max(16, int(1.5 * longest))} | settings
+
+
+def _folded_or_none(item: Any, strip_accents: bool) -> str | None:
+    try:
+        return folded(item, strip_accents)
+    except ValueError:
+        return None
 
 
 def folded(item: Any, strip_accents: bool = True) -> str:

@@ -75,9 +75,9 @@ def _length(command: argparse.ArgumentParser) -> None:
     add("--items", type=int, help="K, items of each (default: so that a batch has about 128)")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="batches (default: 40 passes, within 300 to 20,000)")
-    length.add_argument("--epochs", type=float, help="passes over the data, instead of --steps")
+    length.add_argument("--epochs", type=float, help="passes over what is trained on, instead of --steps")
     length.add_argument(
-        "--minutes", type=float, help="time to take, measured at the start, instead of --steps"
+        "--minutes", type=float, help="time to train for, validations included, instead of --steps"
     )
     add("--lr", type=float, help="peak learning rate (default: 0.002)")
     add("--weight-decay", type=float, help="default: 0.02")
@@ -100,7 +100,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--seed", type=int, help="the one seed of the run (default: 0)")
     add("--precision", help="float32, bfloat16 (mixed), or auto: bfloat16 on a GPU that has it (default)")
-    add("--threads", type=int, help="CPU threads (default: all)")
+    add("--threads", type=int, help="CPU threads (default: all); another number gives other weights")
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--resume", action="store_true", help="go on with an interrupted run of the same settings")
     add("--overwrite", action="store_true", help="replace an encoder, or an interrupted run, that is there")

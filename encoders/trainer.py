@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from encoders import losses
+from encoders.arguments import built
 from encoders.augment import recipe
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
@@ -59,9 +60,7 @@ class Trainer:
         self._mixed = _mixed(settings.precision, self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = SiameseNetwork(spec)
-            if hasattr(self.network.tower, "look_at"):
-                self.network.tower.look_at(self._items)
+            self.network = built(spec, self._items)
             self.network.to(self.device)
             if settings.base is not None:
                 go_on_from(settings.base, spec, self.network)

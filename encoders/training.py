@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders import checkpoint, datasets, defaults, preprocess, record, state, towers
+from encoders import apart, arguments, datasets, defaults, outputs, preprocess, record, state, towers
 from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
@@ -39,29 +39,34 @@ def train(
 
     `data` is a LabelledSet, a folder with one subfolder a subject, an .npz or a CSV whose column `label`
     names the subject (see `encoders.datasets`). `validation` is another such set, which takes the place of
-    the subjects that are held out. `settings` are the fields of `encoders.settings.Settings`: tower, loss,
-    mining, steps, seed and so on; those not given are found from the data (`encoders.defaults`). `minutes`
-    or `epochs` give the number of steps instead; `minutes` is measured once at the start, so only `steps`
-    and `epochs` decide the weights alone.
-    `resume` continues a run that was interrupted, to the same weights as if it had not been. `overwrite`
+    the subjects that are held out, and shares none with `data`. `settings` are the fields of
+    `encoders.settings.Settings`: tower, loss, mining, steps, seed and so on; those not given are found from
+    the data (`encoders.defaults`). `minutes` or `epochs` give the number of steps instead. What fits into
+    `minutes`, validations included, is measured at the start, and a step that would not fit any more is not
+    begun; so only `steps` and `epochs` decide the weights alone. Reading the data is not counted.
+    `resume` continues a run that was interrupted, to the same weights as if it had not been: one `seed` gives
+    one result on one CPU with one number of threads. `overwrite`
     replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C saves the run
     and raises KeyboardInterrupt; a second one does not wait. Raises DatasetError, TrainingError.
     """
     if settings.get("base") is not None:
         settings["base"] = os.fspath(settings["base"])
-    _settings(settings)  # what is wrong with them is told before anything is read
+    arguments.check_loss(_settings(settings))  # what is wrong is told before anything is read
     _check_length(minutes, epochs)
     best_device(device)
-    checkpoint.refuse_foreign(Path(output))
+    outputs.refuse_unusable(Path(output))
     refuse_to_lose(Path(output), resume, overwrite)
     raw = _loaded(data, label)
     outside = None if validation is None else _loaded(validation, label)
+    if outside is not None:
+        apart.refuse_shared(raw, outside)
     chosen = _settings(defaults.found(raw, settings))
+    arguments.check_tower(chosen)
     ready, held, prepare = _prepared(raw, outside, chosen, skip_unreadable)
-    run = Run(ready, held, replace(chosen, preprocess=prepare), Path(output), name, device)
+    run = Run(
+        ready, held, replace(chosen, preprocess=prepare), Path(output), name, device, outside is not None
+    )
     run.choose_steps(minutes, epochs, resume)
-    if not resume:
-        state.remove(run.folder)
     return run.go(progress)
 
 
@@ -81,7 +86,10 @@ def _prepared(
     towers.check(chosen.tower, read.kind)
     if held is None:
         return datasets.prepared(train, read, skip=skip), None, settings
-    return *datasets.prepared_parts(train, held, read, skip), settings
+    train, held = datasets.prepared_parts(train, held, read, skip)
+    if outside is not None and apart.only_counted(train, held):
+        apart.refuse_equal(train, held)
+    return train, held, settings
 
 
 def refuse_to_lose(output: Path, resume: bool, overwrite: bool) -> None:

@@ -21,13 +21,14 @@ WAYS, EPISODES, MOST_ITEMS = 20, 400, 4000
 class Validation:
     """EER over all pairs and one-shot error, rates in [0, 1], with what they rest on.
 
-    `one_shot_error` is over episodes of up to 20 subjects of one group, one item of each enrolled and another
-    asked. `threshold` is the largest distance whose FMR on the non-mated pairs is at most `fmr`; None
-    where there is none, and then nothing is accepted: `fmr` is 0 and `fnmr` 1.
+    `one_shot_error` is over episodes of up to 20 subjects of one group, one item of each enrolled and
+    another asked; None where no group has two subjects with two items. `threshold` is the largest distance
+    whose FMR on the non-mated pairs is at most `fmr`; None where there is none, and then nothing is
+    accepted: `fmr` is 0 and `fnmr` 1.
     """
 
     eer: float
-    one_shot_error: float
+    one_shot_error: float | None
     threshold: float | None
     fmr: float
     fnmr: float
@@ -71,12 +72,15 @@ def check_options(fmr: float, seed: int) -> None:
         raise EncoderError(f"seed is {seed}: it must be 0 or more")
 
 
-def one_shot(embeddings: Floats, data: LabelledSet, metric: str, rng: np.random.Generator) -> float:
-    """Mean error of episodes within a group (or the whole set without groups); NaN-free: 0 <= error <= 1."""
+def one_shot(embeddings: Floats, data: LabelledSet, metric: str, rng: np.random.Generator) -> float | None:
+    """Mean error, in [0, 1], of episodes within a group (or the whole set without groups).
+
+    None where there is no episode: no group has two subjects with two items.
+    """
     groups = np.zeros(len(data), np.int64) if data.groups is None else data.groups
     pools = [p for g in np.unique(groups) if len(p := _usable(data.labels, np.flatnonzero(groups == g))) >= 2]
     if not pools:
-        return 1.0
+        return None
     errors = [
         _episode(embeddings, pools[int(rng.integers(len(pools)))], metric, rng) for _ in range(EPISODES)
     ]

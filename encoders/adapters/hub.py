@@ -25,6 +25,7 @@ from encoders.packages import needed
 
 REVISION = "hub/1"
 CONFIG = "preprocessor_config.json"
+MOST_PIXELS = 50_000_000  # of a resized picture: a narrow one would fill the memory
 POOLING = ("auto", "cls", "mean")
 _KNOWN = {"image_processor_type", "feature_extractor_type", "processor_class", "image_mean", "image_std"}
 _KNOWN |= {"do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_rescale"}
@@ -199,6 +200,10 @@ def _target(size: tuple[int, int], wanted: dict[str, int]) -> tuple[int, int]:
     width, height = size
     short, edge = min(width, height), wanted["shortest_edge"]
     long = int(edge * max(width, height) / short)
+    if edge * long > MOST_PIXELS:
+        raise ValueError(
+            f"{width:,} x {height:,} pixels are too narrow: {edge} x {long:,} would be needed, crop it"
+        )
     return (edge, long) if width <= height else (long, edge)
 
 

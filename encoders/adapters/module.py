@@ -55,8 +55,14 @@ class TorchEncoder(Adapter):
 
     def _forward(self, batch: Array) -> Array:
         self.module.eval()  # whoever put it into train mode: batch norm must not look at the batch
-        with torch.inference_mode(), batches.exact(self.device):
-            found = self.module(torch.from_numpy(batch).to(self.device))
+        try:
+            with torch.inference_mode(), batches.exact(self.device):
+                found = self.module(torch.from_numpy(batch).to(self.device))
+        except EncoderError:
+            raise
+        except Exception as exc:  # somebody else's code: modules raise anything
+            said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+            raise EncoderError(f"the module failed on a batch of shape {batch.shape}: {said}") from exc
         if not isinstance(found, torch.Tensor) or found.ndim != 2 or len(found) != len(batch):
             gave = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
             raise EncoderError(

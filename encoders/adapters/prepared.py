@@ -22,7 +22,13 @@ class Prepared:
         self.call, self.shape, self.described, self.of_images = call, shape, described, of_images
 
     def __call__(self, item: Any) -> Array:
-        array = np.asarray(self.call(item), dtype=np.float32)
+        try:
+            with np.errstate(over="ignore"):
+                array = np.asarray(self.call(item), dtype=np.float32)
+        except (ValueError, TypeError, MemoryError, EncoderError):
+            raise
+        except Exception as exc:  # somebody else's code: the item must be told, whatever it raises
+            raise ValueError(f"the transform failed: {type(exc).__name__}: {exc}") from exc
         if array.shape != self.shape:
             raise ValueError(f"the transform gave an array of shape {array.shape}, not {self.shape}")
         if not np.isfinite(array).all():

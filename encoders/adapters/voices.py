@@ -28,6 +28,8 @@ REVISION = "voices/1"
 RATE, STEP, WINDOW, BANDS, FRAMES = 16_000, 160, 400, 40, 160  # frames are 10 ms apart; a window has 160
 PER_SECOND, COVERED = 1.3, 0.75  # windows a second; the share of the last one that must be sound
 QUIET, KEPT_PAUSE = 35.0, 18  # decibels below the loudest that count as a pause; frames of it that stay
+TINY, HUGE = 1e-20, 1e6  # the largest sample: beyond, float32 overflows
+INAUDIBLE = 1e-6  # of the power: what is left of a tone that 16 kHz cannot hold is rounding
 LOUDNESS, LEAST = -30.0, 0.1  # dBFS; seconds of speech
 
 
@@ -77,7 +79,7 @@ class VoiceEncoder(Adapter):
         samples, rate = samples_of(item, RATE)
         if not 1_000 <= rate <= 768_000:
             raise ValueError(f"{rate:,} samples a second: 1,000 to 768,000 can be read")
-        speech = without_pauses(louder(resampled(samples, rate, RATE)))
+        speech = without_pauses(louder(_audible(samples, resampled(samples, rate, RATE))))
         if len(speech) < LEAST * RATE:
             raise ValueError(f"{len(speech) / RATE:.2f} seconds of sound: at least {LEAST} are needed")
         starts = window_starts(len(speech))
@@ -103,6 +105,17 @@ class VoiceEncoder(Adapter):
 def adapt(name: str, device: str | None = None) -> VoiceEncoder:
     """`encoders.load("voices")`."""
     return VoiceEncoder(device)
+
+
+def _audible(samples: Array, kept: Array) -> Array:
+    """`kept` of the samples, at 16 kHz; ValueError where next to nothing is, or the scale is not sound's."""
+    peak = float(np.abs(samples).max())
+    if not TINY <= peak <= HUGE:
+        raise ValueError(f"its largest sample is {peak:.2g}: those of a recording lie within -1 to 1")
+    powers = [float(np.mean(np.square(part, dtype=np.float64))) for part in (samples, kept)]
+    if powers[1] <= powers[0] * INAUDIBLE:
+        raise ValueError(f"there is nothing to hear below {RATE // 2:,} Hz")
+    return kept
 
 
 def louder(samples: Array) -> Array:

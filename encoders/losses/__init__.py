@@ -32,6 +32,7 @@ MINING = {
     "proxy": ("none",),
 }
 _MARGINS = {"margin": 0.3, "arcface": 0.3, "triplet": 0.2, "contrastive": 1.0, "proxy": 0.1}
+LARGEST = 10_000.0  # of a margin, a scale or a temperature
 
 
 def build(
@@ -56,6 +57,8 @@ def build(
         raise TrainingError(f"{loss} has no mining {how!r}; it has {', '.join(MINING[loss])}")
     if margin is not None and loss not in _MARGINS:
         raise TrainingError(f"{loss} has no margin; leave it out")
+    if margin is not None:
+        _check("margin", margin, -LARGEST)
     within = margin if margin is not None else _MARGINS.get(loss, 0.0)
     given = _parts(arguments or {})
     makers: dict[str, Callable[..., nn.Module]] = {
@@ -73,9 +76,21 @@ def build(
         raise TrainingError(f"{loss} does not take {arguments}: {exc}") from exc
 
 
+def _check(name: str, value: Any, least: float) -> None:
+    """TrainingError for what is no number between `least` and LARGEST; NaN is none.
+
+    Beyond these the loss is no number at the first step, and no learning rate helps.
+    """
+    if type(value) not in (int, float) or not least <= value <= LARGEST:
+        raise TrainingError(f"{name} is {value!r}: it must be a number from {least:g} to {LARGEST:g}")
+
+
 def _parts(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments with distance and reducer found by their names."""
     made = dict(arguments)
+    for name in ("scale", "temperature"):
+        if name in made:
+            _check(name, made[name], 1.0 / LARGEST)
     if "distance" in made:
         made["distance"] = distances.named(made["distance"])
     if "reducer" in made:

@@ -62,6 +62,6 @@ DISTANCES: dict[str, type[Distance]] = {
 
 def named(name: str) -> Distance:
     """The distance called "euclidean", "squared" or "cosine"; TrainingError for another name."""
-    if name not in DISTANCES:
+    if not isinstance(name, str) or name not in DISTANCES:  # a list from JSON has no hash
         raise TrainingError(f"no distance is called {name!r}; there are {', '.join(sorted(DISTANCES))}")
     return DISTANCES[name]()

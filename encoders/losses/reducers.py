@@ -34,6 +34,6 @@ REDUCERS: dict[str, Reducer] = {"mean": mean, "nonzero": nonzero, "sum": total}
 
 def named(name: str) -> Reducer:
     """The reducer called "mean", "nonzero" or "sum"; TrainingError for another name."""
-    if name not in REDUCERS:
+    if not isinstance(name, str) or name not in REDUCERS:  # a list from JSON has no hash
         raise TrainingError(f"no reducer is called {name!r}; there are {', '.join(sorted(REDUCERS))}")
     return REDUCERS[name]

@@ -90,8 +90,9 @@ class CharsTower(nn.Module):
         weights = self.dropout(weights)
         entries = self.entries[rows]  # the place, and the sign as the lowest bit
         signs = 1.0 - 2.0 * (entries & 1)
-        # Summed in float64, so that the order of the summands leaves no trace.
-        summed = torch.zeros(len(numbers), self.bag, dtype=torch.float64, device=numbers.device)
+        # Summed in float64, so that the order of the summands leaves no trace. The number of rows is not
+        # taken by len(), which would be a constant in ONNX.
+        summed = torch.zeros(numbers.shape[0], self.bag, dtype=torch.float64, device=numbers.device)
         amounts = (weights[:, :, None] * signs).double().flatten(1)
         summed = summed.scatter_add(1, (entries >> 1).flatten(1), amounts)
         scaled: Tensor = F.normalize(summed.float(), dim=1) * self.bag**0.5

@@ -90,6 +90,23 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_info_of_a_file_that_was_exported(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "made.safetensors"
+    assert cli.main(["export", str(folder), "--safetensors", str(file)]) == 0
+    capsys.readouterr()
+    assert cli.main(["info", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("# made\n\nconv tower, 8 numbers") and "made.safetensors has no card" in printed
+    assert "recommended threshold 0.2500 (set for FMR 0.1%)" in printed
+    assert cli.main(["info", str(file), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["name"], record["dim"], record["weights_bytes"]) == ("made", 8, file.stat().st_size)
+    assert cli.main(["info", str(tmp_path / "none.safetensors")]) == 2
+    assert "none.safetensors is not there" in capsys.readouterr().err
+
+
 def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place, page = tmp_path / "my.encoder", tmp_path / "page.html"
     assert cli.main(["train", str(data), "--output", str(place), "--plot", str(page), *TRAIN]) == 0
@@ -122,7 +139,7 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert sorted(p.name for p in plots.iterdir()) == ["cmc.svg", "det.svg", "roc.svg"]
     assert cli.main(["evaluate", str(place), str(data), "--page", str(tmp_path)]) == 2
     assert "--page" in capsys.readouterr().err
-    assert "FMR 0.1%, which needs 3,000: 0 of 448: at most 0.67% with 95% confidence" in printed
+    assert "FMR 0.1%, which needs at least 3,000: there are 448" in printed
     assert found["note"] in printed
     assert cli.main(["evaluate", str(place), str(data), "--fmr", "0.01"]) == 0
     assert "too few" not in capsys.readouterr().out

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from encoders import datasets, preprocess
-from encoders.errors import DatasetError
+from encoders import cli, datasets, defaults, preprocess
+from encoders.errors import DatasetError, EncoderError, PassedOverWarning
 from tests.encoders.shapes import labelled, picture
 
 READ = preprocess.InkPreprocess()
@@ -122,6 +123,29 @@ def test_split_by_subject_holds_out_two_at_least() -> None:
         datasets.split(labelled(3, 3), 0.2, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_share_held_out_is_of_the_subjects_with_two_items(seed: int) -> None:
+    labels = np.r_[np.arange(900), np.repeat(np.arange(900, 1000), 4)]
+    data = datasets.from_arrays(np.zeros((1300, 2)), labels)
+    train, held = datasets.split(data, 0.15, np.random.default_rng(seed))
+    assert len(datasets.repeated(train.labels)) == 85 and len(datasets.repeated(held.labels)) == 15
+    assert len(train) == 900 + 85 * 4 and len(held) == 15 * 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_that_has_nearly_all_subjects_is_trained_on(seed: int) -> None:
+    labels = np.repeat(np.arange(20), 3)
+    data = datasets.from_arrays(np.zeros((60, 2)), labels, labels < 17)
+    train, held = datasets.split(data, 0.15, np.random.default_rng(seed))
+    assert (len(set(train.labels)), len(set(held.labels))) == (17, 3)
+
+
+def test_groups_of_one_subject_are_held_out_until_there_are_two_subjects() -> None:
+    data = datasets.from_arrays(np.zeros((15, 2)), np.repeat(np.arange(5), 3), np.repeat(np.arange(5), 3))
+    train, held = datasets.split(data, 0.15, np.random.default_rng(0))
+    assert (len(set(train.labels)), len(set(held.labels))) == (3, 2)
+
+
 def table(place: Path, text: str) -> Path:
     (place / "t.csv").write_text(text, encoding="utf-8")
     return place / "t.csv"
@@ -191,3 +215,70 @@ def test_names_stay_with_their_items(tmp_path: Path) -> None:
     data.items[0].write_bytes(b"")
     kept = datasets.prepared(data, READ, skip=True).take(np.array([0, 5]))
     assert kept.names == (str(data.items[1]), str(data.items[6]))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "kind"),
+    [
+        ("sequences", np.arange(40, dtype=np.float32), "sequence"),  # was taken for sound
+        ("sequences", np.arange(120, dtype=np.uint8).reshape(40, 3), "sequence"),  # was taken for pictures
+        ("recordings", np.arange(40, dtype=np.uint8), "audio"),
+        ("vectors", np.ones((4, 10)), "vector"),
+        ("texts", np.array(["a", "b", "c", "d"]), "text"),
+        ("images", np.array([picture(s) for s in range(4)]), "ink"),
+    ],
+)
+def test_the_name_of_an_array_says_what_it_is(
+    name: str, array: np.ndarray, kind: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "s.npz", **{name: array}, labels=[0, 0, 1, 1], lengths=[10] * 4)
+    data = datasets.load(tmp_path / "s.npz")
+    found = defaults.found(data, {})
+    assert data.holds == name and found["preprocess"] == {"kind": kind}
+    assert data.take(np.array([0, 1])).holds == name
+    other = "dense" if name != "vectors" else "chars"
+    with pytest.raises(EncoderError, match=f"{name} are not for preprocess"):
+        defaults.found(data, {"preprocess": {"kind": "text" if name != "texts" else "ink"}, "tower": other})
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("images", np.zeros((4, 10))),
+        ("images", np.array(["a.png", "b.png", "c.png", "d.png"])),
+        ("vectors", np.zeros((4, 5, 5))),
+        ("vectors", np.array([["1"], ["2"], ["3"], ["4"]])),
+        ("texts", np.zeros(4)),
+        ("sequences", np.zeros((40, 3, 2))),
+        ("recordings", np.zeros((40, 2))),
+    ],
+)
+def test_an_array_that_does_not_fit_its_name(name: str, array: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", **{name: array}, labels=[0, 0, 1, 1], lengths=[10] * 4)
+    with pytest.raises(DatasetError, match=rf"`{name}` has shape \(4.* call the array what it is"):
+        datasets.load(tmp_path / "s.npz")
+
+
+def test_what_is_no_item_of_a_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = folder(tmp_path / "set")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing to tell, hidden files least of all
+        (place / ".hidden").write_bytes(b"x")
+        datasets.load(place)
+    for name in ("2020", "2021"):
+        (place / "subject 1" / name).mkdir()
+        (place / "subject 1" / name / "a.png").write_bytes(b"x")
+    (place / "subject 2" / "gone.png").symlink_to("nowhere.png")
+    (place / "loose.png").write_bytes(b"x")
+    said = (
+        "set: 4 passed over (folders in a subject's folder: 2; links to nothing or no files: 1; files beside "
+        f"the subjects' folders: 1), the first is {place}/subject 1/2020"
+    )
+    with pytest.warns(PassedOverWarning) as told:
+        assert len(datasets.load(place)) == 12
+    assert len(told) == 1 and str(told[0].message).endswith(said)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PassedOverWarning)
+        given = ["--output", str(tmp_path / "x"), "--steps", "1", "--holdout", "0.5", "--json"]
+        assert cli.main(["train", str(place), *given]) == 0
+    assert f"encoders: {tmp_path}/{said}\n" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -418,6 +419,8 @@ def test_what_other_encoders_give_is_told_by_the_item() -> None:
         (data.items[:179], r"of shape \(179, 4\) for 180 items: \(180, dim\) is needed"),
         (data.items[:, 0], r"of shape \(180,\)"),
         ([[1.0, 2.0], [1.0]] * 90, "no array of numbers"),
+        (data.items.astype(complex), "no array of numbers: they are complex128"),
+        (data.items.astype(str), "no array of numbers: they are <U"),
     ):
         with pytest.raises(DatasetError, match=words):
             encoders.evaluate(Wrong(rows), data)
@@ -427,10 +430,19 @@ def test_what_other_encoders_give_is_told_by_the_item() -> None:
         encoders.evaluate(Wrong(bad), data)
     bad[[5, 7]] = 0
     assert encoders.evaluate(Wrong(bad), data).items == 180, "under euclidean zeros are a place as any"
+    bad[6] = 1e19
+    with pytest.raises(DatasetError, match=r"lengths over 1e\+18 for 1 of 180 items: file 6.png;"):
+        encoders.evaluate(Wrong(bad), data)
     cosine = Wrong(bad)
     cosine.metric = "cosine"
     with pytest.raises(DatasetError, match=r"all zeros, .* for 2 of 180 items: file 5.png, file 7.png;"):
         encoders.evaluate(cosine, data)
+    with pytest.raises(DatasetError, match="180 items, 180 labels and 1 names: one label"):
+        encoders.evaluate(Given(), replace(data, names=("a",)))
+    with pytest.raises(DatasetError, match="180 items, 5 labels and 180 names"):
+        encoders.evaluate(Given(), replace(data, labels=data.labels[:5]))
+    with pytest.raises(EncoderError, match=r"a \w+ is no encoder: it has no encode"):
+        encoders.evaluate(SimpleNamespace(metric="cosine"), data)
     nothing = replace(data, items=[], labels=np.empty(0, np.int64), names=())
     with pytest.raises(DatasetError, match="the set is empty"):
         encoders.evaluate(Given(), nothing)

@@ -70,6 +70,37 @@ def test_a_model_that_computes_something_else_is_not_written(
 
 
 @with_onnx
+@pytest.mark.parametrize("width", [0, 8])
+def test_texts_are_compared_on_letters(width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise in [0, 1) was all padding; and the batch of the trace was a constant of the model."""
+    pytest.importorskip("onnxruntime")
+    read = {"kind": "text", "alphabet": "abc ,", "longest": 20}
+    tower = {"letters": 7, "space": 5, "comma": 6, "buckets": 512, "bag": 32, "width": width}
+    ours = made.encoder(tower="chars", tower_args=tower, preprocess=read, dim=16 if width else 32)
+    probe = export._noise(ours, 35)
+    texts = [ours.preprocess.text(row) for row in probe]
+    assert len(set(texts)) > 30 and [len(t) for t in texts][::34] == [1, 20]
+    assert set("".join(texts)) == set("abc ,?") and sum(" " in t.strip() for t in texts) > 20
+    assert export.to_onnx(ours, tmp_path / "it.onnx") < 1e-5
+    names = ["ab", "ca b", "abc,ab", "b", "cc cc cc"]
+    assert np.abs(encoders.load(tmp_path / "it.onnx").encode(names) - ours.encode(names)).max() < 1e-5
+
+
+@with_onnx
+def test_a_model_that_does_not_run_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = export.needed("onnxruntime", "onnx")
+
+    class Broken:
+        def __init__(self, *given: Any, **named: Any) -> None:
+            raise RuntimeError("invalid dimensions\nand a long trace")
+
+    monkeypatch.setattr(runtime, "InferenceSession", Broken)
+    with pytest.raises(EncoderError, match=r"does not run \(invalid dimensions\): nothing was written"):
+        export.to_onnx(made.encoder(), tmp_path / "it.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@with_onnx
 def test_what_has_no_form_in_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cannot(*given: Any, **named: Any) -> Any:
         raise RuntimeError("no such operator\nand a long trace")

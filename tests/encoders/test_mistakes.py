@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 import encoders
-from encoders import mistakes, pictures
+from encoders import checkpoint, history, mistakes, pictures
 from encoders.datasets import from_arrays
+from encoders.names import written
+from tests.encoders import made
 from tests.encoders.samples import GOOD, MADE
 from tests.encoders.shapes import labelled
 
@@ -82,3 +85,34 @@ def test_a_run_shows_what_it_got_wrong(tmp_path: Path) -> None:
     assert kept["mistakes"] == found.mistakes and "pictures" not in kept
     again = encoders.History(**kept).save_plot(tmp_path / "again.html").read_text()
     assert "<img" not in again and first["left"]["item"] in again
+
+
+def test_names_that_are_not_utf_8_do_not_lose_the_run(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for subject in range(8):
+        folder = tmp_path / "set" / os.fsdecode(b"%d-M\xfcller" % subject)
+        folder.mkdir(parents=True)
+        for k in range(3):
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+    place = tmp_path / "x.encoder"
+    found = encoders.train(
+        tmp_path / "set", output=place, steps=2, progress=False, dim=8, holdout=0.5,
+        name=os.fsdecode(b"M\xfcller"), tower="conv",
+        tower_args={"widths": [4, 6]}, preprocess={"kind": "rgb", "size": 32},
+    )  # fmt: skip
+    assert found.mistakes[0]["left"]["subject"].endswith(r"-M\xfcller")
+    assert history.load(place / "history.json") == found
+    assert encoders.load(place).name == r"M\xfcller"
+    assert r"-M\xfcller" in found.save_plot(tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("Müller 王", "Müller 王"), ("M\udcfcller", r"M\xfcller"), ("a\ud800b", r"a\ud800b")],
+    ids=["UTF-8", "latin-1", "surrogate"],
+)
+def test_names_as_any_file_takes_them(name: str, text: str, tmp_path: Path) -> None:
+    assert written(name) == text
+    place = checkpoint.save(made.encoder(card=f"# {name}"), tmp_path / "x", history={"subject": name})
+    assert json.loads((place / "history.json").read_text())["subject"] == name
+    assert encoders.load(place).card.encode()

@@ -124,6 +124,13 @@ def test_rows_of_any_length_and_numbers_far_from_zero(rule: str) -> None:
         assert (found.predict(moved[~half]) == labels[~half]).mean() == 1.0, "by chance it is 0.1"
 
 
+def test_a_class_of_opposites_is_nowhere() -> None:
+    """The mean of v1, v2, v3, -v1, -v2, -v3 is rounding; its direction would be as good as any."""
+    one = np.random.default_rng(0).normal(size=(20, 8))
+    rows, _ = few_shot.prototypes(np.r_[one, -one, np.eye(8)[:1]], [0] * 40 + [1], "cosine", "mean")
+    assert (rows[0] == 0).all() and (rows[1] == np.eye(8)[0]).all()
+
+
 def test_probes_that_cannot_be_named() -> None:
     found = SupportClassifier().fit(np.eye(3), ["a", "b", "c"])
     for bad, said in ((np.nan, "row 2 holds NaN or infinity, as do 1 of 4"), (0.0, "row 2 is all zeros")):
@@ -132,6 +139,9 @@ def test_probes_that_cannot_be_named() -> None:
         for ask in (found.predict, found.distances):
             with pytest.raises(ValueError, match=said):
                 ask(probes)
+    far = SupportClassifier("euclidean").fit(np.eye(3), ["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"row 1 is longer than 1e\+18, as are 1 of 2"):
+        far.predict(np.array([[1.0, 0, 0], [0, 0, 1e40]]))  # it was infinitely far from all: "a"
     with pytest.raises(ValueError, match=r"shape \(4, 2\): \(n, 3\) are needed, as in the fit"):
         found.predict(np.ones((4, 2)))
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+import encoders
 from encoders import sound, towers
-from encoders.errors import EncoderError
+from encoders.errors import DatasetError, EncoderError
 from encoders.sound import AudioPreprocess
 from encoders.towers._spectrogram import mel_bands
 from tests.encoders.samples import tone, wav
@@ -102,3 +103,43 @@ def test_a_tone_stands_in_its_band_however_long_it_lasts() -> None:
     centres = mel_bands(8000, 256, 40).argmax(1) * 8000 / 256
     for hertz, band in peaks.items():
         assert float(centres[band]) == pytest.approx(hertz, abs=70)
+
+
+def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
+    """A WAV file with one or two bytes of its header (44 of them) changed."""
+    stored = bytearray(whole)
+    for at in rng.integers(44, size=rng.integers(1, 3)):
+        stored[at] ^= int(rng.integers(1, 256)) if rng.random() < 0.5 else 1 << int(rng.integers(8))
+    return bytes(stored)
+
+
+def test_damaged_headers_are_refused_in_words() -> None:
+    """The standard library raises a bare RuntimeError for one in eight of them."""
+    rng, whole, refused = np.random.default_rng(0), wav(tone(300)), 0
+    read = AudioPreprocess(rate=8000, seconds=0.5)
+    for _ in range(300):
+        stored = damaged(whole, rng)
+        try:
+            assert np.isfinite(read(stored)).all()
+        except ValueError as exc:  # whatever else is raised fails the test
+            refused += 1
+            assert str(exc).strip()
+    assert 150 < refused < 300
+
+
+def test_a_damaged_recording_is_named_or_left_out(tmp_path: Path) -> None:
+    for number in range(16):
+        place = tmp_path / "wavs" / f"s{number // 4}"
+        place.mkdir(parents=True, exist_ok=True)
+        stored = bytearray(wav(tone(200 + 30 * number)))
+        if number == 6:
+            stored[16] ^= 0x40  # the length of the fmt chunk
+        (place / f"{number}.wav").write_bytes(stored)
+    given = {"output": tmp_path / "x", "steps": 1, "progress": False, "holdout": 0.5}
+    with pytest.raises(DatasetError, match=r"1 of 16 items .*\n  .*s1/6.wav: not a whole WAV file") as raised:
+        encoders.train(tmp_path / "wavs", **given)
+    assert isinstance(raised.value, EncoderError) and not (tmp_path / "x").exists()
+    encoders.train(tmp_path / "wavs", skip_unreadable=True, **given)
+    trained = encoders.load(tmp_path / "x", device="cpu")
+    with pytest.raises(EncoderError, match="item 0: not a whole WAV file"):
+        trained.encode([tmp_path / "wavs" / "s1" / "6.wav"])

@@ -17,11 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 import encoders
-from encoders import history, run, trainer, training, validation
+from encoders import history, pacing, run, trainer, training, validation
 from encoders.datasets import LabelledSet, from_arrays, prepared, split
 from encoders.errors import CheckpointError, DatasetError, TrainingError
 from encoders.losses import contrastive
-from encoders.settings import Settings
 from tests.encoders.shapes import labelled
 
 SMALL: dict[str, Any] = {
@@ -210,20 +209,11 @@ def test_resume_refuses_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_resume_keeps_the_steps_that_minutes_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_steps_in", lambda minutes, trainer: 7)
+    monkeypatch.setattr(run, "measured", lambda step, check: pacing.Pace(0.0, 0.0))
+    monkeypatch.setattr(run, "planned", lambda left, pace, every: (7, 2))
     killed_run(tmp_path / "a.encoder", monkeypatch, minutes=1)
     found = encoders.train(labelled(), output=tmp_path / "a.encoder", resume=True, minutes=1, **SMALL)
     assert found.settings["steps"] == 7 and found.validations[-1]["step"] == 7
-
-
-def test_minutes_and_epochs_give_steps(tmp_path: Path) -> None:
-    ready = prepared(labelled(), lambda item: np.zeros((1, 24, 24), np.float32))
-    spec = run._spec("x", Settings(**{k: v for k, v in SMALL.items() if k != "progress"}))
-    clock = iter([10.0, 12.0])  # ten steps in two seconds
-    timed = trainer.Trainer(ready, spec, Settings(tower_args=SMALL["tower_args"]))
-    assert run._steps_in(1.0, timed, lambda: next(clock)) == 300
-    found = encoders.train(labelled(), output=tmp_path / "e.encoder", epochs=2, **SMALL)
-    assert found.settings["steps"] == round(2 * 80 / 24)
 
 
 def test_a_loss_that_is_no_number_is_refused_with_its_step(

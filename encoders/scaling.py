@@ -1,0 +1,45 @@
+"""Numbers brought to mean 0 and deviation 1, in float64 until they are: a large mean takes no digits away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Wide = NDArray[np.float64]
+LARGEST = float(np.finfo(np.float32).max)
+GRAIN = 1e-13  # of a column's size; a deviation below it is what rounding leaves of a constant
+
+
+def scale_of(values: Wide) -> dict[str, list[float]]:
+    """Mean and deviation by column of (n, d) finite numbers; a constant column is only centred."""
+    deviation = values.std(axis=0)
+    varies = deviation > GRAIN * np.abs(values).max(axis=0)
+    return {"mean": values.mean(axis=0).tolist(), "std": np.where(varies, deviation, 1.0).tolist()}
+
+
+def scaled(values: Any, mean: tuple[float, ...], std: tuple[float, ...], wide: bool) -> Array:
+    """`values` (..., d) less the mean, by the deviation; float32.
+
+    Not `wide`, the mean is taken off in float32, as encoders do that were trained before there was the other
+    way, and go on to do. ValueError for numbers that are so far off that float32 cannot hold them.
+    """
+    kind = np.float64 if wide else np.float32
+    with np.errstate(over="ignore"):
+        found: Array = ((values - np.array(mean, kind)) / np.array(std, kind)).astype(np.float32)
+    if not np.isfinite(found).all():
+        raise ValueError("a number is too far from those that were trained on to be scaled")
+    return found
+
+
+def numbers(item: Any, wide: bool) -> NDArray[np.floating[Any]]:
+    """The item as an array of float64, or of float32 unless `wide`; TypeError, ValueError for no numbers."""
+    with np.errstate(over="ignore"):
+        return np.asarray(item, dtype=np.float64 if wide else np.float32)
+
+
+def finite(values: NDArray[np.floating[Any]]) -> bool:
+    """Whether all are numbers that float32 has."""
+    return bool((np.abs(values) <= LARGEST).all())  # false for NaN too

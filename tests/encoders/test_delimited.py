@@ -1,0 +1,97 @@
+"""CSV files as people have them: paths that are wrong, cells that are missing, quotes, headers or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import encoders
+from encoders import datasets, preprocess
+from encoders.errors import DatasetError
+from tests.encoders.shapes import picture
+
+
+def table(place: Path, text: str) -> Path:
+    (place / "t.csv").write_text(text, encoding="utf-8", newline="")
+    return place / "t.csv"
+
+
+def pictures(place: Path, header: str = "file,label") -> list[str]:
+    """The rows of a CSV of 4 subjects with 3 pictures each, which are written beside it."""
+    rows = [header]
+    for number in range(12):
+        Image.fromarray(picture(number // 3, np.random.default_rng(number))).save(place / f"p_{number}.png")
+        rows.append(f"p_{number}.png,s{number // 3}")
+    return rows
+
+
+@pytest.mark.parametrize("header", ["file,label", "what,label"])
+def test_a_wrong_path_is_refused_by_its_row_or_left_out(header: str, tmp_path: Path) -> None:
+    """It made a text of every path, and the encoder learnt the names of files."""
+    rows = pictures(tmp_path, header)
+    rows[7] = rows[7].replace("_", "-")
+    place = table(tmp_path, "\n".join(rows))
+    said = r"1 of 12 items cannot be read .*--skip-unreadable\):\n  row 8, p-6.png: no such file$"
+    with pytest.raises(DatasetError, match=said):
+        encoders.train(place, output=tmp_path / "x", steps=2, holdout=0.5, progress=False)
+    assert not (tmp_path / "x").exists()
+    kept = datasets.prepared(datasets.load(place), preprocess.InkPreprocess(), skip=True)
+    assert kept.items.shape == (11, 1, 48, 48) and kept.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
+    assert kept.names[5:7] == ("row 7, p_5.png", "row 9, p_7.png")
+
+
+def test_paths_of_which_none_is_there(tmp_path: Path) -> None:
+    for header in ("file", "what"):
+        place = table(tmp_path, f"{header},label\na.png,1\nb.png,1\nc.png,2\n")
+        with pytest.raises(DatasetError, match=r"none of 3 files is there \(row 2, a.png\), seen from"):
+            datasets.load(place)
+    called = datasets.load(table(tmp_path, "text,label\na.png,1\nb.png,1\nc.png,2\n"))
+    assert called.items == ["a.png", "b.png", "c.png"] and called.holds == "texts"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('text,label\nann,1\n"bob,1\ncy,2\ndi,2\n', r"row 3 is not a whole row .* a quote that is opened"),
+        ('text,label\n"bob,1\n' + "some words,2\n" * 20_000, r"row 2 is not a whole row .*131072"),
+        ('text,label\n"ann" li,1\nbob,1\n', "row 2 is not a whole row"),
+        ("text,label\nann,1\n\nbob, \ncy,1\ndi,\n", r"row 4 and 1 more have no subject in column label"),
+        ("a,b,label\n1,2,x\n1,,x\n3,n o,y\n", r"columns b hold words.*row 4 has 'n o' in column b"),
+        ("a,label\n1,x\n1_0,x\n3,y\n", "row 3 has '1_0' in column a"),
+        ("a,b,label\n1,,x\n2,,x\n", "columns b hold words"),
+        ("text,label\n\n", "a header and no row"),
+    ],
+)
+def test_what_is_refused_names_its_row(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=said):
+        datasets.load(table(tmp_path, text))
+
+
+def test_a_text_keeps_its_line_ends_and_separators(tmp_path: Path) -> None:
+    """Rows were torn at them, and words glued where a line end was."""
+    text = 'text,label\r\n"First Line\nsecond",1\r\n"a\r\nb",1\r\nx\u2028y\x0b\x85z,2\r\nw,2\r\n'
+    found = datasets.load(table(tmp_path, text))
+    assert found.items == ["First Line\nsecond", "a\r\nb", "x\u2028y\x0b\x85z", "w"]
+    assert found.names[0] == "row 2, First Line\\nsecond"
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "items"),
+    [
+        ("alice,a\nNan,a\nbob,b\nrob,b\n", None, 4),  # Nan is a name
+        ("alice,a\nInfinity,a\nbob,b\nrob,b\n", None, 4),
+        ("alice,a\n1_0,a\nbob,b\nrob,b\n", None, 4),
+        ("title,category\nx,a\ny,a\nz,b\nw,b\n", None, 4),  # category stands in no other row
+        ("title,category\nx,a\ny,a\nz,b\n", "category", 3),  # asked for
+        ("x,a\ny,a\nz,b\nw,b\n", None, 4),  # the subject of the first row stands in the second
+        ("x,a\ny,b\nz,b\nw,c\n", None, 4),  # others stand in one row only, too
+        ("width,height,kind\n1,2,a\n3,,a\n4,1,b\n", None, 3),
+        ("n/a,2,a\n3,1,a\n4,1,b\n", None, 3),  # a gap is no word
+        ("1,2,a\n3,1,b\n4,1,b\n5,2,c\n5,2,c\n", None, 5),  # numbers name no column
+    ],
+)
+def test_headers_are_told_from_first_rows(text: str, label: str | None, items: int, tmp_path: Path) -> None:
+    assert len(datasets.load(table(tmp_path, text), label)) == items
