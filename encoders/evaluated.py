@@ -95,7 +95,7 @@ class Evaluation:
         text = page(
             title, self._top(), self._said(), self._tables(), curve, self._identified(), self._wrong()
         )
-        place.write_text(text, encoding="utf-8")
+        place.write_text(text, encoding="utf-8", errors="backslashreplace")
         return place
 
     def _top(self) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from encoders.embedding import embedded
 from encoders.errors import DatasetError, EncoderError
 from encoders.evaluated import Evaluation
 from encoders.evaluation import Rate, distances, paired_distances, threshold_at_fmr
+from encoders.images import printable
 from encoders.spec import METRICS
 from encoders.validation import check_options
 from encoders.verification import Comparisons
@@ -113,7 +114,9 @@ def _on_pairs(
     shared = _verified(encoder, apart, listed.mated, left, right, fmr, rng)
     shared["note"] = "\n".join(filter(None, (note, shared["note"])))
     accuracy, how = _accuracy(apart, listed, left, right, rng)
-    items = LabelledSet(list(listed.items), of, tuple(subjects.tolist()), names=tuple(map(str, listed.items)))
+    items = LabelledSet(
+        list(listed.items), of, tuple(subjects.tolist()), names=tuple(map(printable, listed.items))
+    )
     return Evaluation(
         **shared,
         **_wrong(encoder, items, apart, listed.mated, listed.left, listed.right, shared),

@@ -16,6 +16,7 @@ from encoders.history_page import page
 class History:
     """The settings of a run and what was measured on the way.
 
+    `used` are those of `settings` that were completed from the data: `tower_args` and `preprocess`.
     `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has
     {"step", "eer", "one_shot_error"}, rates in [0, 1], the second None where no episode can be made. `best`
     is the validation with the least EER, then the least one-shot error, of which the weights were kept;
@@ -35,6 +36,7 @@ class History:
     evidence: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     output: str | None = None
+    used: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     stopped: int | None = None
     ended: str = ""
@@ -48,7 +50,7 @@ class History:
     def save_plot(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page: loss and error rates over steps, the pairs it gets wrong."""
         place = Path(path)
-        parts = self.losses, self.validations, self.settings, self.mistakes, self.pictures
+        parts = self.losses, self.validations, self.settings | self.used, self.mistakes, self.pictures
         place.write_text(page(str(self), *parts), encoding="utf-8", errors="backslashreplace")
         return place
 
