@@ -27,8 +27,9 @@ table { width: 100%; border-collapse: collapse; background: var(--card); border:
 th, td { padding: 7px 12px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; }
 .rates { min-width: 720px; }
+.rates th:first-child { color: var(--text); }
 .rates td { font-variant-numeric: tabular-nums; }
-.rates td:not(:nth-child(2)) { white-space: nowrap; }
+.rates tr > :not(:nth-child(2)) { white-space: nowrap; }
 .settings td { color: var(--text); overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 14px; }
 .chart { margin: 0; padding: 10px 12px; border: 1px solid var(--line); border-radius: 10px; background: #fff;
@@ -72,7 +73,10 @@ def note(words: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str) -> str:
     """A table; one that is too wide for the screen is moved sideways by itself."""
     names = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    cells = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in rows)
+    cells = "".join(
+        f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>"
+        for name, *row in rows
+    )
     top = f"<tr>{names}</tr>" if head else ""
     return f'<div class="wide"><table class="{kind}">{top}{cells}</table></div>'
 

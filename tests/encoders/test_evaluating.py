@@ -179,7 +179,7 @@ def test_it_is_told_written_and_drawn(tmp_path: Path) -> None:
     assert told["eer"]["value"] == found.eer.value and len(told["curve"]["fmr"]) <= 402
     page = found.save_page(tmp_path / "e.html").read_text()
     assert page.count("<svg") == 3 and "DET" in page and "default-src 'none'" in page
-    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>", page)
+    rows = re.findall(r"<tr><th>([^<]*)</th><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>", page)
     told = {name: (words, value, between) for name, words, value, between in rows}
     assert set(told) >= {
         "EER",
