@@ -8,6 +8,7 @@ from encoders.errors import DatasetError as DatasetError
 from encoders.errors import EncodeError as EncodeError
 from encoders.errors import EncoderError as EncoderError
 from encoders.errors import MissingExtraError as MissingExtraError
+from encoders.errors import PassedOverWarning as PassedOverWarning
 from encoders.errors import TrainingError as TrainingError
 from encoders.errors import UnknownEncoderError as UnknownEncoderError
 from encoders.evaluated import Evaluation as Evaluation

@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     import encoders
 
     _check_place(arguments.page)
+    _check_folder(arguments.plots)
     encoder = encoders.load(arguments.encoder)
     found = encoders.evaluate(
         encoder,
@@ -60,3 +61,14 @@ def _check_place(page: str | None) -> None:
     """EncoderError for a page that could not be written once everything is measured."""
     if page is not None and ("\0" in page or Path(page).is_dir() or not Path(page).parent.is_dir()):
         raise EncoderError(f"--page {page!r} cannot be written: it must be a file in a folder that is there")
+
+
+def _check_folder(plots: str | None) -> None:
+    """EncoderError for a folder of plots that could not be made once everything is measured."""
+    if plots is None:
+        return
+    there = (
+        [] if "\0" in plots else [place for place in (Path(plots), *Path(plots).parents) if place.exists()]
+    )
+    if not (there and there[0].is_dir()):
+        raise EncoderError(f"--plots {plots!r} cannot be written: it must be a folder, or a new name in one")

@@ -188,10 +188,14 @@ def _accuracy(
 
 
 def _best(apart: Floats, mated: NDArray[np.bool_]) -> float:
+    """The threshold with the most right answers; just below all distances where accepting none is best."""
     order = np.argsort(apart, kind="stable")
     gain = np.cumsum(np.where(mated[order], 1, -1))
     last = np.r_[apart[order][1:] > apart[order][:-1], True]  # ties are accepted together
-    return float(apart[order][int(np.argmax(np.where(last, gain, gain.min() - 1)))])
+    best = int(np.argmax(np.where(last, gain, gain.min() - 1)))
+    if gain[best] < 0:
+        return float(np.nextafter(apart[order][0], np.float32(-np.inf)))
+    return float(apart[order][best])
 
 
 def _verified(
@@ -218,7 +222,7 @@ def _verified(
         for one in (threshold, getattr(encoder, "threshold", None))
     )
     return {
-        "encoder": getattr(encoder, "name", type(encoder).__name__),
+        "encoder": printable(str(getattr(encoder, "name", type(encoder).__name__))),
         "metric": encoder.metric,
         "mated": len(mated),
         "non_mated": len(other),

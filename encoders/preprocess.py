@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from encoders import scaling
+from encoders import scaling, stored
 from encoders.errors import EncoderError
 from encoders.ink import LEAST_CONTRAST, ink_frame, ink_square
 from encoders.sequences import SequencePreprocess
@@ -146,6 +146,7 @@ class VectorPreprocess:
 
     kind: ClassVar[str] = "vector"
     of_images: ClassVar[bool] = False
+    suffixes: ClassVar[frozenset[str]] = stored.ARRAYS
     length: int
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)

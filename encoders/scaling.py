@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from encoders import stored
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -35,7 +38,12 @@ def scaled(values: Any, mean: tuple[float, ...], std: tuple[float, ...], wide: b
 
 
 def numbers(item: Any, wide: bool) -> NDArray[np.floating[Any]]:
-    """The item as an array of float64, or of float32 unless `wide`; TypeError, ValueError for no numbers."""
+    """The item as an array of float64, or of float32 unless `wide`; a path is that of a .npy file.
+
+    TypeError, ValueError for no numbers.
+    """
+    if isinstance(item, str | os.PathLike):
+        item = stored.array_in(item)
     with np.errstate(over="ignore"):
         return np.asarray(item, dtype=np.float64 if wide else np.float32)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders import scaling
+from encoders import scaling, stored
 from encoders.errors import EncoderError
 
 Array = NDArray[np.float32]
@@ -27,6 +27,7 @@ class SequencePreprocess:
 
     kind: ClassVar[str] = "sequence"
     of_images: ClassVar[bool] = False
+    suffixes: ClassVar[frozenset[str]] = stored.ARRAYS
     channels: int
     longest: int
     mean: tuple[float, ...] = (0.0,)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders import few_shot
-from encoders.errors import EncoderError
+from encoders.errors import EncodeError, EncoderError
 from encoders.loading import load
 from encoders.packages import needed
 
@@ -52,6 +52,10 @@ class EncoderTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """The embeddings of the items. EncodeError names the first that has none."""
         check_is_fitted(self, "encoder_")
         rows: NDArray[np.float32] = self.encoder_.encode(items)
+        if len(bad := np.flatnonzero(~np.isfinite(rows).all(axis=1))):
+            raise EncodeError(
+                int(bad[0]), f"its embedding holds NaN or infinity, as do {len(bad)} of {len(rows)}"
+            )
         return rows
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:

@@ -80,13 +80,20 @@ class AudioPreprocess:
 def samples_of(item: Any, rate: int) -> tuple[Array, int]:
     """(samples (n,) float32, their rate) of an item; ValueError with the reason for what is no recording."""
     if isinstance(item, tuple) and len(item) == 2:
-        item, rate = item[0], int(item[1])
+        item, rate = item[0], _rate(item[1])
     elif isinstance(item, str | os.PathLike | bytes | bytearray | memoryview):
         return _read(item)
     samples = np.asarray(item)
     if samples.ndim != 1 or samples.dtype.kind not in "iuf":
         raise ValueError(f"samples (n,) are needed, not an array of shape {samples.shape} of {samples.dtype}")
     return _checked(_scaled(samples)), rate
+
+
+def _rate(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise ValueError(f"a rate in samples a second is needed, not {value!r}") from exc
 
 
 def _read(item: Any) -> tuple[Array, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders import stored
 from encoders.errors import EncoderError
 
 Array = NDArray[np.float32]
@@ -28,6 +30,7 @@ class TextPreprocess:
 
     kind: ClassVar[str] = "text"
     of_images: ClassVar[bool] = False
+    suffixes: ClassVar[frozenset[str]] = stored.TEXTS
     alphabet: str
     longest: int = 64
     strip_accents: bool = True
@@ -89,7 +92,12 @@ def _folded_or_none(item: Any, strip_accents: bool) -> str | None:
 
 
 def folded(item: Any, strip_accents: bool = True) -> str:
-    """The text with its case folded, forms unified, white space collapsed; ValueError for none or no text."""
+    """The text with its case folded, forms unified, white space collapsed; a path is that of a file of UTF-8.
+
+    ValueError for none or no text.
+    """
+    if isinstance(item, os.PathLike):
+        item = stored.text_in(item)
     if not isinstance(item, str):
         raise ValueError(f"a text is needed, not {type(item).__name__}")
     text = unicodedata.normalize("NFKD" if strip_accents else "NFKC", item).casefold()

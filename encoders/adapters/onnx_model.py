@@ -141,7 +141,7 @@ def _record(session: Any, path: Path) -> Spec | None:
         return None
     try:
         return from_json(json.loads(text))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise EncoderError(f"{path}: its record of the encoder is damaged: {exc}") from exc
 
 
@@ -172,7 +172,7 @@ def _beside(path: Path) -> dict[str, Any]:
         return {}
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise EncoderError(f"{file} cannot be read as JSON: {exc}") from exc
     kinds = {"preprocess": dict, "output": str, "metric": str, "threshold": int | float}
     wrong = [

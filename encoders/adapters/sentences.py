@@ -19,6 +19,7 @@ from encoders.adapters.quiet import without_bars
 from encoders.errors import EncoderError
 from encoders.packages import files_of, needed, versions
 from encoders.spec import hash_of
+from encoders.stored import TEXTS, text_in
 
 REVISION = "sentences/1"
 BUCKET = 16  # tokens: a text is padded to a multiple of this, whatever it is embedded with
@@ -31,7 +32,7 @@ class SentenceEncoder(Adapter):
     text is refused. `most_tokens` is how many tokens the model takes.
     """
 
-    suffixes: ClassVar[frozenset[str] | None] = frozenset({".txt"})
+    suffixes: ClassVar[frozenset[str] | None] = TEXTS
 
     chunk = 256  # texts that are sorted into buckets of one length, each embedded `batches.CHUNK` at a time
 
@@ -61,7 +62,7 @@ class SentenceEncoder(Adapter):
         return "The quick brown fox jumps over the lazy dog, 0123456789."
 
     def _read(self, item: Any) -> list[int]:
-        text = _held(item) if isinstance(item, os.PathLike) else item
+        text = text_in(item) if isinstance(item, os.PathLike) else item
         if not isinstance(text, str):
             raise TypeError(f"a text is needed, not {type(text).__name__}")
         if not text.strip():
@@ -109,15 +110,6 @@ def adapt(name: str, device: str | None = None) -> SentenceEncoder:
     if Path(source).is_dir():
         source = str(Path(source).resolve())
     return SentenceEncoder(f"st:{source}", source, device)
-
-
-def _held(path: os.PathLike[Any]) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as exc:
-        raise ValueError(f"cannot be read: {exc.strerror or exc}") from exc
-    except UnicodeDecodeError as exc:
-        raise ValueError(f"is no text of UTF-8: byte {exc.start} is {exc.object[exc.start]:#04x}") from exc
 
 
 def _opened(library: Any, source: str, device: Any) -> Any:

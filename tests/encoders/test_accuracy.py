@@ -241,7 +241,7 @@ def test_a_task_is_trained_measured_and_merged_into_the_results(
     assert accuracy.main(["toy", *keep]) == 0
     assert accuracy.main(["low", *keep]) == 1  # below its floor
     held = json.loads((tmp_path / "accuracy.json").read_text())["tasks"]
-    assert list(held) == ["toy", "low"] and held["toy"]["training_cpu_seconds"] > 0
+    assert list(held) == ["toy", "low"] and held["toy"]["training_cpu_seconds"] >= 0
     one = held["low"]["measures"]["rank"]
     assert one["ours"]["value"] == 0.5 and not one["floor_reached"] and one["published"] == {"them": 0.8}
     before = (tmp_path / "kept" / "toy-one.encoder" / "weights.safetensors").stat().st_mtime_ns

@@ -139,6 +139,9 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert sorted(p.name for p in plots.iterdir()) == ["cmc.svg", "det.svg", "roc.svg"]
     assert cli.main(["evaluate", str(place), str(data), "--page", str(tmp_path)]) == 2
     assert "--page" in capsys.readouterr().err
+    for nowhere in (shown, shown / "below", "a\0b"):
+        assert cli.main(["evaluate", str(place), str(data), "--plots", str(nowhere)]) == 2
+        assert "--plots" in capsys.readouterr().err
     assert "FMR 0.1%, which needs at least 3,000: there are 448" in printed
     assert found["note"] in printed
     assert cli.main(["evaluate", str(place), str(data), "--fmr", "0.01"]) == 0

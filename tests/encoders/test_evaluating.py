@@ -191,6 +191,12 @@ def test_it_is_told_written_and_drawn(tmp_path: Path) -> None:
     }
     assert all(len(words) > 20 for words, *_ in told.values())
     assert told["EER"][1:] == (evaluation.share(found.eer.value), found.eer.between)
+    raw = Given()
+    raw.name = "M\udcfcller"  # a file's name that is not UTF-8
+    assert (
+        "Evaluation of M\\xfcller<"
+        in encoders.evaluate(raw, blobs()).save_page(tmp_path / "m.html").read_text()
+    )
     for path in found.save_plots(tmp_path / "plots"):
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
 
@@ -272,6 +278,9 @@ def test_accuracy_takes_its_threshold_from_the_other_folds() -> None:
     # At 0.2, as the first fold has it, the second one loses 0.3 and 0.4; the first one is right at 0.4.
     assert rate.value == 6 / 8 and note.startswith("2 folds")
     assert evaluating._best(apart[:4], listed.mated[:4]) == pytest.approx(0.2)
+    nearest = np.array([False, False, True])  # to accept nothing is right twice, the best threshold once
+    assert evaluating._best(np.float32([0.1, 0.2, 0.3]), nearest) == pytest.approx(0.1)
+    assert evaluating._best(np.float32([0.1, 0.2, 0.3]), nearest) < np.float32(0.1)
     assert evaluating._best(np.float32([0.5, 0.5, 0.1]), np.array([True, False, True])) == pytest.approx(0.1)
 
 

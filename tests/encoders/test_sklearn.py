@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,9 @@ def test_what_is_refused() -> None:
         EncoderTransformer(3).fit(ITEMS)
     with pytest.raises(EncodeError, match="item 1: "):
         EncoderTransformer(made.encoder()).fit(ITEMS).transform([ITEMS[0], b"no picture"])
+    given = SimpleNamespace(encode=lambda items: np.asarray(items, np.float32))
+    with pytest.raises(EncodeError, match="item 2: its embedding holds NaN or infinity, as do 2 of 4"):
+        EncoderTransformer(given).fit([]).transform([[0.0], [1.0], [np.nan], [np.inf]])
 
 
 def test_without_scikit_learn_the_pip_line() -> None:

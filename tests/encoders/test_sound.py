@@ -65,6 +65,12 @@ def test_loudness_and_place_do_not_matter() -> None:
     assert np.allclose(read(long), long[4000:8000] / np.sqrt(np.mean(long**2)), atol=1e-3)
 
 
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), "quick", None])
+def test_a_rate_that_is_no_number_is_refused(rate: Any) -> None:
+    with pytest.raises(ValueError, match="a rate in samples a second is needed, not"):
+        sound.samples_of((tone(300), rate), 8000)
+
+
 def test_fitting_finds_rate_and_length() -> None:
     items = [wav(tone(300, 0.2 + 0.02 * n)) for n in range(20)] + [b"broken"]
     assert AudioPreprocess.fit({}, items) == {"rate": 8000, "seconds": pytest.approx(0.56, abs=0.011)}

@@ -139,8 +139,12 @@ def test_settings_in_a_file_beside_the_model(tmp_path: Path) -> None:
         beside.write_text(json.dumps(wrong))
         with pytest.raises(EncoderError, match=r"m.onnx.json: .*it holds preprocess \(an object\)"):
             encoders.load(path)
-    beside.write_text("{")
-    with pytest.raises(EncoderError, match="cannot be read as JSON"):
+    for damaged in ("{", "[" * 100_000):
+        beside.write_text(damaged)
+        with pytest.raises(EncoderError, match="cannot be read as JSON"):
+            encoders.load(path)
+    beside.write_text(json.dumps(said | {"threshold": float("nan")}))
+    with pytest.raises(EncoderError, match="threshold nan is no distance"):
         encoders.load(path)
 
 

@@ -1,0 +1,105 @@
+"""Items in files of their own: what the command line fills a gallery from, where items are no pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import encoders
+from encoders import scaling, stored
+from encoders.datasets import from_arrays
+from encoders.preprocess import VectorPreprocess
+from encoders.text import TextPreprocess
+from gallery.cli import main
+
+RNG = np.random.default_rng(5)
+PEOPLE = 6
+TRAINED: dict[str, Any] = {"steps": 2, "holdout": 0.0, "seed": 1}
+
+
+def vector(person: int) -> Any:
+    return np.eye(PEOPLE)[person] * 10 + RNG.normal(size=PEOPLE)
+
+
+def sequence(person: int) -> Any:
+    return np.stack([vector(person) for _ in range(RNG.integers(4, 9))])
+
+
+def name(person: int) -> str:
+    return ("Anna", "Bertram", "Cosima", "Dorothea", "Emil", "Frederike")[person] + " " * int(RNG.integers(3))
+
+
+def write(path: Path, item: Any) -> Path:
+    if isinstance(item, str):
+        path = path.with_suffix(".txt")
+        path.write_text(item, encoding="utf-8")
+        return path
+    np.save(path.with_suffix(".npy"), item)
+    return path.with_suffix(".npy")
+
+
+@pytest.mark.parametrize(
+    ("made", "tower", "holds"),
+    [(vector, "dense", "vectors"), (sequence, "recurrent", "sequences"), (name, "chars", "texts")],
+)
+def test_a_gallery_is_filled_from_files_on_the_command_line(
+    made: Any, tower: str, holds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = [person for person in range(PEOPLE) for _ in range(4)]
+    items: Any = [made(person) for person in labels]
+    items = np.stack(items) if holds == "vectors" else items
+    encoders.train(
+        from_arrays(items, labels, holds=holds), output=tmp_path / "my.encoder", tower=tower, **TRAINED
+    )
+    files = []
+    for person in range(PEOPLE):
+        (tmp_path / "people" / f"p{person}").mkdir(parents=True)
+        files.append(write(tmp_path / "people" / f"p{person}" / "one", made(person)))
+    place, trained = str(tmp_path / "g"), str(tmp_path / "my.encoder")
+    assert main(["enroll", place, str(tmp_path / "people"), "--encoder", trained, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["templates"] == PEOPLE
+    asked = [path.read_text(encoding="utf-8") if holds == "texts" else str(path) for path in files]
+    assert main(["identify", place, *asked, "--threshold", "1e-5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["candidates"][0]["id"] for one in found] == [f"p{person}" for person in range(PEOPLE)]
+    encoder = encoders.load(trained)
+    assert encoder.encode([made(0), files[0]]).shape == (2, encoder.dim)
+
+
+def hostile(path: Path, how: str) -> Path:
+    np.save(path, np.arange(4.0) if how != "objects" else np.array([{"a": 1}], object))
+    held = bytearray(path.read_bytes())
+    if how == "claims":
+        held = held.replace(b"'shape': (4,), }           ", b"'shape': (400000000000,), } "[:27])
+    path.write_bytes(held[:100] if how == "cut" else b"" if how == "empty" else held)
+    return path if how != "missing" else path.with_name("nobody.npy")
+
+
+@pytest.mark.parametrize("how", ["claims", "objects", "cut", "empty", "missing"])
+def test_a_file_that_is_no_array_is_refused_by_its_place(how: str, tmp_path: Path) -> None:
+    path = hostile(tmp_path / "x.npy", how)
+    with pytest.raises(ValueError, match=r"not a whole \.npy file|cannot be read"):
+        stored.array_in(path)
+    with pytest.raises(ValueError, match=r"not a whole \.npy file|cannot be read"):
+        VectorPreprocess(4)(str(path))
+
+
+def test_an_array_in_a_file_is_what_was_stored(tmp_path: Path) -> None:
+    for array in (RNG.normal(size=5), np.asfortranarray(RNG.normal(size=(3, 4))), np.arange(3, dtype=">i2")):
+        np.save(tmp_path / "x.npy", array)
+        assert np.array_equal(scaling.numbers(tmp_path / "x.npy", wide=True), array)
+
+
+def test_a_text_in_a_file_is_the_text(tmp_path: Path) -> None:
+    read = TextPreprocess("abc")
+    (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfAbc\r\n")
+    assert np.array_equal(read(tmp_path / "x.txt"), read("abc"))
+    (tmp_path / "x.txt").write_bytes(b"ab\xff")
+    with pytest.raises(ValueError, match="is no text of UTF-8: byte 2 is 0xff"):
+        read(tmp_path / "x.txt")
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        read(tmp_path / "y.txt")
