@@ -232,7 +232,7 @@ def faces(seed: int, people: int = 24, each: int = 5) -> Any:
 
     of = np.repeat(np.arange(people), each)
     mixed = blurred(people)[of] + 0.6 * blurred(len(of))
-    return from_arrays(np.clip(mixed * 40 + 128, 0, 255).astype(np.uint8), [f"p{k}" for k in of])
+    return from_arrays(np.clip(mixed * 40 + 128, 0, 255).astype(np.uint8), [f"p{seed}-{k}" for k in of])
 
 
 GIVEN: dict[str, Any] = {
