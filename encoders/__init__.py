@@ -16,7 +16,7 @@ _HOMES = {
     "DatasetError": "encoders.errors",
     "EncodeError": "encoders.errors",
     "EncoderError": "encoders.errors",
-    "Evaluation": "encoders.evaluating",
+    "Evaluation": "encoders.evaluated",
     "History": "encoders.history",
     "MissingExtraError": "encoders.errors",
     "PassedOverWarning": "encoders.errors",

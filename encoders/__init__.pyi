@@ -11,7 +11,7 @@ from encoders.errors import MissingExtraError as MissingExtraError
 from encoders.errors import PassedOverWarning as PassedOverWarning
 from encoders.errors import TrainingError as TrainingError
 from encoders.errors import UnknownEncoderError as UnknownEncoderError
-from encoders.evaluating import Evaluation as Evaluation
+from encoders.evaluated import Evaluation as Evaluation
 from encoders.evaluating import evaluate as evaluate
 from encoders.history import History as History
 from encoders.loading import load as load

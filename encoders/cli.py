@@ -76,7 +76,9 @@ def _list(command: argparse.ArgumentParser) -> None:
 
 def _info(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "encoder", metavar="NAME", help="a name from `encoders list`, a checkpoint folder, or a .safetensors"
+        "encoder",
+        metavar="NAME",
+        help="a name from `encoders list`, a checkpoint folder, a .safetensors, an .onnx",
     )
     command.add_argument("--json", action="store_true", help="print the record instead of the card")
 
@@ -105,24 +107,40 @@ def run_info(arguments: argparse.Namespace) -> None:
     """encoders info NAME"""
     from encoders import adapters, shipped
 
+    if _is_file(arguments.encoder):
+        _info_of_file(arguments)
+        return
     if (home := adapters.home(arguments.encoder)) is not None:
         print(json.dumps(adapters.row(home), indent=2) if arguments.json else adapters.about(home))
-        return
-    if arguments.encoder.endswith(".safetensors"):
-        _info_of_file(arguments)
         return
     place = shipped.find(arguments.encoder)
     print(json.dumps(shipped.about(place), indent=2) if arguments.json else shipped.card(place))
 
 
+def _is_file(name: str) -> bool:
+    """Whether an exported file is meant, and not the kind of adapter that `encoders list` calls FILE.onnx."""
+    return name.endswith((".safetensors", ".onnx")) and name != "FILE.onnx"
+
+
 def _info_of_file(arguments: argparse.Namespace) -> None:
-    """The same of an encoder that `encoders export` wrote as one file."""
+    """The same of an encoder that `encoders export` wrote as one file, and of any ONNX model."""
     from pathlib import Path
 
     from encoders import export, shipped
+    from encoders.adapters import onnx_model
 
     file = Path(arguments.encoder)
-    spec = export.from_safetensors(file, "cpu").spec
+    if file.suffix == ".onnx":
+        spec, entries = onnx_model.inside(file)
+    else:
+        spec, entries = export.from_safetensors(file, "cpu").spec, {}
+    if spec is None:
+        told = "\n".join(f"{name}: {', '.join(found)}" for name, found in entries.items())
+        words = (
+            f"# {file.stem}\n\nAn ONNX model without the record of an encoder: see docs/adapters.md.\n{told}"
+        )
+        print(json.dumps(entries, indent=2) if arguments.json else words)
+        return
     record = spec.to_json() | {"weights_bytes": file.stat().st_size}
     print(json.dumps(record, indent=2) if arguments.json else shipped.described(spec, f"{file} has no card."))
 

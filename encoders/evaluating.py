@@ -3,134 +3,31 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders import datasets, evidence, pair_lists, resampling, retrieval, verification
+from encoders import datasets, evidence, mistakes, pair_lists, resampling, retrieval, verification
 from encoders.datasets import LabelledSet
 from encoders.deciding import Decisions, at_most, decisions
 from encoders.embedding import embedded
 from encoders.errors import DatasetError, EncoderError
+from encoders.evaluated import Evaluation
 from encoders.evaluation import Rate, distances, paired_distances, threshold_at_fmr
-from encoders.evaluation_page import page, plots
 from encoders.images import printable
 from encoders.spec import METRICS
 from encoders.validation import check_options
-from encoders.verification import Comparisons, Curve
+from encoders.verification import Comparisons
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 FARS = (0.1, 0.01, 0.001, 0.0001)
 SHOTS = ((5, 1), (5, 5), (20, 1), (20, 5))
 RECALL = (1, 5, 10)
-RANKS = (1, 5, 10, 20)
 EPISODES = 400
 MOST_ITEMS = 4000  # compared with each other
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What was measured, rates in [0, 1], each with its 95 % interval from resampling subjects.
-
-    `eer`; `tar` at each false accept rate that the comparisons support; `d_prime`, without one; `threshold`
-    with its `fmr` and `fnmr` (the largest whose FMR is at most `asked_fmr`), all None where there is none;
-    `recommended`, the same at the threshold that the encoder comes with, set for `recommended_fmr`. On
-    labelled sets also: `few_shot` accuracy {"5-way 1-shot": Rate}, `recall` at k among items, `map_at_r`,
-    `cmc` (rank-k identification rate among subjects, k from 1). On lists of pairs `accuracy`, and
-    `accuracy_note` how its threshold was chosen. `curve` has FMR and FNMR at rising thresholds.
-    """
-
-    encoder: str
-    metric: str
-    items: int
-    subjects: int
-    mated: int
-    non_mated: int
-    eer: Rate
-    d_prime: float
-    tar: dict[float, Rate]
-    threshold: float | None
-    fmr: Rate | None
-    fnmr: Rate | None
-    curve: Curve
-    asked_fmr: float = 0.001
-    recommended: Decisions | None = None
-    recommended_fmr: float | None = None
-    few_shot: dict[str, Rate] = field(default_factory=dict)
-    recall: dict[int, Rate] = field(default_factory=dict)
-    map_at_r: Rate | None = None
-    cmc: list[Rate] = field(default_factory=list)
-    accuracy: Rate | None = None
-    accuracy_note: str = ""
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain JSON values; the curve is thinned to 400 points."""
-        thin = verification.thinned(self.curve)
-        parts = (("thresholds", thin.thresholds), ("fmr", thin.fmr), ("fnmr", thin.fnmr))
-        points = {name: np.round(np.asarray(part, float), 6).tolist() for name, part in parts}
-        return asdict(self) | {
-            "d_prime": self.d_prime if np.isfinite(self.d_prime) else None,
-            "tar": {f"{far:g}": asdict(found) for far, found in self.tar.items()},
-            "recall": {str(k): asdict(found) for k, found in self.recall.items()},
-            "curve": points,
-        }
-
-    def save_page(self, path: str | os.PathLike[str]) -> Path:
-        """Writes one self-contained HTML page: the figures, ROC, DET and CMC."""
-        place = Path(path)
-        place.write_text(
-            page(str(self), verification.thinned(self.curve), self._identified()), encoding="utf-8"
-        )
-        return place
-
-    def save_plots(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Writes roc.svg, det.svg and, on labelled sets, cmc.svg into a folder, which is made if need be."""
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        written = []
-        for name, text in plots(verification.thinned(self.curve), self._identified()).items():
-            (place / f"{name}.svg").write_text(text, encoding="utf-8")
-            written.append(place / f"{name}.svg")
-        return written
-
-    def _identified(self) -> list[float]:
-        return [rate.value for rate in self.cmc]
-
-    def __str__(self) -> str:
-        """The figures for people, one a line."""
-        pairs = f"{self.mated:,} mated and {self.non_mated:,} non-mated pairs"
-        lines = [f"{self.encoder}: {self.items:,} items of {self.subjects:,} subjects, {pairs}"]
-        lines.append(f"EER {self.eer}   d' {self.d_prime:.2f}")
-        if self.accuracy is not None:
-            lines.append(f"accuracy {self.accuracy} ({self.accuracy_note})")
-        lines += [f"TAR at FAR {evidence.percent(far)}: {found}" for far, found in self.tar.items()]
-        lines += [f"{name} accuracy {found}" for name, found in self.few_shot.items()]
-        ranks = [k for k in RANKS if k <= len(self.cmc)]
-        lines += [f"identified at rank {k} {self.cmc[k - 1]}" for k in ranks]
-        lines += [f"recall@{k} {found}" for k, found in self.recall.items()]
-        if self.map_at_r is not None:
-            lines.append(f"MAP@R {self.map_at_r}")
-        lines += self._thresholds()
-        return "\n".join([*lines, self.note] if self.note else lines)
-
-    def _thresholds(self) -> list[str]:
-        """What goes wrong at the threshold measured here, and at the encoder's own."""
-        asked = evidence.percent(self.asked_fmr)
-        lines = [f"no threshold for FMR {asked}: too many non-mated pairs have distance 0"]
-        if self.threshold is not None:
-            lines = [f"threshold {self.threshold:.4f}, set on these for FMR {asked}:"]
-            lines.append(f"  FMR {self.fmr}, FNMR {self.fnmr}")
-        if self.recommended is not None:
-            rate = self.recommended_fmr
-            set_for = "" if rate is None else f", set for FMR {evidence.percent(rate)}"
-            lines.append(f"the encoder's own threshold {self.recommended.threshold:.4f}{set_for}:")
-            lines.append(f"  {self.recommended}")
-        return lines
 
 
 def evaluate(
@@ -178,6 +75,7 @@ def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generato
     subjects = int(labels.max()) + 1
     return Evaluation(
         **shared,
+        **_wrong(encoder, data, apart, of[left] == of[right], kept[left], kept[right], shared),
         items=len(labels),
         subjects=subjects,
         few_shot=_few_shot(rows, labels, encoder.metric, rng),
@@ -216,7 +114,36 @@ def _on_pairs(
     shared = _verified(encoder, apart, listed.mated, left, right, fmr, rng)
     shared["note"] = "\n".join(filter(None, (note, shared["note"])))
     accuracy, how = _accuracy(apart, listed, left, right, rng)
-    return Evaluation(**shared, items=len(rows), subjects=len(subjects), accuracy=accuracy, accuracy_note=how)
+    items = LabelledSet(
+        list(listed.items), of, tuple(subjects.tolist()), names=tuple(map(printable, listed.items))
+    )
+    return Evaluation(
+        **shared,
+        **_wrong(encoder, items, apart, listed.mated, listed.left, listed.right, shared),
+        items=len(rows),
+        subjects=len(subjects),
+        accuracy=accuracy,
+        accuracy_note=how,
+    )
+
+
+def _wrong(
+    encoder: Any,
+    data: LabelledSet,
+    apart: Floats,
+    same: NDArray[np.bool_],
+    left: Ints,
+    right: Ints,
+    shared: dict[str, Any],
+) -> dict[str, Any]:
+    """The pairs that are decided most wrongly by the encoder's own threshold, else by the one set here."""
+    own: Decisions | None = shared["recommended"]
+    at = shared["threshold"] if own is None else own.threshold
+    if at is None:
+        return {}
+    found = mistakes.among(apart, same, left, right, at)
+    seen = mistakes.shown(found, encoder, data)
+    return {"mistakes": mistakes.records(found, data), "mistakes_at": at, "pictures": seen}
 
 
 def _read_pairs(

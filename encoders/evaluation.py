@@ -49,6 +49,8 @@ class Rate:
 
 def share(rate: float) -> str:
     """A rate in per cent with two decimals, or with two digits where those would show next to nothing."""
+    if 0 < rate < 1e-6:
+        return "under 0.0001%"
     return f"{rate:.2%}" if rate == 0 or rate >= 0.001 else f"{100 * rate:.2g}%"
 
 

@@ -1,16 +1,35 @@
-"""The plots of an evaluation as SVG, and one HTML page with all of them. PURE."""
+"""The plots of an evaluation as SVG, and one HTML page with all of it, explained. PURE."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from encoders.charts import Axis, below, chart
+from encoders.evaluation import Rate, share
+from encoders.page_frame import cards, figure, framed, note, table
 from encoders.verification import Curve
 
-STYLE = (
-    "body{font:14px sans-serif;max-width:700px;margin:2em auto;color:#222}svg{display:block;margin:1.5em 0}"
+CAPTIONS = {
+    "roc": "How many mated pairs are accepted where so many non-mated ones are; nearer to the upper left is "
+    "better.",
+    "det": "Every threshold is a point: false matches to the right, false non-matches upwards; nearer to the "
+    "lower left is better.",
+    "cmc": "How often the right subject is among the nearest so many.",
+}
+INTERVALS = (
+    "Brackets are 95 % intervals that resample subjects, since the items of one subject are not independent: "
+    "they narrow with more subjects, not with more items of the same."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of a table: what it is called, a sentence on what it means, and the rate."""
+
+    name: str
+    words: str
+    rate: Rate
 
 
 def plots(curve: Curve, cmc: Sequence[float]) -> dict[str, str]:
@@ -35,20 +54,36 @@ def plots(curve: Curve, cmc: Sequence[float]) -> dict[str, str]:
     if len(cmc):
         line = {"identified": [(k + 1.0, float(rate)) for k, rate in enumerate(cmc)]}
         ranks = Axis("rank", 1.0, max(2.0, float(len(cmc))), "whole")
-        found["cmc"] = chart(
-            "CMC", line, ranks, Axis("identification rate", max(0.0, below(min(cmc), 1.0)), 1.0)
-        )
+        up = Axis("identification rate", max(0.0, below(min(cmc), 1.0)), 1.0)
+        found["cmc"] = chart("CMC", line, ranks, up)
     return found
 
 
-def page(words: str, curve: Curve, cmc: Sequence[float]) -> str:
-    """The HTML page, as text; it refers to nothing outside itself."""
-    told = html.escape(words).replace("\n", "<br>")
-    drawn = "".join(plots(curve, cmc).values())
-    return (
-        f"<!doctype html><meta charset='utf-8'><title>Evaluation</title><style>{STYLE}</style>"
-        f"<h1>Evaluation</h1><p>{told}</p>{drawn}\n"
-    )
+def page(
+    title: str,
+    top: Sequence[tuple[str, str]],
+    words: str,
+    tables: Mapping[str, Sequence[Figure]],
+    curve: Curve,
+    cmc: Sequence[float],
+    mistakes: str,
+) -> str:
+    """The HTML page, as text; it refers to nothing outside itself.
+
+    `top` are the few figures of its head, `tables` the others under their headings, `mistakes` is HTML.
+    """
+    drawn = "".join(figure(svg, CAPTIONS[name]) for name, svg in plots(curve, cmc).items())
+    told = "".join(f"<h2>{heading}</h2>{_table(figures)}" for heading, figures in tables.items() if figures)
+    curves = f'<h2>Curves</h2><div class="charts">{drawn}</div>'
+    return framed(title, f"{cards(top)}{note(words)}{told}{curves}{mistakes}")
+
+
+def _table(figures: Sequence[Figure]) -> str:
+    rows = [
+        (one.name, one.words, share(one.rate.value), one.rate.between, f"{one.rate.count:,}")
+        for one in figures
+    ]
+    return table(("", "", "measured", "95 % interval", "of"), rows, "rates")
 
 
 def _floor(low: float) -> int:

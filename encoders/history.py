@@ -17,6 +17,7 @@ from encoders.history_page import page
 class History:
     """The settings of a run and what was measured on the way.
 
+    `used` are those of `settings` that were completed from the data: `tower_args` and `preprocess`.
     `losses` has {"step", "loss", "seconds"}, the loss a mean since the one before; `validations` has {"step",
     "eer", "one_shot_error"[, "worse"]}, rates in [0, 1], the second None where there is no episode, `worse`
     whether the best before was better beyond chance. `best` is the validation of which the weights were kept
@@ -38,6 +39,7 @@ class History:
     evidence: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     output: str | None = None
+    used: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     stopped: int | None = None
     threshold_fnmr: float | None = None
@@ -53,7 +55,7 @@ class History:
     def save_plot(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page: loss and error rates over steps, the pairs it gets wrong."""
         place = Path(path)
-        parts = self.losses, self.validations, self.settings, self.mistakes, self.pictures
+        parts = self.losses, self.validations, self.settings | self.used, self.mistakes, self.pictures
         place.write_text(page(str(self), *parts), encoding="utf-8", errors="backslashreplace")
         return place
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders import evaluation
+from encoders import evaluation, pictures
 from encoders.datasets import LabelledSet
 from encoders.names import written
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 SHOWN, MOST_ITEMS = 8, 4000
 
 
@@ -35,7 +36,11 @@ def worst(embeddings: Floats, data: LabelledSet, metric: str, threshold: float) 
     rows, labels = embeddings[:MOST_ITEMS], data.labels[:MOST_ITEMS]
     apart = evaluation.distances(rows, rows, metric)
     left, right = np.triu_indices(len(rows), 1)
-    same, far = labels[left] == labels[right], apart[left, right]
+    return among(apart[left, right], labels[left] == labels[right], left, right, threshold)
+
+
+def among(far: Floats, same: NDArray[np.bool_], left: Ints, right: Ints, threshold: float) -> list[Mistake]:
+    """The same of pairs (p,) that are known: their distances, which are mated, and the items of each."""
     found = []
     for mated, chosen in ((True, same & (far > threshold)), (False, ~same & (far <= threshold))):
         pairs = np.flatnonzero(chosen)
@@ -69,3 +74,12 @@ def records(found: list[Mistake], data: LabelledSet) -> list[dict[str, Any]]:
         }
         for one in found
     ]
+
+
+def shown(found: list[Mistake], encoder: Any, data: LabelledSet) -> list[tuple[str, str]]:
+    """Both items of each pair as pieces of HTML, for a page."""
+
+    def seen(row: int) -> str:
+        return pictures.shown(getattr(encoder, "preprocess", None), data.items[row])
+
+    return [(seen(one.left), seen(one.right)) for one in found]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import html
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from encoders.images import ImageError, thumbnail
+
 Array = NDArray[np.float32]
 SIDE = 96  # pixels of the longer side
+LONGEST = 160  # letters of a text
 
 
 def piece(preprocess: Any, array: Array) -> str:
@@ -25,6 +29,30 @@ def piece(preprocess: Any, array: Array) -> str:
     held = io.BytesIO()
     image.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST).save(held, "PNG")
     return f"<img alt='' src='data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}'>"
+
+
+def shown(preprocess: Any, item: Any) -> str:
+    """What an encoder sees of an item, else the picture or the text that it is; "" where it is neither."""
+    if getattr(preprocess, "kind", None) is not None:
+        try:
+            return piece(preprocess, preprocess(item))
+        except (ValueError, TypeError):
+            return ""
+    if isinstance(item, str) and not _is_file(item):
+        return f"<span class='text'>{html.escape(item[:LONGEST])}</span>"
+    try:
+        held = thumbnail(item, SIDE)
+    except (ImageError, TypeError, ValueError, OSError):
+        return ""
+    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(held).decode()}'>"
+
+
+def _is_file(text: str) -> bool:
+    """A text may be longer than any name of a file."""
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False
 
 
 def _ink(preprocess: Any, array: Array) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from dataclasses import asdict, replace
@@ -76,7 +77,9 @@ class Run:
             self._plan(60.0 * minutes)
         self.until = math.inf if minutes is None else 60.0 * minutes
         self.trainer = Trainer(self.data, self.spec, self.settings, self.device)
-        self.history = History(self.settings.to_json(), output=self.output.name)
+        part = self.spec.embedding_part()
+        used = json.loads(json.dumps({name: part[name] for name in ("tower_args", "preprocess")}))
+        self.history = History(self.settings.to_json(), output=self.output.name, used=used)
         if saved is not None:
             self._restore(*saved)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from encoders.errors import UnknownEncoderError
 from encoders.evidence import percent, rates_told
-from encoders.record import CARD, RECORD, card_text, read_record, read_spec
+from encoders.record import CARD, HISTORY, RECORD, card_text, own_file, read_record, read_spec
 from encoders.spec import Spec
 
+LONGEST = 60  # letters of one setting
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -53,7 +55,7 @@ def card(place: Path) -> str:
     """The model card in Markdown; of a checkpoint without one, its record in a few lines."""
     if text := card_text(place):
         return text.rstrip()
-    return described(read_spec(place), f"This checkpoint has no {CARD}.")
+    return described(read_spec(place), f"{_trained(place)}This checkpoint has no {CARD}.")
 
 
 def described(spec: Spec, closing: str) -> str:
@@ -64,10 +66,37 @@ def described(spec: Spec, closing: str) -> str:
         fnmr = spec.facts.get("validation", {}).get("fnmr")
         missed = f", FNMR {percent(fnmr)}" if isinstance(fnmr, float) else ""
         at = f"recommended threshold {spec.threshold:.4f} (set for FMR {rate}{missed})"
+    preprocess = {key: value for key, value in spec.preprocess.items() if key not in ("kind", "revision")}
     return (
-        f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, "
-        f"{at}.\nPreprocessing {spec.preprocess['kind']}.\n{_validated(spec.facts)}{closing}"
+        f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, {at}.\n"
+        f"Tower: {spec.tower}{_fields(spec.tower_args)}.\n"
+        f"Preprocessing: {spec.preprocess['kind']}{_fields(preprocess)}.\n"
+        f"{_validated(spec.facts)}{closing}"
     )
+
+
+def _fields(settings: dict[str, Any]) -> str:
+    """Settings in words: ", height 64, widths 32 64 96"; a long one, such as an alphabet, is cut short."""
+
+    def told(value: Any) -> str:
+        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+    return "".join(f", {name} {told(value)}" for name, value in settings.items())
+
+
+def _trained(place: Path) -> str:
+    """What it was trained with, in a line, where its history is there and whole."""
+    try:
+        history = json.loads(own_file(place, HISTORY).read_text(encoding="utf-8"))
+        settings, stopped = history["settings"], history["stopped"]
+        steps, loss, base, start = (settings[name] for name in ("steps", "loss", "base", "start"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    begun = f"from {base}" if base is not None else f"from {start} weights"
+    taught = f", loss {loss}, augment {settings.get('augment', 'none')}" if steps else ""
+    ended = "" if stopped is None else f"{stopped:,} of "
+    return f"Trained {begun}, {ended}{steps:,} step{'s' if steps != 1 else ''}{taught}.\n"
 
 
 def _validated(facts: dict[str, Any]) -> str:
@@ -75,4 +104,5 @@ def _validated(facts: dict[str, Any]) -> str:
     found = facts.get("validation")
     if not isinstance(found, dict) or not {"eer", "subjects"} <= found.keys():
         return ""
-    return f"On {found['subjects']:,} held-out subjects: {rates_told(found)}.\n"
+    at = f"; at the threshold FNMR {found['fnmr']:.2%}" if "fnmr" in found else ""
+    return f"On {found['subjects']:,} held-out subjects: {rates_told(found)}{at}.\n"

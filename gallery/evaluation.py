@@ -84,7 +84,7 @@ class Mistake:
     wrong: bool
     """At the threshold it is decided wrongly; the rest are merely the nearest to that."""
     probe_picture: bytes | str = ""
-    """JPEG, or words where it is no picture."""
+    """JPEG, or words where it is a text or could not be read; "" where it is known by its name alone."""
     template_picture: bytes | str = ""
 
 

@@ -52,7 +52,7 @@ def page(found: Evaluation, title: str = "Evaluation") -> Iterator[str]:
         "Farthest from their own subject",
         found.false_non_matches,
         found.threshold,
-        "Those beyond the threshold are false non-matches. Look for bad pictures and wrong labels.",
+        "Those beyond the threshold are false non-matches. Look for bad items and wrong labels.",
     )
     yield TAIL
 
@@ -224,7 +224,7 @@ def _mistakes(title: str, mistakes: Sequence[Mistake], threshold: float | None, 
         return ""
     cards = "".join(_card(one, threshold) for one in mistakes)
     return (
-        f'<h2 class="plain">{title}</h2><p class="note">{words} Left the probe, right the template.</p>'
+        f'<h2 class="plain">{title}</h2><p class="note">{words} First the probe, then the template.</p>'
         f'<section><div class="row">{cards}</div></section>'
     )
 
@@ -237,10 +237,15 @@ def _card(one: Mistake, threshold: float | None) -> str:
         tags += '<b class="tag keep">decided rightly</b>'
     same = one.id == one.probe_id
     who = one.id if same else f"{one.probe_id} as {one.id}"
-    paths = " / ".join(printable(path) for path in (one.probe, one.source or f"template {one.template}"))
+    places = one.probe, one.source or f"template {one.template}"
+    paths = " / ".join(map(printable, places))
+    sides = zip((one.probe_picture, one.template_picture), places, strict=True)
+    # Where neither is anything to look at, their names below say all there is.
+    shown = "".join(_seen(picture or Path(place).name) for picture, place in sides)
+    pair = f'<div class="pair">{shown}</div>' if one.probe_picture or one.template_picture else ""
+    name = f'<div class="name">{escape(printable(who))}</div>'
     return (
-        f'<figure><div class="pair">{_seen(one.probe_picture)}{_seen(one.template_picture)}</div>'
-        f'<figcaption><div class="tags">{tags}</div><div class="name">{escape(printable(who))}</div>'
+        f'<figure>{pair}<figcaption><div class="tags">{tags}</div>{name}'
         f'<div class="path">{escape(paths)}</div></figcaption></figure>'
     )
 

@@ -11,27 +11,36 @@ import numpy as np
 from encoders.images import ImageError, thumbnail
 from gallery.engines.base import Engine
 from gallery.errors import CorruptGalleryError
+from gallery.folders import IMAGE_SUFFIXES
 from gallery.originals import is_file, unpack
 
 Picture = bytes | str
-"""JPEG bytes, or words."""
+"""JPEG bytes, or words; "" for what is known by its name alone, such as a sound or a vector."""
 
 SIZE = 168
 _LONGEST = 160
 
 
 def picture_of(item: Any) -> Picture:
-    """The item as it is shown; why not, where it is no image."""
+    """The item as it is shown; why not, where it should be an image."""
     if isinstance(item, str) and not is_file(item):
         return item[:_LONGEST]
-    if isinstance(item, np.ndarray) and item.ndim == 1:
-        return f"a vector of {len(item):,} numbers"
+    if _is_no_image(item):
+        return ""
     try:
         return thumbnail(item, SIZE)
     except ImageError as error:
         return error.reason
-    except TypeError:
-        return f"{type(item).__name__}: no picture"
+    except (TypeError, ValueError):
+        return ""
+
+
+def _is_no_image(item: Any) -> bool:
+    """Whether nobody would look for a picture in it: a file of another kind, a vector, a sequence."""
+    if isinstance(item, str | os.PathLike):
+        suffix = Path(os.fsdecode(item)).suffix.lower()
+        return suffix != "" and suffix not in IMAGE_SUFFIXES
+    return isinstance(item, np.ndarray) and item.dtype.kind == "f" and item.ndim < 3
 
 
 def picture_of_template(engine: Engine, template: int, source: str | None) -> Picture:
@@ -46,11 +55,13 @@ def picture_of_template(engine: Engine, template: int, source: str | None) -> Pi
     if source is None:
         return "not kept"
     path = Path(os.fsdecode(source))
+    if _is_no_image(path):
+        return ""
     return picture_of(path) if path.is_file() else "not kept, and its file is gone"
 
 
 def _unpacked(kind: str, content: bytes) -> Picture:
     if kind.startswith(("file:", "path:")):
-        return picture_of(content)
+        return "" if _is_no_image(f"item{kind[5:]}") else picture_of(content)
     # No other kind needs a folder.
     return picture_of(unpack(kind, content, Path(), ""))

@@ -113,6 +113,13 @@ def adapt(
     )
 
 
+def inside(path: Path) -> tuple[Spec | None, dict[str, list[str]]]:
+    """The record of an exported encoder, None of any other model, and what the model takes and gives."""
+    session = _session(needed("onnxruntime", "onnx"), path, "cpu")
+    entries = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
+    return _record(session, path), {name: [_shown(one) for one in found] for name, found in entries.items()}
+
+
 def _session(runtime: Any, path: Path, device: str | None) -> Any:
     if not path.is_file():
         raise EncoderError(f"{path} is not there, or is no file")

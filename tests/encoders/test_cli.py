@@ -149,7 +149,15 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert cli.main(["evaluate", str(place), str(data), "--fmr", "0.01"]) == 0
     assert "too few" not in capsys.readouterr().out
     assert cli.main(["info", str(place)]) == 0
-    assert "no recommended threshold." in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "no recommended threshold." in told and "Tower: conv, widths 32 64 96.\n" in told
+    assert "Preprocessing: ink, size 24, " in told
+    assert "Trained from random weights, 4 steps, loss margin, augment ink.\n" in told
+    assert "<th>tower_args</th><td>{&quot;widths&quot;: [32, 64, 96]}</td>" in page.read_text()
+    # A history that is gone or damaged is no reason to tell nothing.
+    (place / "history.json").write_text("{")
+    assert cli.main(["info", str(place)]) == 0
+    assert "Trained" not in capsys.readouterr().out
 
 
 def test_train_json_prints_only_the_history(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 import encoders
-from encoders import deciding, evaluating, evaluation, pair_lists, resampling
+from encoders import deciding, evaluating, evaluation, mistakes, pair_lists, resampling
 from encoders.datasets import from_arrays
 from encoders.errors import DatasetError, EncodeError, EncoderError
 from tests.data import needs
@@ -177,12 +178,54 @@ def test_it_is_told_written_and_drawn(tmp_path: Path) -> None:
     told = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert told["eer"]["value"] == found.eer.value and len(told["curve"]["fmr"]) <= 402
     page = found.save_page(tmp_path / "e.html").read_text()
+    assert page.count("<svg") == 3 and "DET" in page and "default-src 'none'" in page
+    rows = re.findall(r"<tr><th>([^<]*)</th><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>", page)
+    told = {name: (words, value, between) for name, words, value, between in rows}
+    assert set(told) >= {
+        "EER",
+        "TAR at FAR 10%",
+        "identified at rank 1",
+        "recall@10",
+        "MAP@R",
+        "5-way 1-shot",
+    }
+    assert all(len(words) > 20 for words, *_ in told.values())
+    assert told["EER"][1:] == (evaluation.share(found.eer.value), found.eer.between)
     raw = Given()
     raw.name = "M\udcfcller"  # a file's name that is not UTF-8
-    assert "M\\xfcller: " in encoders.evaluate(raw, blobs()).save_page(tmp_path / "m.html").read_text()
-    assert page.count("<svg") == 3 and "DET" in page
+    assert (
+        "Evaluation of M\\xfcller<"
+        in encoders.evaluate(raw, blobs()).save_page(tmp_path / "m.html").read_text()
+    )
     for path in found.save_plots(tmp_path / "plots"):
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_the_worst_mistakes_are_shown_as_the_encoder_sees_them(tmp_path: Path) -> None:
+    encoder = made.encoder()
+    encoder.threshold = 0.0  # everything that differs is rejected
+    rows = np.random.default_rng(0).normal(size=(12, encoder.dim)).astype(np.float32)
+    rows[5] = rows[2]  # and these two, of subjects 0 and 1, are accepted
+    encoder.encode_prepared = lambda items: rows[: len(list(items))]  # type: ignore[method-assign]
+    data = labelled(4, 3)
+    found = encoders.evaluate(encoder, data)
+    assert [one["mated"] for one in found.mistakes] == [True] * 4 + [False]
+    assert found.mistakes_at == 0.0 and found.mistakes[-1]["distance"] == 0.0
+    assert [found.mistakes[-1][side]["item"] for side in ("left", "right")] == ["item 2", "item 5"]
+    page = found.save_page(tmp_path / "e.html").read_text()
+    assert page.count("<img") == 10 and "12 of 12 mated pairs lie farther apart than 0.0000" in page
+    assert "1 of 54 non-mated ones do not" in page
+    assert "pictures" not in found.to_json() and found.to_json()["mistakes"] == found.mistakes
+
+
+def test_items_that_are_no_pictures_are_shown_as_what_they_are(tmp_path: Path) -> None:
+    data, encoder = blobs(3, 4, 2.0), Given()
+    page = encoders.evaluate(encoder, data, fmr=0.1).save_page(tmp_path / "e.html").read_text()
+    assert "<img" not in page and "item 0" in page
+    assert [mistakes.pictures.shown(None, item) for item in ("a" * 9999, 3, np.ones(4))] == [
+        f"<span class='text'>{'a' * 160}</span>", "", ""
+    ]  # fmt: skip
+    assert mistakes.pictures.shown(None, Image.new("RGB", (200, 100))).startswith("<img alt='' src='data:")
 
 
 def pictures(place: Path) -> Path:

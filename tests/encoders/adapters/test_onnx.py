@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import encoders
+from encoders import cli, export
 from encoders.errors import EncoderError
 from encoders.packages import versions
+from tests.encoders import made as made_encoder
 from tests.encoders.adapters.pictures import PicturesContract, pictures
 
 if len(versions("onnx", "onnxruntime")) < 2:
@@ -186,3 +188,19 @@ def test_models_that_cannot_be_encoders(tmp_path: Path) -> None:
         given = {"preprocess": RGB} | settings if settings or name != "m.onnx" else {}
         with pytest.raises(EncoderError, match=said):
             encoders.load(path.with_name(name), **given)
+
+
+def test_info_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = made_encoder.encoder(threshold=0.25, threshold_fmr=0.01)
+    export.to_onnx(ours, tmp_path / "made.onnx")
+    assert cli.main(["info", str(tmp_path / "made.onnx")]) == 0
+    printed = capsys.readouterr().out
+    assert "8 numbers, cosine distance, recommended threshold 0.2500 (set for FMR 1%)" in printed
+    assert cli.main(["info", str(tmp_path / "made.onnx"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tower_args"] == ours.spec.tower_args
+    assert cli.main(["info", str(model(tmp_path / "other.onnx"))]) == 0
+    assert "inputs: x0 ('n', 3, 6, 6) of tensor(float)\noutputs: rows" in capsys.readouterr().out
+    assert cli.main(["info", str(tmp_path / "none.onnx")]) == 2
+    assert "none.onnx is not there" in capsys.readouterr().err
+    assert cli.main(["info", "FILE.onnx"]) == 0
+    assert "ONNX models" in capsys.readouterr().out
