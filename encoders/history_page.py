@@ -22,16 +22,14 @@ def page(
     """The HTML page, as text, of the parts of a `History`; it refers to nothing outside itself."""
     loss = {"loss": [(r["step"], r["loss"]) for r in losses]}
     rates = {"EER": [(r["step"], 100 * r["eer"]) for r in validations]}
+    told = "On the held-out subjects: the EER is where false matches and false non-matches are as frequent"
     if measured := [r for r in validations if r["one_shot_error"] is not None]:
         rates["one-shot error"] = [(r["step"], 100 * r["one_shot_error"]) for r in measured]
+        told += ", the one-shot error how often the nearest of up to 20 subjects with one item each is the wrong one"
     charts = figure(
         over_steps("training", "loss", loss),
         "Of the batches, a mean since the point before; lower is better.",
-    ) + figure(
-        over_steps("validation", "%", rates),
-        "On the held-out subjects: the EER is where false matches and false non-matches are as frequent, the "
-        "one-shot error how often the nearest of up to 20 subjects with one item each is the wrong one.",
-    )
+    ) + figure(over_steps("validation", "%", rates), f"{told}.")
     return framed(
         "Training history",
         f'{note(words)}<div class="charts">{charts}</div>'

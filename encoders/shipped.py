@@ -104,5 +104,4 @@ def _validated(facts: dict[str, Any]) -> str:
     found = facts.get("validation")
     if not isinstance(found, dict) or not {"eer", "subjects"} <= found.keys():
         return ""
-    at = f"; at the threshold FNMR {found['fnmr']:.2%}" if "fnmr" in found else ""
-    return f"On {found['subjects']:,} held-out subjects: {rates_told(found)}{at}.\n"
+    return f"On {found['subjects']:,} held-out subjects: {rates_told(found)}.\n"
