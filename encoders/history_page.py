@@ -25,7 +25,7 @@ def page(
     told = "On the held-out subjects: the EER is where false matches and false non-matches are as frequent"
     if measured := [r for r in validations if r["one_shot_error"] is not None]:
         rates["one-shot error"] = [(r["step"], 100 * r["one_shot_error"]) for r in measured]
-        told += ", the one-shot error how often the nearest of up to 20 subjects with one item each is the wrong one"
+        told += ", the one-shot error how often the nearest of up to 20 subjects, one item each, is wrong"
     charts = figure(
         over_steps("training", "loss", loss),
         "Of the batches, a mean since the point before; lower is better.",
