@@ -182,7 +182,7 @@ class VectorPreprocess:
             )
         length = Counter(map(len, rows)).most_common(1)[0][0]
         vectors = np.stack([row for row in rows if len(row) == length])
-        return {"length": length, **scaling.scale_of(vectors), "wide": True} | settings
+        return {"length": length, **scaling.learnt(vectors, settings)} | settings
 
 
 def _rows(items: Any) -> list[Any]:
@@ -252,5 +252,9 @@ def fitted(settings: dict[str, Any], items: Any) -> dict[str, Any]:
 
 
 def settings_of(preprocess: Any) -> dict[str, Any]:
-    """The JSON-ready settings from which `build` makes the same preprocessing again."""
-    return {"kind": preprocess.kind, "revision": REVISION, **asdict(preprocess)}
+    """The JSON-ready settings from which `build` makes the same preprocessing again.
+
+    Without `wide` where it is not: as records have it that are older, so that fingerprints are the same.
+    """
+    kept = {name: value for name, value in asdict(preprocess).items() if name != "wide" or value}
+    return {"kind": preprocess.kind, "revision": REVISION, **kept}

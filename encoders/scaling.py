@@ -13,14 +13,28 @@ from encoders import stored
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
 LARGEST = float(np.finfo(np.float32).max)
-GRAIN = 1e-13  # of a column's size; a deviation below it is what rounding leaves of a constant
+GRAIN = 1e-13  # of a column's size, or of the largest deviation; below it a deviation is but rounding
+MEANT = 1e-10  # a deviation above it is no rounding of other columns: nanovolts beside unix seconds
 
 
 def scale_of(values: Wide) -> dict[str, list[float]]:
-    """Mean and deviation by column of (n, d) finite numbers; a constant column is only centred."""
+    """Mean and deviation by column of (n, d) finite numbers; a column that is only rounding is centred.
+
+    That is a constant, or what a sum over other columns leaves where it should be 0: a principal component
+    beyond the rank, a difference of equals. At deviation 1 it would weigh as much as the others.
+    """
     deviation = values.std(axis=0)
-    varies = deviation > GRAIN * np.abs(values).max(axis=0)
+    of_others = min(MEANT, GRAIN * deviation.max())
+    varies = deviation > np.maximum(GRAIN * np.abs(values).max(axis=0), of_others)
     return {"mean": values.mean(axis=0).tolist(), "std": np.where(varies, deviation, 1.0).tolist()}
+
+
+def learnt(values: Wide, settings: dict[str, Any]) -> dict[str, Any]:
+    """What `scaled` needs, from the values; a mean that `settings` bring is taken off as their encoder does.
+
+    A record that has a mean and no `wide` is of an encoder that is gone on from, and takes it off in float32.
+    """
+    return scale_of(values) if "mean" in settings else {**scale_of(values), "wide": True}
 
 
 def scaled(values: Any, mean: tuple[float, ...], std: tuple[float, ...], wide: bool) -> Array:

@@ -65,7 +65,7 @@ class SequencePreprocess:
                 f"least, to learn its scale from: none of {len(items):,} items is one"
             )
         found = {"channels": channels[0][0], "longest": int(np.ceil(1.5 * max(map(len, steps))))}
-        return found | scaling.scale_of(np.concatenate(steps)) | {"wide": True} | settings
+        return found | scaling.learnt(np.concatenate(steps), settings) | settings
 
 
 def _channels(item: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 import encoders
 from encoders import defaults, losses, training
+from encoders.datasets import from_arrays
 from encoders.errors import TrainingError
 from encoders.losses import MINING
 from encoders.settings import Settings
@@ -126,6 +128,25 @@ def test_every_encoder_that_ships_is_a_base(tmp_path: Path, name: str) -> None:
     items = list(labelled(2, 2).items)
     assert np.array_equal(before.encode(items), after.encode(items))
     assert history.best is not None and history.best["step"] == 0
+
+
+@pytest.mark.parametrize("kind", ["vector", "sequence"])
+def test_a_base_from_before_takes_the_mean_off_as_it_did(tmp_path: Path, kind: str) -> None:
+    """Its record has no `wide`. It was refused as made otherwise, though nothing of it was said anew."""
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(20), 6)
+    rows = 1e6 + rng.normal(size=(20, 8))[labels] + 0.3 * rng.normal(size=(120, 8))
+    data = from_arrays(rows if kind == "vector" else list(np.stack([rows, rows + 1], axis=1)), labels)
+    old, on = tmp_path / "old.encoder", tmp_path / "on.encoder"
+    encoders.train(data, output=old, steps=2, progress=False)
+    record = json.loads((old / "encoder.json").read_text())
+    assert record["preprocess"].pop("wide") is True
+    (old / "encoder.json").write_text(json.dumps(record))
+    encoders.train(data, output=on, base=old, steps=0, progress=False)
+    before, after = encoders.load(old), encoders.load(on)
+    assert np.array_equal(before.encode(list(data.items)), after.encode(list(data.items)))
+    assert "wide" not in after.spec.preprocess and after.fingerprint == before.fingerprint
+    encoders.train(data, output=on, base=old, steps=2, progress=False, overwrite=True)
+    assert encoders.load(on).spec.preprocess["mean"] == before.spec.preprocess["mean"]
 
 
 def test_the_base_stays_where_nothing_is_better(tmp_path: Path, base: Path, monkeypatch: Any) -> None:
