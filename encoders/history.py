@@ -26,7 +26,8 @@ class History:
     beyond chance, None where there was no other. `threshold` was set for `threshold_fmr` on the non-mated
     comparisons of the validation, and rejects `threshold_fnmr` of the mated ones; `evidence` says how many
     there are and of how many subjects; when these are too few for that rate all three are None and `note`
-    says so. `mistakes` are the validation pairs that the encoder gets most wrong, `pictures` what it sees of
+    says so. `doubt` says why the subjects that were validated on may be those trained on, where that is not
+    known. `mistakes` are the validation pairs that the encoder gets most wrong, `pictures` what it sees of
     them as pieces of HTML, which are kept out of files.
     """
 
@@ -45,6 +46,7 @@ class History:
     threshold_fnmr: float | None = None
     learnt: bool | None = None
     ended: str = ""
+    doubt: str = ""
     mistakes: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[tuple[str, str]] = field(default_factory=list, compare=False, repr=False)
 
@@ -66,7 +68,7 @@ class History:
         if self.stopped is not None:
             why = self.ended or f"{self.settings['patience']} validations beyond chance worse"
             lines[0] += f", ended early: {why}"
-        return "\n".join([*lines, *_kept(self), *_threshold(self)])
+        return "\n".join([*lines, *_kept(self), *_threshold(self), *([self.doubt] if self.doubt else [])])
 
 
 def load(path: str | os.PathLike[str]) -> History:
@@ -84,20 +86,25 @@ def _kept(history: History) -> list[str]:
     if best is None:
         return []
     lines = [f"kept: step {best['step']:,}, {rates_told(best)}{_because(history, best)}"]
-    subjects = history.evidence.get("subjects", 0)
+    subjects, whose = history.evidence.get("subjects", 0), _whose(history)
     if history.learnt is False and best["step"] > validations[0]["step"]:
         first = f"step {validations[0]['step']:,} (EER {validations[0]['eer']:.2%})"
         told = (
-            f"no better beyond chance than {first} for the {subjects:,} held-out subjects: "
+            f"no better beyond chance than {first} for the {subjects:,} {whose} subjects: "
             "try other settings (--lr, --loss, --tower)"
         )
         if subjects < choosing.FEWEST:
             told = (
-                f"{subjects} held-out subjects are too few to tell it from {first}: hold out more, or "
+                f"{subjects} {whose} subjects are too few to tell it from {first}: hold out more, or "
                 "--holdout 0 to learn from all"
             )
         lines.append(told)
     return lines
+
+
+def _whose(history: History) -> str:
+    """What the subjects are called that were validated on."""
+    return "validation" if history.doubt else "held-out"
 
 
 def _because(history: History, best: dict[str, Any]) -> str:
@@ -122,6 +129,6 @@ def _threshold(history: History) -> list[str]:
     fnmr = "" if missed is None else f" (FNMR {percent(missed)})"
     return [
         f"recommended threshold {history.threshold:.4f} for FMR {percent(history.threshold_fmr)}{fnmr}, from "
-        f"{counts['non_mated']:,} non-mated comparisons of {counts['subjects']:,} held-out subjects; "
-        "gallery calibrate measures both on items of your own"
+        f"{counts['non_mated']:,} non-mated comparisons of {counts['subjects']:,} {_whose(history)} subjects"
+        "; gallery calibrate measures both on items of your own"
     ]

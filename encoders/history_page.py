@@ -22,7 +22,7 @@ def page(
     """The HTML page, as text, of the parts of a `History`; it refers to nothing outside itself."""
     loss = {"loss": [(r["step"], r["loss"]) for r in losses]}
     rates = {"EER": [(r["step"], 100 * r["eer"]) for r in validations]}
-    told = "On the held-out subjects: the EER is where false matches and false non-matches are as frequent"
+    told = "On the subjects of the validation: the EER is where false matches and non-matches are as frequent"
     if measured := [r for r in validations if r["one_shot_error"] is not None]:
         rates["one-shot error"] = [(r["step"], 100 * r["one_shot_error"]) for r in measured]
         told += ", the one-shot error how often the nearest of up to 20 subjects, one item each, is wrong"
@@ -33,7 +33,7 @@ def page(
     return framed(
         "Training history",
         f'{note(words)}<div class="charts">{charts}</div>'
-        f"{wrong(mistakes, pictures, 'Pairs it gets wrong, of held-out subjects')}"
+        f"{wrong(mistakes, pictures, 'Pairs it gets wrong, of the validation')}"
         f"<h2>Settings</h2>{settings_table(settings)}",
     )
 

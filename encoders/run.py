@@ -251,7 +251,7 @@ class Run:
             self._conclude(found)
             self._show_mistakes(embeddings, encoder)
             threshold, fmr = self.history.threshold, self.history.threshold_fmr
-            facts = _facts(found, with_threshold=threshold is not None)
+            facts = _facts(found, with_threshold=threshold is not None, unsure=bool(self.history.doubt))
             spec = replace(spec, threshold=threshold, threshold_fmr=fmr, facts=facts)
         encoder = self._encoder(self.trainer.average, spec)
         self.history.seconds = since + time.monotonic()
@@ -284,12 +284,14 @@ class Run:
 
     def _conclude(self, found: Validation) -> None:
         """Recommends a threshold where there are subjects enough for its FMR; else a note says why not."""
-        zero = "no threshold recommended: too many non-mated comparisons of held-out subjects have distance 0"
+        zero = "no threshold recommended: too many of the non-mated comparisons have distance 0"
         few = evidence.no_threshold(self.settings.fmr, found.subjects)
         self.history.note = few or (zero if found.threshold is None else "")
         if not self.history.note:
             self.history.threshold, self.history.threshold_fmr = found.threshold, self.settings.fmr
             self.history.threshold_fnmr = found.fnmr
+        if self.outside and self.held is not None:
+            self.history.doubt = apart.doubt(self.data, self.held)
         self.history.evidence = {k: getattr(found, k) for k in ("subjects", "mated", "non_mated")}
         first = self.errors.get("first")
         if first is not None and len(self.history.validations) > 1:
@@ -334,10 +336,12 @@ def _spec(name: str, settings: Settings) -> Spec:
     )
 
 
-def _facts(found: Validation, with_threshold: bool) -> dict[str, Any]:
+def _facts(found: Validation, with_threshold: bool, unsure: bool) -> dict[str, Any]:
+    """What the validation found; unsure: whether its subjects are others than those trained on."""
     left_out = ("errors",) if with_threshold else ("errors", "threshold", "fmr", "fnmr")
     kept = {k: v for k, v in asdict(found).items() if k not in left_out and v is not None}
-    return {"validation": {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}}
+    facts = {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}
+    return {"validation": facts | ({"perhaps_trained_on": True} if unsure else {})}
 
 
 def _digest(*parts: LabelledSet | None) -> str:

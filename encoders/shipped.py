@@ -100,8 +100,10 @@ def _trained(place: Path) -> str:
 
 
 def _validated(facts: dict[str, Any]) -> str:
-    """What its training found on the subjects that were held out, in a line."""
+    """What its training found on the subjects that it was validated on, in a line."""
     found = facts.get("validation")
     if not isinstance(found, dict) or not {"eer", "subjects"} <= found.keys():
         return ""
-    return f"On {found['subjects']:,} held-out subjects: {rates_told(found)}.\n"
+    whose = "validation" if (unsure := found.get("perhaps_trained_on")) else "held-out"
+    told = f"On {found['subjects']:,} {whose} subjects: {rates_told(found)}"
+    return told + (", where these are not those that it was trained on.\n" if unsure else ".\n")

@@ -39,7 +39,7 @@ def train(
 
     `data` is a LabelledSet, a folder with one subfolder a subject, an .npz or a CSV whose column `label`
     names the subject (see `encoders.datasets`). `validation` is another such set, which takes the place of
-    the subjects that are held out, and shares none with `data`. `settings` are the fields of
+    the subjects that are held out, and should share none with `data`. `settings` are the fields of
     `encoders.settings.Settings`: tower, loss, mining, steps, seed and so on; those not given are found from
     the data (`encoders.defaults`). `minutes` or `epochs` give the number of steps instead. What fits into
     `minutes`, validations included, is measured at the start, and a step that would not fit any more is not
@@ -88,8 +88,8 @@ def _prepared(
     if held is None:
         return datasets.prepared(train, read, skip=skip), None, settings
     train, held = datasets.prepared_parts(train, held, read, skip)
-    if outside is not None and apart.only_counted(train, held):
-        apart.refuse_equal(train, held)
+    if outside is not None:
+        apart.refuse_copies(train, held)
     return train, held, settings
 
 

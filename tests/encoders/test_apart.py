@@ -37,14 +37,61 @@ def test_subjects_that_two_sets_only_count_are_others_unless_their_items_are_the
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings: dict[str, Any] = {"output": tmp_path / "v", "steps": 2, "overwrite": True}
-    encoders.train(vectors(20, 0), validation=vectors(7, 1), **settings)
+    found = encoders.train(vectors(20, 0), validation=vectors(7, 1), **settings)
     assert capsys.readouterr().err.startswith(
-        "20 subjects, 100 items (validated on 7 other subjects, 35 items, taken for others: both sets only "
-        "count theirs); tower dense"
+        "20 subjects, 100 items (validated on 7 subjects, 35 items, perhaps the same ones: both sets number "
+        "theirs); tower dense"
     )
+    assert "both sets number their subjects, 7 alike" in str(found).splitlines()[-1]
+    assert history.load(tmp_path / "v" / "history.json") == found
+    card = shipped.card(tmp_path / "v")
+    assert "On 7 validation subjects: EER" in card and ", where these are not those that it was" in card
+    for text in (card, str(found).split("\n", 1)[1], found.save_plot(tmp_path / "h.html").read_text()):
+        assert "7 held-out" not in text
     some = vectors(20, 0).take(np.arange(35))
     with pytest.raises(DatasetError, match=r"35 of the 35 items .*: 7 subjects \(0, 1, 2, 3, 4 and 2 more\)"):
         encoders.train(vectors(20, 0), validation=some, **settings)
+
+
+@pytest.mark.parametrize("names", [[0, 2, 5], [0.0, 2.0, 5.0], ["00", "02", "05"]])
+def test_numbers_may_have_gaps_and_be_floats(tmp_path: Path, names: list[Any]) -> None:
+    other = vectors(3, 1)
+    held = from_arrays(other.items, np.asarray(names)[other.labels])
+    found = encoders.train(vectors(12, 0), output=tmp_path / "v", validation=held, steps=2, progress=False)
+    assert "both sets number their subjects, 3 alike" in found.doubt
+
+
+def test_numbers_of_a_register_are_names(tmp_path: Path) -> None:
+    """Neither set counts its subjects: 10032 is 10032."""
+    data, other = vectors(12, 0), vectors(3, 1)
+    train = from_arrays(data.items, 10001 + 31 * data.labels)
+    held = from_arrays(other.items, 10001 + 31 * other.labels)
+    with pytest.raises(DatasetError, match=r"3 subjects \(10001, 10032, 10063\) are trained on and"):
+        encoders.train(train, output=tmp_path / "v", validation=held, steps=2, progress=False)
+
+
+@pytest.mark.parametrize("names", [np.arange(4), np.array(["w", "x", "y", "z"])])
+def test_trained_items_under_other_names_are_refused(tmp_path: Path, names: Any) -> None:
+    """The items of subjects 5 to 8, named anew: their EER of 0 % was that of held-out subjects."""
+    data, others = vectors(20, 0), vectors(6, 1)
+    held = from_arrays(data.items[25:45], names[data.labels[25:45] - 5])
+    with pytest.raises(DatasetError, match=r"20 of the 20 items .* whatever their names: 4 subjects \("):
+        encoders.train(data, output=tmp_path / "v", validation=held, steps=2, progress=False)
+    both = np.concatenate([others.items, data.items[25:28]]), np.r_[others.labels + 100, [106] * 3]
+    with pytest.raises(DatasetError, match=r"3 of the 33 items .*: 1 subjects \(106\) are mostly made"):
+        encoders.train(data, output=tmp_path / "v", validation=from_arrays(*both), steps=2, progress=False)
+
+
+def test_equal_items_of_few_values_are_honest(tmp_path: Path) -> None:
+    """Vectors of three bits are alike whoever they are of, trained or not; so are some texts."""
+    rng = np.random.default_rng(0)
+    bits = from_arrays(rng.integers(0, 2, (120, 3)), np.repeat(np.arange(20), 6))
+    other = from_arrays(rng.integers(0, 2, (36, 3)), [f"o{n // 6}" for n in range(36)])
+    found = encoders.train(bits, output=tmp_path / "v", validation=other, steps=2, progress=False)
+    assert found.validations and found.doubt == ""
+    texts = from_arrays([f"{a} {n}" for n in range(20) for a in ("ann", "anna", "an")], np.arange(60) // 3)
+    held = from_arrays(["ann 1", "hans", "hanna", "ann 1", "otto", "ott"], list("aaabbb"))
+    encoders.train(texts, output=tmp_path / "t", validation=held, steps=2, progress=False)
 
 
 def test_the_first_line_says_what_batches_are_made_of(
