@@ -11,6 +11,7 @@ from torch import Tensor
 from encoders import losses, towers
 from encoders.errors import EncoderError, TrainingError
 from encoders.network import SiameseNetwork
+from encoders.numeric import number, whole
 from encoders.settings import Settings
 from encoders.spec import Spec
 
@@ -56,7 +57,7 @@ def _unlike(value: Any, usual: Any) -> str:
     else:
         kind, low = ("a number", 0) if isinstance(usual, float) else ("a whole number", min(1, usual))
         wanted = f"{kind} from {low} to {MOST:,}"
-        fits = type(value) in ((int, float) if isinstance(usual, float) else (int,)) and low <= value <= MOST
+        fits = (number if isinstance(usual, float) else whole)(value) and low <= value <= MOST
     return "" if fits else wanted
 
 

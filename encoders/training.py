@@ -15,6 +15,7 @@ from encoders.datasets import LabelledSet
 from encoders.errors import TrainingError
 from encoders.history import History
 from encoders.network import best_device
+from encoders.numeric import plain
 from encoders.run import Run
 from encoders.settings import Settings
 
@@ -51,6 +52,7 @@ def train(
     """
     if settings.get("base") is not None:
         settings["base"] = os.fspath(settings["base"])
+    settings = {name: plain(value) for name, value in settings.items()}
     arguments.check_loss(_settings(settings))  # what is wrong is told before anything is read
     _check_length(minutes, epochs)
     best_device(device)

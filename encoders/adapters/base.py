@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from encoders import batches
 from encoders.errors import EncoderError
+from encoders.numeric import number
 from encoders.spec import METRICS, SHORT, hash_of
 
 Array = NDArray[np.float32]
@@ -33,7 +34,7 @@ class Adapter(ABC):
     def __init__(self, name: str, *, dim: int, metric: str, threshold: float | None = None) -> None:
         if metric not in METRICS:
             raise EncoderError(f"metric {metric!r} is neither of {METRICS}")
-        if threshold is not None and not (_is_number(threshold) and 0 <= threshold < float("inf")):
+        if threshold is not None and not (number(threshold) and 0 <= threshold < float("inf")):
             raise EncoderError(f"threshold {threshold!r} is no distance: a number from 0, or None")
         if dim < 1:
             raise EncoderError(f"{name} gives embeddings of {dim} numbers: 1 or more are needed")
@@ -93,10 +94,6 @@ class Adapter(ABC):
     def __repr__(self) -> str:
         kind = type(self).__name__
         return f"{kind}({self.name!r}, dim={self.dim}, metric={self.metric!r}, {self.fingerprint[:12]})"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def hash_of_files(*paths: Path) -> str:

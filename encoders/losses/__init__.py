@@ -20,6 +20,7 @@ from encoders.losses.proxy import ProxyAnchor
 from encoders.losses.softmax import ArcFace, MarginSoftmax
 from encoders.losses.supcon import SupervisedContrastive
 from encoders.losses.triplet import Triplet
+from encoders.numeric import number
 
 # The minings that each loss takes, the first being the default.
 MINING = {
@@ -81,7 +82,7 @@ def _check(name: str, value: Any, least: float) -> None:
 
     Beyond these the loss is no number at the first step, and no learning rate helps.
     """
-    if type(value) not in (int, float) or not least <= value <= LARGEST:
+    if not number(value) or not least <= value <= LARGEST:
         raise TrainingError(f"{name} is {value!r}: it must be a number from {least:g} to {LARGEST:g}")
 
 

@@ -73,6 +73,31 @@ def test_what_a_tower_says_itself_is_translated(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"margin": np.float64(0.25)}, {"margin": 0.25}),
+        ({"loss": "triplet", "margin": np.float32(0.25)}, {"margin": 0.25}),
+        (
+            {"loss": "supcon", "loss_args": {"temperature": np.float64(0.5)}},
+            {"loss_args": {"temperature": 0.5}},
+        ),
+        ({"tower_args": {"widths": np.array([8])}}, {"tower_args": {"widths": [8]}}),
+        ({"tower_args": {"widths": [np.int64(8)]}, "dim": np.int64(6)}, {"dim": 6}),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(tmp_path: Path, given: dict[str, Any], kept: dict[str, Any]) -> None:
+    """As of a sweep by np.linspace. They are kept as plain ones, and none of them is a truth."""
+    rows = np.random.default_rng(0).normal(size=(24, 4))
+    data = from_arrays(rows, np.repeat(np.arange(6), 4))
+    found = encoders.train(data, output=tmp_path / "o", steps=2, progress=False, **given)
+    assert {name: found.settings[name] for name in kept} == kept
+    assert isinstance(encoders.load(tmp_path / "o").dim, int)
+    with pytest.raises(TrainingError, match="scale is True"):
+        losses.build("margin", dim=4, classes=3, arguments={"scale": True})
+    losses.build("margin", dim=4, classes=3, margin=np.float64(0.25))  # type: ignore[arg-type]
+
+
 def test_a_loss_is_refused_before_anything_is_read_and_moves_no_random_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
