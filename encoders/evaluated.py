@@ -203,7 +203,7 @@ class Evaluation:
     def _thresholds(self) -> list[str]:
         """What goes wrong at the threshold measured here, and at the encoder's own."""
         asked = evidence.percent(self.asked_fmr)
-        lines = [f"no threshold for FMR {asked}: too many non-mated pairs have distance 0"]
+        lines = [f"no threshold for FMR {asked}: too many non-mated pairs have distance 0, but for rounding"]
         if self.threshold is not None:
             lines = [f"threshold {self.threshold:.4f}, set on these for FMR {asked}:"]
             lines.append(f"  FMR {self.fmr}, FNMR {self.fnmr}")

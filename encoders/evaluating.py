@@ -15,7 +15,7 @@ from encoders.deciding import Decisions, at_most, decisions
 from encoders.embedding import embedded
 from encoders.errors import DatasetError, EncoderError
 from encoders.evaluated import Evaluation
-from encoders.evaluation import Rate, distances, paired_distances, threshold_at_fmr
+from encoders.evaluation import Rate, distances, grain, paired_distances, threshold_at_fmr
 from encoders.images import printable
 from encoders.spec import METRICS
 from encoders.validation import check_options
@@ -69,7 +69,9 @@ def _on_set(encoder: Any, data: LabelledSet, fmr: float, rng: np.random.Generato
     left, right = np.triu_indices(len(kept), 1)
     apart = distances(rows[kept], rows[kept], encoder.metric)[left, right]
     of = labels[kept]
-    shared = _verified(encoder, apart, of[left] == of[right], of[left], of[right], fmr, rng)
+    shared = _verified(
+        encoder, apart, of[left] == of[right], of[left], of[right], fmr, grain(rows, encoder.metric), rng
+    )
     found = retrieval.ranks(rows, labels, encoder.metric)
     recall = {k: resampling.mean(retrieval.recall_at(found, k), found.subjects, rng) for k in RECALL}
     subjects = int(labels.max()) + 1
@@ -111,7 +113,7 @@ def _on_pairs(
     subjects, of = np.unique(np.array(listed.subjects), return_inverse=True)
     apart = paired_distances(rows[listed.left], rows[listed.right], encoder.metric)
     left, right = of[listed.left], of[listed.right]
-    shared = _verified(encoder, apart, listed.mated, left, right, fmr, rng)
+    shared = _verified(encoder, apart, listed.mated, left, right, fmr, grain(rows, encoder.metric), rng)
     shared["note"] = "\n".join(filter(None, (note, shared["note"])))
     accuracy, how = _accuracy(apart, listed, left, right, rng)
     items = LabelledSet(
@@ -205,6 +207,7 @@ def _verified(
     left: Ints,
     right: Ints,
     fmr: float,
+    least: float,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """The part that labelled sets and lists of pairs share: everything from distances of pairs."""
@@ -213,7 +216,7 @@ def _verified(
         raise DatasetError(
             f"{len(mated)} mated and {len(other)} non-mated pairs: rates need at least one of each"
         )
-    curve, threshold = Comparisons(mated, other).curve(), threshold_at_fmr(other, fmr)
+    curve, threshold = Comparisons(mated, other).curve(), threshold_at_fmr(other, fmr, least)
     fars = [far for far in FARS if len(other) >= evidence.needed(far)]
     drawn = _resampled(apart, same, left, right, fars, rng)
     worth = min(resampling.independent(left[part], right[part]) for part in (same, ~same))

@@ -19,6 +19,7 @@ AnyFloats = NDArray[np.float32] | NDArray[np.float64]
 Ints = NDArray[np.int64]
 LONGEST = 1e18  # of euclidean rows, as in a gallery: float32 must hold what lies between them
 NUMBERS = 4_000_000  # distances at a time, so that memory stays bounded
+ROUNDING = 2.0**-21  # of the length of a row: four times the grain of float32, which every number is off by
 CLOSE = 1e-8  # of the squared lengths: below, a sum of squares has fewer digits left than float32 holds
 
 
@@ -57,9 +58,10 @@ def share(rate: float) -> str:
 def distances(left: AnyFloats, right: AnyFloats, metric: str) -> Floats:
     """All distances of the rows of `left` (n, d) to those of `right` (m, d), (n, m) float32.
 
-    As the gallery has them, computed in float64 and rounded once: cosine is half the squared distance of the
-    unit rows, whatever length they come in; a row of zeros has no direction and is 1 from every other.
-    euclidean keeps its digits far from the origin. Equal rows are 0 apart. ValueError for another metric.
+    Computed in float64 and rounded once: cosine is half the squared distance of the unit rows, whatever
+    length they come in; a row of zeros has no direction and is 1 from every other. euclidean keeps its digits
+    far from the origin. Equal rows are 0 apart. A gallery rounds unit rows to float32 when they are enrolled,
+    so the last digit of its cosine distances may be another one. ValueError for another metric.
     """
     here, there = _comparable(left, right, metric)
     apart = np.empty((len(here), len(there)), np.float32)
@@ -146,17 +148,25 @@ def fnmr_at(mated: Floats, threshold: float) -> float:
     return float((mated > np.float32(threshold)).mean())
 
 
-def threshold_at_fmr(non_mated: Floats, fmr: float) -> float | None:
+def grain(rows: AnyFloats, metric: str) -> float:
+    """The distance up to which rows (n, d) of float32 differ by their rounding: as good as equal."""
+    if metric == "cosine":
+        return ROUNDING**2 / 2.0
+    return ROUNDING * float(np.linalg.norm(np.asarray(rows, np.float64), axis=1).max(initial=0.0))
+
+
+def threshold_at_fmr(non_mated: Floats, fmr: float, least: float = 0.0) -> float | None:
     """The largest threshold whose FMR is at most `fmr`: just below the first distance that is too many.
 
     Ties at the threshold count as accepted, so the FMR at the answer never exceeds `fmr`. None where more
-    non-mated distances than `fmr` allows are 0: then even a threshold of 0 accepts too many.
+    non-mated distances than `fmr` allows are 0, or no more than `least` (see `grain`): a threshold that tells
+    apart what only rounding does would accept too many of others, or reject a subject's own.
     """
     ordered = np.sort(non_mated)
     allowed = math.floor(fmr * len(ordered) + 1e-9)
     if allowed >= len(ordered):
         return float(ordered[-1])
-    if ordered[allowed] <= 0.0:
+    if ordered[allowed] <= least:
         return None
     return float(np.nextafter(ordered[allowed], np.float32(-np.inf)))
 

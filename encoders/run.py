@@ -284,7 +284,7 @@ class Run:
 
     def _conclude(self, found: Validation) -> None:
         """Recommends a threshold where there are subjects enough for its FMR; else a note says why not."""
-        zero = "no threshold recommended: too many of the non-mated comparisons have distance 0"
+        zero = "no threshold recommended: too many non-mated comparisons have distance 0, but for rounding"
         few = evidence.no_threshold(self.settings.fmr, found.subjects)
         self.history.note = few or (zero if found.threshold is None else "")
         if not self.history.note:

@@ -55,7 +55,7 @@ def validate(embeddings: Floats, data: LabelledSet, metric: str, fmr: float, see
         raise DatasetError(
             f"{len(mated)} mated and {len(non_mated)} non-mated pairs: rates need at least one of each"
         )
-    threshold = evaluation.threshold_at_fmr(non_mated, fmr)
+    threshold = evaluation.threshold_at_fmr(non_mated, fmr, evaluation.grain(rows, metric))
     eer, where = evaluation.eer(mated, non_mated)
     errors = choosing.by_subject(rows, labels, metric, where)
     return Validation(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import encoders
 from encoders import checkpoint, cli, datasets, evaluation, preprocess, validation
 from encoders.datasets import LabelledSet, from_arrays
 from encoders.errors import CheckpointError, DatasetError, EncoderError
@@ -46,6 +48,19 @@ def test_the_split_of_a_set_without_single_items_has_not_moved() -> None:
     _, held = datasets.split(labelled(10, 3), 0.3, np.random.default_rng(3))
     units = np.random.default_rng(3).permutation(10)
     assert set(held.labels.tolist()) == set(units[:3].tolist())
+
+
+@pytest.mark.parametrize(("metric", "size"), [("cosine", 1.0), ("euclidean", 1.0), ("euclidean", 1e4)])
+def test_a_collapsed_encoder_has_no_threshold(metric: str, size: float) -> None:
+    """All embeddings equal but for rounding: 4.5e-15 was the threshold of such a one; 0.01 apart is apart."""
+    rng, labels = np.random.default_rng(0), np.arange(200) // 4
+    rows = (size * (1 + 1e-7 * rng.normal(size=(200, 32)))).astype(np.float32)
+    apart = (size * (1 + 1e-2 * rng.normal(size=(200, 32)))).astype(np.float32)
+    for given, there in ((rows, False), (apart, True)):
+        held = from_arrays(given, labels)
+        assert (validation.validate(given, held, metric, 0.01).threshold is not None) is there
+        model = SimpleNamespace(metric=metric, encode=np.stack, threshold=None)
+        assert (encoders.evaluate(model, held, fmr=0.01).threshold is not None) is there
 
 
 def test_no_threshold_is_negative() -> None:
