@@ -43,6 +43,8 @@ def refuse_foreign(place: Path) -> None:
     """CheckpointError when something else than a checkpoint is in the way, or the name can be no file's."""
     if "\0" in str(place) or not place.name:
         raise CheckpointError(f"{str(place)!r} cannot be the name of a checkpoint folder")
+    if place.is_symlink() and not place.exists():
+        raise CheckpointError(f"{place} is a link to nothing: remove it, or choose another name")
     if place.exists() and not (place / RECORD).is_file():
         raise CheckpointError(f"{place} exists and is not a checkpoint: choose another name")
 

@@ -30,11 +30,12 @@ def _refuse_unloadable(output: Path) -> None:
             f"choose another one, {name}-of-mine for example"
         )
     if suffix == ".safetensors" or adapters.home(name) is not None:
-        mark = suffix or name
+        file = suffix in (".safetensors", ".onnx")
+        mark = suffix if file else name[: name.find(":") + 1] or name
         raise CheckpointError(
             f"{name} would not be loaded as a folder, because of {mark}: choose another name, "
             f"{output.stem.replace(':', '-')}.encoder for example"
-            + (" (`encoders export` writes such a file)" if suffix else "")
+            + (" (`encoders export` writes such a file)" if file else "")
         )
     if written(name) != name:
         raise CheckpointError(
@@ -45,11 +46,18 @@ def _refuse_unloadable(output: Path) -> None:
 def _refuse_unwritable(output: Path) -> None:
     """Makes and removes a folder where the output will be, in the nearest folder that is there."""
     beside = state.beside(output)
-    if beside.exists() and not beside.is_dir():
-        raise CheckpointError(f"{beside} is a file, the interrupted run would be kept there: move it away")
-    home = next(one for one in output.absolute().parents if one.exists())
-    if not home.is_dir():
-        raise CheckpointError(f"{output} cannot be written: {home} is a file, not a folder")
+    if (what := _no_folder(beside)) is not None:
+        raise CheckpointError(f"{beside} is {what}, the interrupted run would be kept there: move it away")
+    home = next(one for one in output.absolute().parents if os.path.lexists(one))
+    if (what := _no_folder(home)) is not None:
+        raise CheckpointError(f"{output} cannot be written: {home} is {what}, not a folder")
     # The longest of the names that saving needs.
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.old.", dir=home):
         pass
+
+
+def _no_folder(place: Path) -> str | None:
+    """What is there in a folder's place; None where there is a folder, or nothing yet."""
+    if place.is_dir() or not os.path.lexists(place):
+        return None
+    return "a file" if place.exists() else "a link to nothing"

@@ -31,8 +31,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("faces", "because of faces: choose another name"),
         (os.fsdecode(b"M\xfcller"), r"M\\xfcller is not UTF-8"),
         ("taken", r"taken\.state is a file"),
+        ("adrift", "adrift is a link to nothing: remove it, or choose another name"),
+        ("adrift/my.encoder", r"cannot be written: .*adrift is a link to nothing, not a folder"),
+        ("led", r"led\.state is a link to nothing"),
+        ("hf:my.encoder", r"because of hf:: choose another name, hf-my\.encoder for example$"),
     ],
-    ids=["file", "below", "long", "longish", "safetensors", "onnx", "shipped", "adapter", "latin-1", "state"],
+    ids=lambda value: value[:12] if value.isascii() else "latin-1",
 )
 def test_an_output_that_is_no_use_is_refused_before_anything_is_read(
     name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -40,10 +44,14 @@ def test_an_output_that_is_no_use_is_refused_before_anything_is_read(
     monkeypatch.chdir(tmp_path)
     for file in ("afile", "taken.state"):
         Path(file).touch()
+    for link in ("adrift", "led.state"):
+        Path(link).symlink_to("nowhere/x")
     monkeypatch.setattr(training, "_loaded", lambda *_: pytest.fail("the data was read"))
     with pytest.raises(CheckpointError, match=words):
         encoders.train(labelled(), output=name, steps=100_000, overwrite=True, **SMALL)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["afile", "taken.state"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("adrift", "afile", "led.state", "taken.state"),
+    ]
 
 
 def test_an_output_in_folders_that_are_not_there_yet(tmp_path: Path) -> None:
