@@ -19,6 +19,7 @@ from encoders.errors import DatasetError, PassedOverWarning
 from encoders.images import printable
 
 Ints = NDArray[np.int64]
+SPLIT = 2  # counted up where the same seed holds out other subjects
 SHOWN = 10  # unreadable items named in one message
 
 

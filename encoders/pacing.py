@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 WARM_UPS, TIMED = 2, 10
+LOOKING = 0.1  # of the time, at most, goes to steps that are only measured
 VALIDATIONS = 20  # in a run, where half of the time is enough for them
 CLOSING = 2  # the last measurement and the list of mistakes take about as long as so many validations
 FILLED = 0.95  # of the time is planned: a run that is a little slower than measured need not be cut off
@@ -30,17 +31,24 @@ class Pace:
 
 
 def measured(
-    step: Callable[[], object], check: Callable[[], object], clock: Callable[[], float] = time.perf_counter
+    step: Callable[[], object],
+    check: Callable[[], object],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Pace:
-    """The pace of ten calls of `step`, after two that warm up, and one of `check`."""
-    for _ in range(WARM_UPS):
-        step()
+    """The pace of ten calls of `step`, after two that warm up, and one of `check`.
+
+    Slow steps are fewer, so that they take no more than a tenth of `seconds`; one at least.
+    """
     begun = clock()
-    for _ in range(TIMED):
+    took: list[float] = []
+    while not took or (len(took) < WARM_UPS + TIMED and clock() - begun + took[-1] <= LOOKING * seconds):
+        at = clock()
         step()
-    stepped = clock()
+        took.append(clock() - at)
+    timed, stepped = took[WARM_UPS:] or took[-1:], clock()
     check()
-    return Pace((stepped - begun) / TIMED, clock() - stepped)
+    return Pace(sum(timed) / len(timed), clock() - stepped)
 
 
 def planned(left: float, pace: Pace, every: int | None) -> tuple[int, int]:

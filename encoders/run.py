@@ -88,7 +88,7 @@ class Run:
         begun = time.perf_counter()
         trainer = Trainer(self.data, self.spec, self.settings, self.device)
         made = time.perf_counter() - begun
-        self.pace = measured(trainer.step, lambda: self._measured(trainer))
+        self.pace = measured(trainer.step, lambda: self._measured(trainer), seconds)
         self.spent = time.perf_counter() - begun
         # A head that is analysed takes its time once more in the run, and is validated before it is trained.
         first = made + self.pace.validation if self._begins_somewhere() else 0.0
@@ -114,7 +114,10 @@ class Run:
             told = ", ".join(f"{k} was {theirs.get(k)!r}, now {mine[k]!r}" for k in other)
             raise TrainingError(f"cannot resume {self.folder} with other settings: {told}")
         if record["data"] != self.digest:
-            raise TrainingError(f"cannot resume {self.folder}: it was begun on other data")
+            why = "it was begun on other data"
+            if record.get("split") != datasets.SPLIT and not self.outside:
+                why += ", or by an older version, which held out other subjects: --overwrite starts anew"
+            raise TrainingError(f"cannot resume {self.folder}: {why}")
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         try:
@@ -228,6 +231,7 @@ class Run:
         record = self.trainer.record() | {
             "settings": self.settings.to_json(),
             "data": self.digest,
+            "split": datasets.SPLIT,
             "history": self.history.to_json(),
             "recent": self.recent,
         }

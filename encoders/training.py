@@ -44,7 +44,7 @@ def train(
     `encoders.settings.Settings`: tower, loss, mining, steps, seed and so on; those not given are found from
     the data (`encoders.defaults`). `minutes` or `epochs` give the number of steps instead. What fits into
     `minutes`, validations included, is measured at the start, and a step that would not fit any more is not
-    begun; so only `steps` and `epochs` decide the weights alone. Reading the data is not counted.
+    begun, but for the first; so only `steps` and `epochs` decide the weights alone. Reading is not counted.
     `resume` continues a run that was interrupted, on the same data with its settings (others are refused), to
     the same weights as if it had not been: one `seed` gives one result on one CPU with one number of threads.
     `overwrite` replaces an encoder or an interrupted run that is there, which is refused otherwise. Ctrl-C
@@ -52,8 +52,9 @@ def train(
     """
     if settings.get("base") is not None:
         settings["base"] = os.fspath(settings["base"])
-    settings = {name: plain(value) for name, value in settings.items()}
-    arguments.check_loss(_settings(settings))  # what is wrong is told before anything is read
+    arguments.check_loss(
+        _settings(settings := plain(settings))
+    )  # what is wrong is told before anything is read
     _check_length(minutes, epochs)
     best_device(device)
     outputs.refuse_unusable(Path(output))

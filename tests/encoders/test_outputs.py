@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -71,6 +72,22 @@ def test_a_run_that_is_refused_at_its_first_step_replaces_no_saved_one(
             encoders.train(labelled(), output=place, steps=9, overwrite=True, **SMALL)
     found = encoders.train(labelled(), output=place, steps=4, resume=True, **SMALL)
     assert found.settings["steps"] == 4
+
+
+def test_a_run_of_an_older_version_may_have_held_out_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data is the same: it was told to be other data. One of a set of its own says nothing of it."""
+    place = tmp_path / "a.encoder"
+    killed_run(place, monkeypatch, steps=4)
+    record = json.loads((file := tmp_path / "a.encoder.state" / "state.json").read_text())
+    for changed, words in (
+        ({}, "other data$"),
+        ({"split": None}, "other data, or by an older version, which"),
+    ):
+        file.write_text(json.dumps(record | {"data": "x"} | changed))
+        with pytest.raises(TrainingError, match=words):
+            encoders.train(labelled(), output=place, steps=4, resume=True, **SMALL)
 
 
 def test_the_first_step_of_an_overwriting_run_ends_the_saved_one(

@@ -88,6 +88,36 @@ def test_a_run_that_gets_slower_ends_within_its_minutes(
     assert history.load(tmp_path / "m" / "history.json") == found
 
 
+@pytest.mark.parametrize(
+    ("slow", "seconds", "steps", "found"), [(0.7, 6, 1, 0.7), (0.7, 30, 3, 0.7), (0.1, 30, 12, 0.1)]
+)
+def test_slow_steps_are_measured_fewer(slow: float, seconds: float, steps: int, found: float) -> None:
+    """Twelve steps of 0.7 s took longer than the 6 s that were asked for. The first step is slower."""
+    now, done = [0.0], []
+
+    def step() -> None:
+        done.append(0)
+        now[0] += slow if len(done) > 1 or steps == 1 else 1.5 * slow
+
+    pace = pacing.measured(step, lambda: None, seconds, lambda: now[0])
+    assert len(done) == steps and pace.step == pytest.approx(found)
+
+
+def test_minutes_hold_for_slow_steps_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, step = [0.0], trainer.Trainer.step
+
+    def slow_step(self: trainer.Trainer) -> float:
+        now[0] += 0.7
+        return step(self)
+
+    monkeypatch.setattr(trainer.Trainer, "step", slow_step)
+    monkeypatch.setattr(pacing.measured, "__defaults__", (lambda: now[0],))
+    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+    found = encoders.train(labelled(), output=tmp_path / "m", minutes=0.1, patience=0, **SMALL)
+    assert 4.5 < found.seconds <= 6.0
+
+
 def test_what_fits_into_a_time() -> None:
     pace = pacing.Pace(step=0.5, validation=1.0)
     assert pacing.planned(100.0, pace, None) == (146, 8)  # 95 s, less 20 + 2 validations
