@@ -52,9 +52,8 @@ def train(
     """
     if settings.get("base") is not None:
         settings["base"] = os.fspath(settings["base"])
-    arguments.check_loss(
-        _settings(settings := plain(settings))
-    )  # what is wrong is told before anything is read
+    # What is wrong is told before anything is read.
+    arguments.check_loss(_settings(settings := plain(settings)))
     _check_length(minutes, epochs)
     best_device(device)
     outputs.refuse_unusable(Path(output))

@@ -247,7 +247,7 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_resume_keeps_the_steps_that_minutes_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "measured", lambda step, check: pacing.Pace(0.0, 0.0))
+    monkeypatch.setattr(run, "measured", lambda step, check, seconds: pacing.Pace(0.0, 0.0))
     monkeypatch.setattr(run, "planned", lambda left, pace, every: (7, 2))
     killed_run(tmp_path / "a.encoder", monkeypatch, minutes=1)
     found = encoders.train(labelled(), output=tmp_path / "a.encoder", resume=True, minutes=1, **SMALL)
