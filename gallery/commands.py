@@ -62,8 +62,9 @@ def enroll(arguments: Arguments) -> int:
         )
     if again := before.difference((one.id, one.index) for one in done.refused):
         note(
-            f"{len(again):,} of {counted(total, 'image')} had been enrolled from the same path under the same "
-            "id and are in the gallery once more now; --on-conflict refuse writes nothing where there are copies"
+            f"{len(again):,} of {counted(total, 'image')} had been enrolled from the same path under the "
+            "same id and are in the gallery once more now; --on-conflict refuse writes nothing where there "
+            "are copies"
         )
     paths = {id: items for id, items, _ in subjects}
     refused, flagged = (
