@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from encoders import csv_rows
 from encoders.errors import DatasetError
 from encoders.images import printable
 
@@ -74,58 +73,19 @@ def read(path: Path, label: str | None = None) -> Read:
 
 
 def _table(path: Path, label: str | None) -> _Table:
-    lines = _records(path, _text(path))
+    lines = csv_rows.read(path, csv_rows.text(path))
     if not lines:
         raise DatasetError(f"{path} is empty: there is nothing to learn from")
-    wide = len(lines[0][1])
-    for number, cells in lines:
+    numbers, rows = [line.number for line in lines], [line.cells for line in lines]
+    wide = len(rows[0])
+    for number, cells in zip(numbers, rows, strict=True):
         if len(cells) != wide:
             raise DatasetError(f"{path}: row {number} has {len(cells)} columns, the first one {wide}")
-    numbers, rows = [number for number, _ in lines], [cells for _, cells in lines]
     if _has_header(rows, label):
         if not rows[1:]:
             raise DatasetError(f"{path} is empty: it has a header and no row, there is nothing to learn from")
         return _Table(path, rows[0], rows[1:], numbers[1:])
     return _Table(path, [str(k) for k in range(wide)], rows, numbers)
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # the csv module reads line ends itself
-            return file.read()
-    except UnicodeDecodeError as exc:
-        raise DatasetError(f"{path} is not UTF-8 text: {exc}") from exc
-    except OSError as exc:
-        raise DatasetError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-
-
-def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """(number, cells) of the rows that are not blank. A row over several lines counts as one."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    lines, number = [], 0
-    try:
-        for number, cells in enumerate(reader, 1):
-            if cells:
-                lines.append((number, cells))
-    except csv.Error as exc:
-        raise DatasetError(
-            f"{path}: row {number + 1} is not a whole row of a CSV ({exc}): look there for a quote that is "
-            "opened and not closed"
-        ) from exc
-    return lines
-
-
-def _delimiter(text: str) -> str:
-    """The comma, semicolon or tab that cuts the first row into most columns."""
-
-    def width(delimiter: str) -> int:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        try:
-            return len(next((row for row in rows if row), []))
-        except csv.Error:  # told once the rows are read
-            return 0
-
-    return max(",;\t", key=width)
 
 
 def _has_header(rows: list[list[str]], label: str | None) -> bool:

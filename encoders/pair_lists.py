@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders import csv_rows
 from encoders.errors import DatasetError
 
 Ints = NDArray[np.int64]
 SAME = {"1": True, "true": True, "same": True, "yes": True, "y": True, "mated": True}
 SAME |= {"0": False, "false": False, "different": False, "no": False, "n": False, "non-mated": False}
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".wav")
+_LINE_END = re.compile("\r\n|\r|\n")
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
@@ -47,14 +47,11 @@ def read(path: Path, folder: Path) -> PairList:
     fold, then "name n1 n2" or "name1 n1 name2 n2", which stand for name/name_0001.jpg. DatasetError, which
     names the line, for anything else, and for files that are not there.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise DatasetError(f"{path} cannot be read as a list of pairs: {exc}") from exc
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    text = csv_rows.text(path)
+    lines = [(number, line) for number, line in enumerate(_LINE_END.split(text), 1) if line.strip()]
     first = lines[0][1].strip() if lines else ""
     lfw = re.fullmatch(r"[0-9]+(\s+[0-9]+)?|\S+\s+[0-9]+\s+(\S+\s+)?[0-9]+", first)
-    rows = _lfw(path, lines) if lfw else _table(path, text, first)
+    rows = _lfw(path, lines) if lfw else _table(path, text)
     if not rows:
         raise DatasetError(f"{path} holds no pairs")
     _check(path, rows)
@@ -72,13 +69,8 @@ class Row:
     fold: int
 
 
-def _table(path: Path, text: str, header: str) -> list[Row]:
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        cut = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as exc:
-        raise DatasetError(f"{path}, line {reader.line_num}: {exc}: is a quote left open?") from exc
+def _table(path: Path, text: str) -> list[Row]:
+    cut = [(row.line, [cell.strip() for cell in row.cells]) for row in csv_rows.read(path, text)]
     found = [(number, cells) for number, cells in cut if any(cells)]
     names = [name.lower() for name in found[0][1]] if found else []
     if not {"left", "right", "same"} <= set(names):

@@ -57,7 +57,12 @@ def test_paths_of_which_none_is_there(tmp_path: Path) -> None:
     [
         ('text,label\nann,1\n"bob,1\ncy,2\ndi,2\n', r"row 3 is not a whole row .* a quote that is opened"),
         ('text,label\n"bob,1\n' + "some words,2\n" * 20_000, r"row 2 is not a whole row .*131072"),
-        ('text,label\n"ann" li,1\nbob,1\n', "row 2 is not a whole row"),
+        ('text,label\n"ann,1\n"bob" li,1\ncy,2\n', r"row 2 is not a whole row of a CSV, from line 2 on"),
+        ('text,label\nann,1\n"bob,1\nx,"cy"\ndi,2\n', r"row 3 is not a whole row"),
+        (
+            'text,label\n"an\nn",1\nbob,1\n"cy,2',
+            r"row 4 is not a whole row of a CSV, from line 5 on .*closed",
+        ),
         ("text,label\nann,1\n\nbob, \ncy,1\ndi,\n", r"row 4 and 1 more have no subject in column label"),
         ("a,b,label\n1,2,x\n1,,x\n3,n o,y\n", r"columns b hold words.*row 4 has 'n o' in column b"),
         ("a,label\n1,x\n1_0,x\n3,y\n", "row 3 has '1_0' in column a"),
@@ -76,6 +81,24 @@ def test_a_text_keeps_its_line_ends_and_separators(tmp_path: Path) -> None:
     found = datasets.load(table(tmp_path, text))
     assert found.items == ["First Line\nsecond", "a\r\nb", "x\u2028y\x0b\x85z", "w"]
     assert found.names[0] == "row 2, First Line\\nsecond"
+
+
+@pytest.mark.parametrize(
+    ("rows", "items"),
+    [
+        (['"Heroes" (live),a', '"abc" ,a', "Low,b", 'the "x",b'], ["Heroes (live)", "abc", "Low", 'the "x"']),
+        (
+            ['"Heroes" (2017)\ta', '"He""r" ""\ta', "Low\tb", '"L"\tb'],
+            ["Heroes (2017)", 'He"r ""', "Low", "L"],
+        ),
+        (['"a\nb" ,a', "ab,a", "c,b", '"d" e,b'], ["a\nb", "ab", "c", "d e"]),
+    ],
+)
+def test_a_cell_that_begins_with_a_quote(rows: list[str], items: list[str], tmp_path: Path) -> None:
+    """Such files were refused: for a quote left open, where none was."""
+    header = "text\twho" if "\t" in rows[0] else "text,who"
+    found = datasets.load(table(tmp_path, "\n".join([header, *rows])))
+    assert found.items == items and found.labels.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
