@@ -65,7 +65,10 @@ def test_paths_of_which_none_is_there(tmp_path: Path) -> None:
         ),
         ("text,label\nann,1\n\nbob, \ncy,1\ndi,\n", r"row 4 and 1 more have no subject in column label"),
         ("a,b,label\n1,2,x\n1,,x\n3,n o,y\n", r"columns b hold words.*row 4 has 'n o' in column b"),
-        ("a,label\n1,x\n1_0,x\n3,y\n", "row 3 has '1_0' in column a"),
+        (
+            "a,label\n.5,x\n1_0,x\n3,y\n",
+            r"column a holds measured .*row 3 has '1_0' in column a\): mend these",
+        ),
         ("a,b,label\n1,,x\n2,,x\n", "columns b hold words"),
         ("text,label\n\n", "a header and no row"),
     ],
@@ -118,3 +121,34 @@ def test_a_cell_that_begins_with_a_quote(rows: list[str], items: list[str], tmp_
 )
 def test_headers_are_told_from_first_rows(text: str, label: str | None, items: int, tmp_path: Path) -> None:
     assert len(datasets.load(table(tmp_path, text), label)) == items
+
+
+def test_only_file_and_path_make_files_of_whatever_stands_below(tmp_path: Path) -> None:
+    """Numbers and texts in a column called recording or image were files, none of which is there."""
+    numbers = datasets.load(table(tmp_path, "label,recording\na,0.0\na,0.5\nb,1.0\nb,1.5\n"))
+    assert np.array_equal(numbers.items, [[0.0], [0.5], [1.0], [1.5]])
+    words = datasets.load(table(tmp_path, "image,k1\nimages,k1\nhouse,k2\nhouses,k2\n"))
+    assert words.items == ["image", "images", "house", "houses"] and words.holds == "texts"
+    reports = datasets.load(table(tmp_path, "name,filename\nann,one\nann,two\nbob,three\n"))
+    assert reports.items == ["one", "two", "three"] and reports.subjects == ("ann", "bob")
+    with pytest.raises(DatasetError, match="none of 3 files is there"):
+        datasets.load(table(tmp_path, "name,path\nann,one\nann,two\nbob,three\n"))
+
+
+def test_image_is_a_header_where_pictures_are_below(tmp_path: Path) -> None:
+    rows = [row.replace(",s", ",kind") for row in pictures(tmp_path, "image,kind0")]  # also a subject
+    assert datasets.load(table(tmp_path, "\n".join(rows))).items[0] == tmp_path / "p_0.png"
+    for path in tmp_path.glob("*.png"):
+        path.rename(path.with_suffix(""))
+    found = datasets.load(table(tmp_path, "\n".join(rows).replace(".png", "")))
+    assert len(found) == 12 and found.items[0] == tmp_path / "p_0"  # no ending, but there
+
+
+@pytest.mark.parametrize("header", ["code,who\n", ""])
+def test_codes_are_texts_though_most_are_digits(header: str, tmp_path: Path) -> None:
+    """They were refused as words beside other columns, of which there are none."""
+    codes = [*(f"{1000 + k}" for k in range(8)), "A-77", "A77"]
+    rows = "".join(f"{code},s{k // 2}\n" for k, code in enumerate(codes))
+    found = datasets.load(table(tmp_path, header + rows))
+    assert found.items == codes and found.holds == "texts"
+    assert np.array_equal(datasets.load(table(tmp_path, "code,who\n1,a\n2,a\n3,b\n")).items, [[1], [2], [3]])
