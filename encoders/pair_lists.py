@@ -14,6 +14,7 @@ from encoders import csv_rows
 from encoders.errors import DatasetError
 
 Ints = NDArray[np.int64]
+NAMES = {"left", "right", "same", "fold"}
 SAME = {"1": True, "true": True, "same": True, "yes": True, "y": True, "mated": True}
 SAME |= {"0": False, "false": False, "different": False, "no": False, "n": False, "non-mated": False}
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".wav")
@@ -81,6 +82,7 @@ def _table(path: Path, text: str) -> list[Row]:
 
 
 def _row(place: str, number: int, names: list[str], cells: list[str]) -> Row:
+    cells = _fitted(names, cells)
     if len(cells) != len(names):
         raise DatasetError(f"{place} has {len(cells)} cells, not {len(names)} as the header")
     row = dict(zip(names, cells, strict=True))
@@ -90,9 +92,18 @@ def _row(place: str, number: int, names: list[str], cells: list[str]) -> Row:
     same, fold = SAME.get(row["same"].lower()), row.get("fold", "0")
     if same is None:
         raise DatasetError(f"{place}: same is {row['same']!r}: it must be 1 or 0")
-    if not _NUMBER.fullmatch(fold):
-        raise DatasetError(f"{place}: fold is {fold!r}: it must be a whole number from 0")
+    if not _NUMBER.fullmatch(fold.removeprefix("-")):
+        raise DatasetError(f"{place}: fold is {fold!r}: it must be a whole number")
     return Row(number, row["left"], row["right"], same, int(fold))
+
+
+def _fitted(names: list[str], cells: list[str]) -> list[str]:
+    """As many cells as names, where only empty ones are too many, and only those that mean nothing here
+    (a note) too few."""
+    wide = len(names)
+    if any(cells[wide:]) or NAMES & set(names[len(cells) :]):
+        return cells
+    return [*cells[:wide], *[""] * (wide - len(cells))]
 
 
 def _lfw(path: Path, lines: list[tuple[int, str]]) -> list[Row]:

@@ -297,6 +297,8 @@ def test_accuracy_takes_its_threshold_from_the_other_folds() -> None:
         ("left,right,same,fold\nx,y,1,\n", "line 2: fold is ''"),
         ("left,right,same\nx,y,1\nx\n", "line 3 has 1 cells, not 3"),
         ("left,right,same\nx,y,1,9\n", "line 2 has 4 cells, not 3"),
+        ("left,right,same,fold,note\nx,y,1\n", "line 2 has 3 cells, not 5"),
+        ("left,right,same,fold\nx,y,1,--1\n", "line 2: fold is '--1'"),
         ("left,right,same\nx,y,1\n,y,0\n", "line 3: left is empty"),
         ("left,right,same\nx,y,1\nx,x,1\n", "line 3: x is compared with itself"),
         ("left,right,same\nx,y,1\ny,x,0\n", "lines 2 and 3: y and x are of one subject in one"),
