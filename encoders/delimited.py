@@ -12,7 +12,7 @@ import numpy as np
 
 from encoders import csv_rows
 from encoders.errors import DatasetError
-from encoders.images import printable
+from encoders.names import printable
 
 LABELS = ("label", "subject", "id", "class", "person", "writer", "speaker", "name")
 FILES = ("file", "path")

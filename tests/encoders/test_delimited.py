@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import encoders
-from encoders import datasets, preprocess
+from encoders import datasets, names, preprocess
 from encoders.errors import DatasetError
+from tests.encoders import made
 from tests.encoders.shapes import picture
 
 
@@ -152,3 +154,37 @@ def test_codes_are_texts_though_most_are_digits(header: str, tmp_path: Path) -> 
     found = datasets.load(table(tmp_path, header + rows))
     assert found.items == codes and found.holds == "texts"
     assert np.array_equal(datasets.load(table(tmp_path, "code,who\n1,a\n2,a\n3,b\n")).items, [[1], [2], [3]])
+
+
+class Alone:
+    """An encoder that reads its items itself."""
+
+    dim, metric, fingerprint = 8, "cosine", "alone"
+
+    def encode(self, items: Any) -> np.ndarray:
+        return made.encoder().encode(items)
+
+
+def test_a_file_is_named_once(tmp_path: Path) -> None:
+    """evaluate said `row 8, p-6.png: .../p-6.png: no such file`."""
+    rows = pictures(tmp_path)
+    rows[7] = rows[7].replace("_", "-")
+    place = table(tmp_path, "\n".join(rows))
+    with pytest.raises(DatasetError, match=r"1 of 12 items cannot .*\):\n  row 8, p-6.png: no such file$"):
+        encoders.evaluate(made.encoder(), place)
+    with pytest.raises(DatasetError, match=r"^row 8, p-6.png: no such file; take it out of the set"):
+        encoders.evaluate(Alone(), place)
+
+
+def test_a_name_is_told_without_its_control_characters_and_bytes(tmp_path: Path) -> None:
+    """Training printed them raw, evaluate escaped: a terminal acts on them."""
+    bad = tmp_path / "a\x1b[31m\udcff.png"
+    data = datasets.from_arrays([bad, bad, bad, bad], [0, 0, 1, 1])
+    for measured in (
+        lambda: datasets.prepared(data, preprocess.InkPreprocess()),
+        lambda: encoders.evaluate(made.encoder(), data),
+    ):
+        with pytest.raises(DatasetError, match="4 of 4 items cannot") as raised:
+            measured()
+        assert str(raised.value).count(r"a\x1b[31m\xff.png: no such file") == 4
+    assert names.printable("\ud800\n") == r"\ud800\n", "a surrogate that stands for no byte"
