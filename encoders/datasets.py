@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from encoders import delimited
 from encoders.errors import DatasetError, PassedOverWarning
-from encoders.images import printable
+from encoders.names import of_item, printable
 
 Ints = NDArray[np.int64]
 SHOWN = 10  # unreadable items named in one message
@@ -207,7 +207,7 @@ def prepared(data: LabelledSet, preprocess: Callable[[Any], Any], *, skip: bool 
     DatasetError, or left out when `skip`."""
     found, bad = _read(data, preprocess)
     if bad and not skip:
-        raise DatasetError(_listed(bad, len(data)))
+        raise DatasetError(unreadable(bad, len(data)))
     return checked(found, "what could be read")
 
 
@@ -217,7 +217,7 @@ def prepared_parts(
     """`prepared` for both parts of a set, with the unreadable items of both in one DatasetError."""
     (one, bad), (other, more) = _read(train, preprocess), _read(held, preprocess)
     if (bad or more) and not skip:
-        raise DatasetError(_listed([*bad, *more], len(train) + len(held)))
+        raise DatasetError(unreadable([*bad, *more], len(train) + len(held)))
     return checked(one, "what could be read to train on"), checked(other, "what could be read to validate on")
 
 
@@ -225,7 +225,7 @@ def _read(data: LabelledSet, preprocess: Callable[[Any], Any]) -> tuple[Labelled
     """(the items that could be read, why the others could not)."""
     good: list[int] = []
     arrays, bad = [], []
-    names = data.names or [_name(item, index) for index, item in enumerate(data.items)]
+    names = data.names or [of_item(item, index) for index, item in enumerate(data.items)]
     for index, item in enumerate(data.items):
         try:
             arrays.append(preprocess(item))
@@ -235,10 +235,6 @@ def _read(data: LabelledSet, preprocess: Callable[[Any], Any]) -> tuple[Labelled
     kept = data.take(np.asarray(good, dtype=np.int64))
     items = np.stack(arrays) if arrays else np.empty((0,), np.float32)
     return replace(kept, items=items, names=tuple(names[g] for g in good)), bad
-
-
-def _name(item: Any, index: int) -> str:
-    return str(item) if isinstance(item, str | Path) else f"item {index}"
 
 
 def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[LabelledSet, LabelledSet]:
@@ -252,7 +248,7 @@ def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[La
     units = rng.permutation(np.unique(keys))
     held = np.isin(keys, _held_out(data, keys, units, share))
     held = np.isin(data.labels, np.unique(data.labels[held]))
-    named = data if data.names else replace(data, names=tuple(map(_name, data.items, range(len(data)))))
+    named = data if data.names else replace(data, names=tuple(map(of_item, data.items, range(len(data)))))
     parts = named.take(np.flatnonzero(~held)), named.take(np.flatnonzero(held))
     if any(len(repeated(p.labels)) < 2 for p in parts):
         raise DatasetError(_unsplittable(data, parts))
@@ -300,7 +296,8 @@ def _unsplittable(data: LabelledSet, parts: tuple[LabelledSet, LabelledSet]) -> 
     )
 
 
-def _listed(bad: Sequence[str], total: int) -> str:
+def unreadable(bad: Sequence[str], total: int) -> str:
+    """The message for a set of `total` items of which some cannot be read: "name: why" of each of these."""
     rest = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     lines = "\n  ".join(bad[:SHOWN])
     how = "skip_unreadable=True, --skip-unreadable"
