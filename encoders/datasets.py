@@ -29,7 +29,8 @@ class LabelledSet:
     `items` is a list of n items or an array of n rows; `labels` and `groups` are (n,) integers into
     `subjects` and `group_names`. A set without groups has `groups` None. `names` are the items' own, for
     people to read, once they are no longer in `items`. `holds` is what the array was called (images, vectors,
-    texts, sequences or recordings), "" where that is to be told from the items.
+    texts, sequences or recordings), "" where that is to be told from the items; `read_from`, in words, which
+    columns of a file it is.
     """
 
     items: Any
@@ -39,6 +40,7 @@ class LabelledSet:
     group_names: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     holds: str = ""
+    read_from: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,7 +65,7 @@ def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSe
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         table = delimited.read(path, label)
         found = from_arrays(table.items, table.labels, table.groups, str(path), table.holds)
-        return replace(found, names=table.names)
+        return replace(found, names=table.names, read_from=table.columns)
     return from_npz(path)
 
 

@@ -19,6 +19,7 @@ FILES = ("file", "path")
 PERHAPS = ("filename", "image", "picture", "recording")  # of files, where the cells below look like them
 KNOWN = {*LABELS, *FILES, "group", "text"}
 MISSING = {"", "-", "?", "na", "n/a", "nan", "null", "none"}
+SHOWN = 6  # columns that are named one by one
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".wav", ".wave")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -26,13 +27,15 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORE
 @dataclass(frozen=True, slots=True)
 class Read:
     """What a CSV holds: n items, their subjects and groups, what to call each (`row 7`, counted in the file
-    from 1, the header included), and what they are: "vectors", "texts", or "" for files."""
+    from 1, the header included), what they are: "vectors", "texts", or "" for files, and in words which
+    columns it was all read from."""
 
     items: Any
     labels: list[str]
     groups: list[str] | None
     names: tuple[str, ...]
     holds: str
+    columns: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,15 @@ def read(path: Path, label: str | None = None) -> Read:
             "leave the row out"
         )
     items, names, holds = _items(table, rest)
-    return Read(items, labels, None if group is None else table.column(group), names, holds)
+    columns = printable(
+        f"subjects from column {table.header[subject]}, {holds or 'files'} from {_listed(table, rest)}"
+    )
+    return Read(items, labels, None if group is None else table.column(group), names, holds, columns)
+
+
+def _listed(table: _Table, columns: list[int]) -> str:
+    names = [table.header[k] for k in columns]
+    return ", ".join(names) if len(names) <= SHOWN else f"{names[0]} to {names[-1]} ({len(names):,} columns)"
 
 
 def _table(path: Path, label: str | None) -> _Table:

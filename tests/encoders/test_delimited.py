@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import encoders
-from encoders import datasets, names, preprocess
+from encoders import apart, datasets, names, preprocess
 from encoders.errors import DatasetError
 from tests.encoders import made
 from tests.encoders.shapes import picture
@@ -188,3 +188,23 @@ def test_a_name_is_told_without_its_control_characters_and_bytes(tmp_path: Path)
             measured()
         assert str(raised.value).count(r"a\x1b[31m\xff.png: no such file") == 4
     assert names.printable("\ud800\n") == r"\ud800\n", "a surrogate that stands for no byte"
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("name,person_id,x", "subjects from column name, vectors from person_id, x"),
+        ("label," + ",".join(f"v{k}" for k in range(9)), "vectors from v0 to v8 (9 columns)"),
+        ("a\x1b[31m,label", r"subjects from column label, vectors from a\x1b[31m"),
+    ],
+)
+def test_the_columns_that_were_taken_are_told(header: str, told: str, tmp_path: Path) -> None:
+    """A number of the person was learnt from, as `name` came first, without a word."""
+    wide = header.count(",")
+    subject = header.split(",").index("label" if "label" in header else "name")
+    rows = [["0.5"] * (wide + 1) for _ in range(8)]
+    for number, row in enumerate(rows):
+        row[subject] = f"s{number // 2}"
+    data = datasets.load(table(tmp_path, "\n".join([header, *map(",".join, rows)])))
+    assert told in data.read_from
+    assert apart.counted(data, None, outside=False) == f"4 subjects, 8 items; {data.read_from}"
