@@ -98,7 +98,7 @@ def counted(train: LabelledSet, held: LabelledSet | None, outside: bool) -> str:
     usable = len(repeated(train.labels))
     if usable < _size([train])[0]:
         told += f", batches of the {usable:,} with two items or more that are trained on"
-    return told
+    return f"{told}; {train.read_from}" if train.read_from else told
 
 
 def _size(parts: list[LabelledSet]) -> tuple[int, int]:

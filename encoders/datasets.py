@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from encoders import delimited
 from encoders.errors import DatasetError, PassedOverWarning
-from encoders.images import printable
+from encoders.names import of_item, printable
 
 Ints = NDArray[np.int64]
 SPLIT = 2  # counted up where the same seed holds out other subjects
@@ -30,7 +30,8 @@ class LabelledSet:
     `items` is a list of n items or an array of n rows; `labels` and `groups` are (n,) integers into
     `subjects` and `group_names`. A set without groups has `groups` None. `names` are the items' own, for
     people to read, once they are no longer in `items`. `holds` is what the array was called (images, vectors,
-    texts, sequences or recordings), "" where that is to be told from the items.
+    texts, sequences or recordings), "" where that is to be told from the items; `read_from`, in words, which
+    columns of a file it is.
     """
 
     items: Any
@@ -40,6 +41,7 @@ class LabelledSet:
     group_names: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     holds: str = ""
+    read_from: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,7 +66,7 @@ def load(source: str | os.PathLike[str], label: str | None = None) -> LabelledSe
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         table = delimited.read(path, label)
         found = from_arrays(table.items, table.labels, table.groups, str(path), table.holds)
-        return replace(found, names=table.names)
+        return replace(found, names=table.names, read_from=table.columns)
     return from_npz(path)
 
 
@@ -208,7 +210,7 @@ def prepared(data: LabelledSet, preprocess: Callable[[Any], Any], *, skip: bool 
     DatasetError, or left out when `skip`."""
     found, bad = _read(data, preprocess)
     if bad and not skip:
-        raise DatasetError(_listed(bad, len(data)))
+        raise DatasetError(unreadable(bad, len(data)))
     return checked(found, "what could be read")
 
 
@@ -218,7 +220,7 @@ def prepared_parts(
     """`prepared` for both parts of a set, with the unreadable items of both in one DatasetError."""
     (one, bad), (other, more) = _read(train, preprocess), _read(held, preprocess)
     if (bad or more) and not skip:
-        raise DatasetError(_listed([*bad, *more], len(train) + len(held)))
+        raise DatasetError(unreadable([*bad, *more], len(train) + len(held)))
     return checked(one, "what could be read to train on"), checked(other, "what could be read to validate on")
 
 
@@ -226,7 +228,7 @@ def _read(data: LabelledSet, preprocess: Callable[[Any], Any]) -> tuple[Labelled
     """(the items that could be read, why the others could not)."""
     good: list[int] = []
     arrays, bad = [], []
-    names = data.names or [_name(item, index) for index, item in enumerate(data.items)]
+    names = data.names or [of_item(item, index) for index, item in enumerate(data.items)]
     for index, item in enumerate(data.items):
         try:
             arrays.append(preprocess(item))
@@ -236,10 +238,6 @@ def _read(data: LabelledSet, preprocess: Callable[[Any], Any]) -> tuple[Labelled
     kept = data.take(np.asarray(good, dtype=np.int64))
     items = np.stack(arrays) if arrays else np.empty((0,), np.float32)
     return replace(kept, items=items, names=tuple(names[g] for g in good)), bad
-
-
-def _name(item: Any, index: int) -> str:
-    return str(item) if isinstance(item, str | Path) else f"item {index}"
 
 
 def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[LabelledSet, LabelledSet]:
@@ -253,7 +251,7 @@ def split(data: LabelledSet, share: float, rng: np.random.Generator) -> tuple[La
     units = rng.permutation(np.unique(keys))
     held = np.isin(keys, _held_out(data, keys, units, share))
     held = np.isin(data.labels, np.unique(data.labels[held]))
-    named = data if data.names else replace(data, names=tuple(map(_name, data.items, range(len(data)))))
+    named = data if data.names else replace(data, names=tuple(map(of_item, data.items, range(len(data)))))
     parts = named.take(np.flatnonzero(~held)), named.take(np.flatnonzero(held))
     if any(len(repeated(p.labels)) < 2 for p in parts):
         raise DatasetError(_unsplittable(data, parts))
@@ -301,7 +299,8 @@ def _unsplittable(data: LabelledSet, parts: tuple[LabelledSet, LabelledSet]) -> 
     )
 
 
-def _listed(bad: Sequence[str], total: int) -> str:
+def unreadable(bad: Sequence[str], total: int) -> str:
+    """The message for a set of `total` items of which some cannot be read: "name: why" of each of these."""
     rest = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     lines = "\n  ".join(bad[:SHOWN])
     how = "skip_unreadable=True, --skip-unreadable"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -12,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from encoders import csv_rows
 from encoders.errors import DatasetError
-from encoders.images import printable
+from encoders.names import printable
 
 LABELS = ("label", "subject", "id", "class", "person", "writer", "speaker", "name")
-FILES = ("file", "path", "filename", "image", "picture", "recording")
+FILES = ("file", "path")
+PERHAPS = ("filename", "image", "picture", "recording")  # of files, where the cells below look like them
 KNOWN = {*LABELS, *FILES, "group", "text"}
 MISSING = {"", "-", "?", "na", "n/a", "nan", "null", "none"}
+SHOWN = 6  # columns that are named one by one
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".wav", ".wave")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -26,13 +27,15 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORE
 @dataclass(frozen=True, slots=True)
 class Read:
     """What a CSV holds: n items, their subjects and groups, what to call each (`row 7`, counted in the file
-    from 1, the header included), and what they are: "vectors", "texts", or "" for files."""
+    from 1, the header included), what they are: "vectors", "texts", or "" for files, and in words which
+    columns it was all read from."""
 
     items: Any
     labels: list[str]
     groups: list[str] | None
     names: tuple[str, ...]
     holds: str
+    columns: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,68 +73,38 @@ def read(path: Path, label: str | None = None) -> Read:
             "leave the row out"
         )
     items, names, holds = _items(table, rest)
-    return Read(items, labels, None if group is None else table.column(group), names, holds)
+    columns = printable(
+        f"subjects from column {table.header[subject]}, {holds or 'files'} from {_listed(table, rest)}"
+    )
+    return Read(items, labels, None if group is None else table.column(group), names, holds, columns)
+
+
+def _listed(table: _Table, columns: list[int]) -> str:
+    names = [table.header[k] for k in columns]
+    return ", ".join(names) if len(names) <= SHOWN else f"{names[0]} to {names[-1]} ({len(names):,} columns)"
 
 
 def _table(path: Path, label: str | None) -> _Table:
-    lines = _records(path, _text(path))
+    lines = csv_rows.read(path, csv_rows.text(path))
     if not lines:
         raise DatasetError(f"{path} is empty: there is nothing to learn from")
-    wide = len(lines[0][1])
-    for number, cells in lines:
+    numbers, rows = [line.number for line in lines], [line.cells for line in lines]
+    wide = len(rows[0])
+    for number, cells in zip(numbers, rows, strict=True):
         if len(cells) != wide:
             raise DatasetError(f"{path}: row {number} has {len(cells)} columns, the first one {wide}")
-    numbers, rows = [number for number, _ in lines], [cells for _, cells in lines]
-    if _has_header(rows, label):
+    if _has_header(path.parent, rows, label):
         if not rows[1:]:
             raise DatasetError(f"{path} is empty: it has a header and no row, there is nothing to learn from")
         return _Table(path, rows[0], rows[1:], numbers[1:])
     return _Table(path, [str(k) for k in range(wide)], rows, numbers)
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # the csv module reads line ends itself
-            return file.read()
-    except UnicodeDecodeError as exc:
-        raise DatasetError(f"{path} is not UTF-8 text: {exc}") from exc
-    except OSError as exc:
-        raise DatasetError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-
-
-def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """(number, cells) of the rows that are not blank. A row over several lines counts as one."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    lines, number = [], 0
-    try:
-        for number, cells in enumerate(reader, 1):
-            if cells:
-                lines.append((number, cells))
-    except csv.Error as exc:
-        raise DatasetError(
-            f"{path}: row {number + 1} is not a whole row of a CSV ({exc}): look there for a quote that is "
-            "opened and not closed"
-        ) from exc
-    return lines
-
-
-def _delimiter(text: str) -> str:
-    """The comma, semicolon or tab that cuts the first row into most columns."""
-
-    def width(delimiter: str) -> int:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        try:
-            return len(next((row for row in rows if row), []))
-        except csv.Error:  # told once the rows are read
-            return 0
-
-    return max(",;\t", key=width)
-
-
-def _has_header(rows: list[list[str]], label: str | None) -> bool:
+def _has_header(folder: Path, rows: list[list[str]], label: str | None) -> bool:
     """Whether the first row names the columns. It does in one of these cases:
 
     - a cell of it is a known name (label, text, file, group, ...), or the one that `label` asks for;
+    - a cell of it is image, recording and the like, and below it are files;
     - a cell of it is a word, and below it are only numbers;
     - all of it is different words, and its subject stands in no other row, while every other subject has
       two rows or more. (Were it an item, it would be the only one of its subject.)
@@ -142,7 +115,9 @@ def _has_header(rows: list[list[str]], label: str | None) -> bool:
     if names & KNOWN or (label is not None and at is None and label.strip().lower() in names):
         return True
     for k, cell in enumerate(first):
-        below = [row[k] for row in rest]
+        below = [row[k].strip() for row in rest]
+        if cell.lower() in PERHAPS and _look_like_files(below, _there(folder, below)):
+            return True
         if _is_word(cell) and any(map(_is_number, below)) and not any(map(_is_word, below)):
             return True
     if not -len(first) <= (at := -1 if at is None else at) < len(first) or len(names) < len(first):
@@ -175,19 +150,25 @@ def _items(table: _Table, columns: list[int]) -> tuple[Any, tuple[str, ...], str
     """(items, names, what they are)."""
     worded = [k for k in columns if _first_word(table, k) is not None]
     name = table.header[columns[0]].strip().lower()
-    if len(columns) == 1 and (
-        name in (*FILES, "text") or (worded and not _mostly_numbers(table, columns[0]))
-    ):
+    measured = len(columns) == 1 and worded and _mostly_measured(table, columns[0])
+    if len(columns) == 1 and (name in (*FILES, "text") or (worded and not measured)):
         return _files_or_texts(table, columns[0], name)
-    if worded:
-        at = _first_word(table, worded[0]) or 0
+    if not worded:
+        return _vectors(table, columns)
+    at, shown = _first_word(table, worded[0]) or 0, ", ".join(table.header[k] for k in worded[:5])
+    found = (
+        f"(row {table.numbers[at]} has {_shown(table.rows[at][worded[0]])!r} in column "
+        f"{table.header[worded[0]]})"
+    )
+    if measured:
         raise DatasetError(
-            f"{table.path}: columns {', '.join(table.header[k] for k in worded[:5])} hold words, beside "
-            f"others (row {table.numbers[at]} has {_shown(table.rows[at][worded[0]])!r} in column "
-            f"{table.header[worded[0]]}): leave either numbers alone, or one column called text, or "
-            "one called file"
+            f"{table.path}: column {shown} holds measured numbers, and words among them {found}: mend these "
+            "cells, or call the column text in the first row where all of it are texts"
         )
-    return _vectors(table, columns)
+    raise DatasetError(
+        f"{table.path}: columns {shown} hold words, beside others {found}: leave either numbers alone, or "
+        "one column called text, or one called file"
+    )
 
 
 def _vectors(table: _Table, columns: list[int]) -> tuple[Any, tuple[str, ...], str]:
@@ -203,8 +184,7 @@ def _vectors(table: _Table, columns: list[int]) -> tuple[Any, tuple[str, ...], s
 def _files_or_texts(table: _Table, column: int, name: str) -> tuple[Any, tuple[str, ...], str]:
     texts = table.column(column)
     names = tuple(f"row {n}, {_shown(t)}" for n, t in zip(table.numbers, texts, strict=True))
-    files = [table.path.parent / text for text in texts]
-    there = [bool(text) and _is_there(file) for text, file in zip(texts, files, strict=True)]
+    there = _there(table.path.parent, texts)
     if not _are_files(name, texts, there):
         return texts, names, "texts"
     if not any(there):
@@ -212,7 +192,7 @@ def _files_or_texts(table: _Table, column: int, name: str) -> tuple[Any, tuple[s
             f"{table.path}: none of {len(texts):,} files is there ({names[0]}), seen from "
             f"{table.path.parent}: mend the paths, or call the column text where these are texts"
         )
-    return files, names, ""
+    return [table.path.parent / text for text in texts], names, ""
 
 
 def _are_files(name: str, texts: list[str], there: list[bool]) -> bool:
@@ -220,9 +200,17 @@ def _are_files(name: str, texts: list[str], there: list[bool]) -> bool:
     recordings. One that is not there is then a file that cannot be read, and never a text to learn from."""
     if name == "text":
         return all(there)
-    if name in FILES or 2 * sum(there) >= len(there):
+    return name in FILES or _look_like_files(texts, there)
+
+
+def _look_like_files(texts: list[str], there: list[bool]) -> bool:
+    if there and 2 * sum(there) >= len(there):
         return True
     return all(_ends_like_a_file(text) for text in texts if text) and any(texts)
+
+
+def _there(folder: Path, texts: list[str]) -> list[bool]:
+    return [bool(text) and _is_there(folder / text) for text in texts]
 
 
 def _is_there(file: Path) -> bool:
@@ -248,9 +236,11 @@ def _first_word(table: _Table, column: int) -> int | None:
     return next((at for at, cell in enumerate(cells) if _is_word(cell)), None)
 
 
-def _mostly_numbers(table: _Table, column: int) -> bool:
-    """Then a word among them is a slip of the pen, and no reason to take all the numbers for texts."""
-    return 2 * sum(map(_is_number, table.column(column))) > len(table.rows)
+def _mostly_measured(table: _Table, column: int) -> bool:
+    """Most cells are numbers, and some of these are no mere digits: then a word among them is a slip of the
+    pen, and no reason to take them all for texts. Digits alone may be codes, or the numbers of houses."""
+    numbers = [cell for cell in table.column(column) if _is_number(cell)]
+    return 2 * len(numbers) > len(table.rows) and not all(map(str.isdigit, numbers))
 
 
 def _is_number(cell: str) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.datasets import SHOWN, LabelledSet
+from encoders.datasets import SHOWN, LabelledSet, unreadable
 from encoders.errors import DatasetError, EncodeError
 from encoders.evaluation import LONGEST, too_long
-from encoders.images import printable
+from encoders.names import of_item
 
 Floats = NDArray[np.float32]
 
@@ -26,7 +25,7 @@ def embedded(encoder: Any, data: LabelledSet, skip: bool = False) -> tuple[Float
     out. DatasetError for items that cannot be read, and for embeddings that cannot be compared.
     """
     _check_counts(data)
-    names = data.names or tuple(map(_name, data.items, range(len(data))))
+    names = data.names or tuple(map(of_item, data.items, range(len(data))))
     read = getattr(encoder, "preprocess", None) or getattr(encoder, "read", None)
     bad: dict[int, str] = {}
     if read is None or not hasattr(encoder, "encode_prepared"):
@@ -34,7 +33,8 @@ def embedded(encoder: Any, data: LabelledSet, skip: bool = False) -> tuple[Float
     else:
         rows, bad = _one_by_one(encoder, read, data.items, skip)
     if bad and not skip:
-        raise DatasetError(_listed(bad, names))
+        told = [f"{names[index]}: {reason}" for index, reason in bad.items()]
+        raise DatasetError(unreadable(told, len(data)))
     good = np.setdiff1d(np.arange(len(data)), list(bad))
     if not len(good):
         raise DatasetError(f"none of {len(data)} items can be read" if bad else "the set is empty")
@@ -48,18 +48,14 @@ def _check_counts(data: LabelledSet) -> None:
         raise DatasetError(f"{items} items, {labels} labels and {names} names: one label (and name) an item")
 
 
-def _name(item: Any, index: int) -> str:
-    return printable(item) if isinstance(item, str | Path) else f"item {index}"
-
-
 def _whole(encoder: Any, items: Any, names: Sequence[str]) -> Any:
     try:
         return encoder.encode(items)
     except EncodeError as exc:
-        what = names[exc.index] if 0 <= exc.index < len(names) else f"item {exc.index}"
-        raise DatasetError(
-            f"{_told(what, exc.reason)}; take it out of the set to measure the others"
-        ) from exc
+        index, what, why = exc.index, f"item {exc.index}", exc.reason
+        if 0 <= index < len(names):  # the reason of an item may begin with its path, which the name tells
+            what, why = names[index], why.removeprefix(f"{of_item(items[index], index)}: ")
+        raise DatasetError(f"{what}: {why}; take it out of the set to measure the others") from exc
 
 
 def _one_by_one(
@@ -73,27 +69,12 @@ def _one_by_one(
             try:
                 made = read(item)
             except (ValueError, TypeError) as exc:
-                bad[index] = str(exc)
+                bad[index] = str(getattr(exc, "reason", exc))  # its own has no name of the item
             else:
                 if skip or not bad:  # else the set is refused: the rest is read to be named, not embedded
                     yield made
 
     return encoder.encode_prepared(readable()), bad
-
-
-def _listed(bad: Mapping[int, str], names: Sequence[str]) -> str:
-    lines = [_told(names[index], reason) for index, reason in list(bad.items())[:SHOWN]]
-    rest = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    how = "skip_unreadable=True, --skip-unreadable"
-    return (
-        f"{len(bad)} of {len(names)} items cannot be read (leave them out with {how}):\n  "
-        + "\n  ".join(lines)
-        + rest
-    )
-
-
-def _told(name: str, reason: str) -> str:
-    return f"{name}: {reason.removeprefix(f'{name}: ')}"
 
 
 def _comparable(rows: Any, names: Sequence[str], metric: str) -> Floats:

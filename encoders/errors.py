@@ -52,3 +52,8 @@ class UnknownEncoderError(EncoderError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would print the repr
+
+
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """What an error of somebody else's code says, fit for a sentence; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:longest]

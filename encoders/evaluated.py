@@ -14,7 +14,7 @@ from encoders.deciding import Decisions
 from encoders.evaluation import Rate, share
 from encoders.evaluation_page import INTERVALS, Figure, page, plots
 from encoders.history_page import wrong
-from encoders.images import printable
+from encoders.names import printable
 from encoders.page_frame import note
 from encoders.verification import Curve
 

@@ -16,7 +16,7 @@ from encoders.embedding import embedded
 from encoders.errors import DatasetError, EncoderError
 from encoders.evaluated import Evaluation
 from encoders.evaluation import Rate, distances, grain, paired_distances, threshold_at_fmr
-from encoders.images import printable
+from encoders.names import printable
 from encoders.spec import METRICS
 from encoders.validation import check_options
 from encoders.verification import Comparisons

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from encoders import batches, checkpoint
-from encoders.errors import CheckpointError, EncoderError
+from encoders.errors import CheckpointError, EncoderError, first_line
 from encoders.network import SiameseNetwork
 from encoders.packages import needed
 from encoders.siamese import SiameseEncoder
@@ -124,7 +124,7 @@ def _traced(network: SiameseNetwork, sample: Any, tower: str) -> Any:
                 dynamic_shapes=({0: batch},), dynamo=True, verbose=False,
             )  # fmt: skip
     except Exception as exc:  # the exporter's errors have no common root of their own
-        said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+        said = first_line(exc)
         raise EncoderError(
             f"a {tower} tower has no form in ONNX ({said}): --safetensors keeps every encoder"
         ) from exc
@@ -151,7 +151,7 @@ def _difference(runtime: Any, content: bytes, network: SiameseNetwork, probe: An
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         theirs = session.run(["embeddings"], {"items": probe})[0]
     except Exception as exc:  # those of onnxruntime have no common root of their own
-        said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+        said = first_line(exc)
         raise EncoderError(
             f"the exported model does not run ({said}): nothing was written; "
             "--safetensors keeps every encoder"

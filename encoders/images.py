@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from encoders.names import printable
+
 Stored: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview
 Item: TypeAlias = Stored | Image.Image | npt.NDArray[Any]
 Mode: TypeAlias = Literal["RGB", "L"]
@@ -93,16 +95,6 @@ def thumbnail(item: Item, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
     held = io.BytesIO()
     image.save(held, "JPEG", quality=85)
     return held.getvalue()
-
-
-def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed and encoded anywhere.
-
-    Bytes that are not UTF-8 show as \\xNN, and so do control characters and those that change the direction
-    of writing: a terminal or a page must not act on a file name.
-    """
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager

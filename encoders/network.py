@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from encoders import preprocess as preprocessing
 from encoders import towers
 from encoders.comparator import Comparator
-from encoders.errors import EncoderError
+from encoders.errors import EncoderError, first_line
 from encoders.spec import Spec
 
 
@@ -57,5 +57,5 @@ def _present(name: str) -> torch.device:
             return device
         said = "it holds no numbers"
     except Exception as exc:  # each backend has its own way to say that it is absent
-        said = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-    raise EncoderError(f"device {name!r} cannot be used ({said[:120]}): cpu, cuda, mps, or leave it out")
+        said = first_line(exc, 120)
+    raise EncoderError(f"device {name!r} cannot be used ({said}): cpu, cuda, mps, or leave it out")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders import csv_rows
 from encoders.errors import DatasetError
 
 Ints = NDArray[np.int64]
+NAMES = {"left", "right", "same", "fold"}
 SAME = {"1": True, "true": True, "same": True, "yes": True, "y": True, "mated": True}
 SAME |= {"0": False, "false": False, "different": False, "no": False, "n": False, "non-mated": False}
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".wav")
+_LINE_END = re.compile("\r\n|\r|\n")
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
@@ -47,14 +48,11 @@ def read(path: Path, folder: Path) -> PairList:
     fold, then "name n1 n2" or "name1 n1 name2 n2", which stand for name/name_0001.jpg. DatasetError, which
     names the line, for anything else, and for files that are not there.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise DatasetError(f"{path} cannot be read as a list of pairs: {exc}") from exc
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    text = csv_rows.text(path)
+    lines = [(number, line) for number, line in enumerate(_LINE_END.split(text), 1) if line.strip()]
     first = lines[0][1].strip() if lines else ""
     lfw = re.fullmatch(r"[0-9]+(\s+[0-9]+)?|\S+\s+[0-9]+\s+(\S+\s+)?[0-9]+", first)
-    rows = _lfw(path, lines) if lfw else _table(path, text, first)
+    rows = _lfw(path, lines) if lfw else _table(path, text)
     if not rows:
         raise DatasetError(f"{path} holds no pairs")
     _check(path, rows)
@@ -72,13 +70,8 @@ class Row:
     fold: int
 
 
-def _table(path: Path, text: str, header: str) -> list[Row]:
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        cut = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as exc:
-        raise DatasetError(f"{path}, line {reader.line_num}: {exc}: is a quote left open?") from exc
+def _table(path: Path, text: str) -> list[Row]:
+    cut = [(row.line, [cell.strip() for cell in row.cells]) for row in csv_rows.read(path, text)]
     found = [(number, cells) for number, cells in cut if any(cells)]
     names = [name.lower() for name in found[0][1]] if found else []
     if not {"left", "right", "same"} <= set(names):
@@ -89,6 +82,7 @@ def _table(path: Path, text: str, header: str) -> list[Row]:
 
 
 def _row(place: str, number: int, names: list[str], cells: list[str]) -> Row:
+    cells = _fitted(names, cells)
     if len(cells) != len(names):
         raise DatasetError(f"{place} has {len(cells)} cells, not {len(names)} as the header")
     row = dict(zip(names, cells, strict=True))
@@ -98,9 +92,18 @@ def _row(place: str, number: int, names: list[str], cells: list[str]) -> Row:
     same, fold = SAME.get(row["same"].lower()), row.get("fold", "0")
     if same is None:
         raise DatasetError(f"{place}: same is {row['same']!r}: it must be 1 or 0")
-    if not _NUMBER.fullmatch(fold):
-        raise DatasetError(f"{place}: fold is {fold!r}: it must be a whole number from 0")
+    if not _NUMBER.fullmatch(fold.removeprefix("-")):
+        raise DatasetError(f"{place}: fold is {fold!r}: it must be a whole number")
     return Row(number, row["left"], row["right"], same, int(fold))
+
+
+def _fitted(names: list[str], cells: list[str]) -> list[str]:
+    """As many cells as names, where only empty ones are too many, and only those that mean nothing here
+    (a note) too few."""
+    wide = len(names)
+    if any(cells[wide:]) or NAMES & set(names[len(cells) :]):
+        return cells
+    return [*cells[:wide], *[""] * (wide - len(cells))]
 
 
 def _lfw(path: Path, lines: list[tuple[int, str]]) -> list[Row]:

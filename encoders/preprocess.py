@@ -8,7 +8,7 @@ is a class and a line in `KINDS`. Bump `REVISION` when the same settings give ot
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -209,16 +209,21 @@ KINDS: dict[str, type[Any]] = {
 
 def build(settings: dict[str, Any]) -> Preprocess:
     """The preprocessing that `settings` describe, e.g. {"kind": "ink", "size": 48}."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    fields.pop("kind", None)
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    given.pop("kind", None)
     kind = settings.get("kind")
-    fields.pop("revision", None)
+    given.pop("revision", None)
     if not isinstance(kind, str) or kind not in KINDS:
         raise EncoderError(f"no preprocessing is called {kind!r}; there are {', '.join(sorted(KINDS))}")
+    known = [one.name for one in fields(KINDS[kind])]
+    if unknown := [name for name in given if name not in known]:
+        raise EncoderError(
+            f"preprocessing {kind!r} has no setting {unknown[0]!r}: it has {', '.join(known) or 'none'}"
+        )
     try:
-        return _checked(KINDS[kind](**fields))
+        return _checked(KINDS[kind](**given))
     except (TypeError, ValueError) as exc:
-        raise EncoderError(f"preprocessing {kind!r} does not take {str(fields)[:200]}: {exc}") from exc
+        raise EncoderError(f"preprocessing {kind!r} does not take {str(given)[:200]}: {exc}") from exc
 
 
 def _checked(made: Any) -> Preprocess:

@@ -52,8 +52,7 @@ def train(
     """
     if settings.get("base") is not None:
         settings["base"] = os.fspath(settings["base"])
-    # What is wrong is told before anything is read.
-    arguments.check_loss(_settings(settings := plain(settings)))
+    arguments.check_loss(_settings(settings := plain(settings)))  # told before anything is read
     _check_length(minutes, epochs)
     best_device(device)
     outputs.refuse_unusable(Path(output))

@@ -52,7 +52,7 @@ def enroll(arguments: Arguments) -> int:
         arguments.location, encoder, keep_items=arguments.keep_items, on_quality=arguments.quality
     )
     with filled as people, progress_bar("enrolling") as progress:
-        again = 0 if known is None else _enrolled_before(people, subjects)
+        before = set() if known is None else _enrolled_before(people, subjects)
         done = people.enroll_many(
             subjects,
             on_error=arguments.on_error,
@@ -60,10 +60,11 @@ def enroll(arguments: Arguments) -> int:
             total=total,
             on_conflict=arguments.on_conflict,
         )
-    if again:
+    if again := before.difference((one.id, one.index) for one in done.refused):
         note(
-            f"{again:,} of {counted(total, 'image')} had been enrolled from the same path under the same id "
-            "and are in the gallery once more now; --on-conflict refuse writes nothing where there are copies"
+            f"{len(again):,} of {counted(total, 'image')} had been enrolled from the same path under the "
+            "same id and are in the gallery once more now; --on-conflict refuse writes nothing where there "
+            "are copies"
         )
     paths = {id: items for id, items, _ in subjects}
     refused, flagged = (
@@ -74,15 +75,17 @@ def enroll(arguments: Arguments) -> int:
     return 0
 
 
-def _enrolled_before(people: Gallery, subjects: list[tuple[str, list[Any], dict[str, str] | None]]) -> int:
-    """How many of the images are in the gallery already, by their paths."""
+def _enrolled_before(
+    people: Gallery, subjects: list[tuple[str, list[Any], dict[str, str] | None]]
+) -> set[tuple[str, int]]:
+    """(id, which of its images) of those that are in the gallery already, by their paths."""
     known = set(people.ids())
-    count = 0
+    found = set()
     for id, items, _ in subjects:
         if id in known:
             sources = {Path(one.source).absolute() for one in people.templates(id) if one.source}
-            count += sum(Path(item).absolute() in sources for item in items)
-    return count
+            found |= {(id, at) for at, item in enumerate(items) if Path(item).absolute() in sources}
+    return found
 
 
 def _subjects(arguments: Arguments, encoder: Encoder) -> list[tuple[str, list[Any], dict[str, str] | None]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from encoders.images import MAX_PIXELS, printable
+from encoders.images import MAX_PIXELS
+from encoders.names import printable
 from gallery.decisions import checked_threshold
 from gallery.duplicates import Duplicates, Evidence, Picture, grouped, preference
 from gallery.encoder import Encoder, check_encoder, embed, encoder_name

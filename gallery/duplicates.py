@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from encoders.images import printable
+from encoders.names import printable
 from gallery.folders import Unreadable
 from gallery.pairs import Pairs
 from gallery.tables import table

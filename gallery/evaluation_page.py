@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from encoders.charts import Axis, below, chart
-from encoders.images import printable
+from encoders.names import printable
 from gallery.evaluation import Evaluation, Mistake
 from gallery.measures import Rate, said_of_copies
 from gallery.page import HEAD, TAIL, write_page

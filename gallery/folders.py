@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from encoders.images import printable
+from encoders.names import printable
 from gallery.errors import GalleryError, InvalidItemError
 
 IMAGE_SUFFIXES = frozenset(

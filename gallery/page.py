@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from encoders.images import printable
+from encoders.names import printable
 from gallery.errors import GalleryError
 
 HEAD = """<!doctype html>

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
-from encoders.images import ImageError, printable, thumbnail
+from encoders.images import ImageError, thumbnail
+from encoders.names import printable
 from gallery.duplicates import DuplicateGroup, DuplicateMember, Duplicates, Picture
 from gallery.folders import Unreadable
 from gallery.page import HEAD, TAIL, write_page

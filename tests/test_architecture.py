@@ -98,8 +98,8 @@ COMMAND_LINE = {
     "gallery.terminal",
     "encoders.evaluate_command",
 }
-SHARED = {"encoders.images", "encoders.charts"}
-"""Free of torch and of anything to do with encoders: reading images, and drawing lines as text."""
+SHARED = {"encoders.images", "encoders.charts", "encoders.names"}
+"""Free of torch and of anything to do with encoders: reading images, drawing lines as text, showing names."""
 HEAVY = ("torch", "faiss", "h5py")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 
@@ -196,7 +196,7 @@ def test_encoders_never_import_gallery():
     ] == []
 
 
-def test_gallery_shares_with_encoders_only_the_reading_of_images_and_charts():
+def test_gallery_shares_with_encoders_only_the_reading_of_images_charts_and_names():
     foreign = [one for one in IMPORTS if one.by.startswith("gallery") and one.of.startswith("encoders")]
     assert [
         str(one)

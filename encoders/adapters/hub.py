@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from encoders.adapters.module import TorchEncoder
 from encoders.adapters.prepared import Prepared
 from encoders.adapters.quiet import without_bars
-from encoders.errors import EncoderError
+from encoders.errors import EncoderError, first_line
 from encoders.images import read_image
 from encoders.packages import needed
 
@@ -153,7 +153,7 @@ def _opened(library: Any, source: str) -> tuple[nn.Module, dict[str, Any]]:
         with without_bars():
             model = library.AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError) as exc:
-        said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+        said = first_line(exc)
         raise EncoderError(f"{source} is no vision model that transformers opens: {said}") from exc
     return model, config
 

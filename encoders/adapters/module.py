@@ -12,7 +12,7 @@ from torch import nn
 from encoders import batches
 from encoders.adapters.base import Adapter, Array
 from encoders.adapters.prepared import Prepared, Transform, prepared
-from encoders.errors import EncoderError
+from encoders.errors import EncoderError, first_line
 from encoders.network import best_device
 from encoders.packages import versions
 from encoders.spec import hash_of
@@ -61,7 +61,7 @@ class TorchEncoder(Adapter):
         except EncoderError:
             raise
         except Exception as exc:  # somebody else's code: modules raise anything
-            said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+            said = first_line(exc)
             raise EncoderError(f"the module failed on a batch of shape {batch.shape}: {said}") from exc
         if not isinstance(found, torch.Tensor) or found.ndim != 2 or len(found) != len(batch):
             gave = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__

@@ -13,7 +13,7 @@ import numpy as np
 from encoders import batches
 from encoders.adapters.base import Adapter, Array, hash_of_files
 from encoders.adapters.prepared import Prepared, Transform, prepared
-from encoders.errors import EncoderError
+from encoders.errors import EncoderError, first_line
 from encoders.packages import needed, versions
 from encoders.spec import RECORD_KEY, Spec, from_json, hash_of
 
@@ -55,7 +55,7 @@ class OnnxEncoder(Adapter):
             (found,) = self.session.run([self.output], fed)
         except Exception as exc:  # onnxruntime's errors have no common root of their own
             raise EncoderError(
-                f"the ONNX model failed on a batch of shape {batch.shape}: {_said(exc)}"
+                f"the ONNX model failed on a batch of shape {batch.shape}: {first_line(exc)}"
             ) from exc
         rows = np.asarray(found)
         if rows.ndim != 2 or len(rows) != len(batch):
@@ -132,7 +132,7 @@ def _session(runtime: Any, path: Path, device: str | None) -> Any:
     try:
         return runtime.InferenceSession(str(path), options, providers=[wanted[device]])
     except Exception as exc:  # onnxruntime's errors have no common root of their own
-        raise EncoderError(f"{path} is no ONNX model that onnxruntime opens: {_said(exc)}") from exc
+        raise EncoderError(f"{path} is no ONNX model that onnxruntime opens: {first_line(exc)}") from exc
 
 
 def _record(session: Any, path: Path) -> Spec | None:
@@ -204,7 +204,3 @@ def _outputs(session: Any) -> list[str]:
 
 def _shown(entry: Any) -> str:
     return f"{entry.name} {tuple(entry.shape)} of {entry.type}"
-
-
-def _said(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -16,7 +16,7 @@ import numpy as np
 from encoders import batches
 from encoders.adapters.base import Adapter, Array
 from encoders.adapters.quiet import without_bars
-from encoders.errors import EncoderError
+from encoders.errors import EncoderError, first_line
 from encoders.packages import files_of, needed, versions
 from encoders.spec import hash_of
 from encoders.stored import TEXTS, text_in
@@ -121,5 +121,5 @@ def _opened(library: Any, source: str, device: Any) -> Any:
                 source, device=str(device), trust_remote_code=False, model_kwargs={"use_safetensors": True}
             )
     except (OSError, ValueError, RuntimeError, KeyError) as exc:
-        said = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+        said = first_line(exc)
         raise EncoderError(f"{source} is no model that sentence-transformers opens: {said}") from exc

@@ -78,8 +78,11 @@ class GpuCopy:
 
     def add(self, rows: FloatRows) -> None:
         """Takes up rows that were just added to the index."""
+        # Before the lock, which another thread may have held when this process was forked.
+        if _FORKED.is_set():
+            return
         with self._lock:
-            if self._copy is None or _FORKED.is_set():
+            if self._copy is None:
                 return
             try:
                 self._copy.add(rows)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import encoders
-from encoders import datasets, preprocess
+from encoders import apart, datasets, names, preprocess
 from encoders.errors import DatasetError
+from tests.encoders import made
 from tests.encoders.shapes import picture
 
 
@@ -57,10 +59,18 @@ def test_paths_of_which_none_is_there(tmp_path: Path) -> None:
     [
         ('text,label\nann,1\n"bob,1\ncy,2\ndi,2\n', r"row 3 is not a whole row .* a quote that is opened"),
         ('text,label\n"bob,1\n' + "some words,2\n" * 20_000, r"row 2 is not a whole row .*131072"),
-        ('text,label\n"ann" li,1\nbob,1\n', "row 2 is not a whole row"),
+        ('text,label\n"ann,1\n"bob" li,1\ncy,2\n', r"row 2 is not a whole row of a CSV, from line 2 on"),
+        ('text,label\nann,1\n"bob,1\nx,"cy"\ndi,2\n', r"row 3 is not a whole row"),
+        (
+            'text,label\n"an\nn",1\nbob,1\n"cy,2',
+            r"row 4 is not a whole row of a CSV, from line 5 on .*closed",
+        ),
         ("text,label\nann,1\n\nbob, \ncy,1\ndi,\n", r"row 4 and 1 more have no subject in column label"),
         ("a,b,label\n1,2,x\n1,,x\n3,n o,y\n", r"columns b hold words.*row 4 has 'n o' in column b"),
-        ("a,label\n1,x\n1_0,x\n3,y\n", "row 3 has '1_0' in column a"),
+        (
+            "a,label\n.5,x\n1_0,x\n3,y\n",
+            r"column a holds measured .*row 3 has '1_0' in column a\): mend these",
+        ),
         ("a,b,label\n1,,x\n2,,x\n", "columns b hold words"),
         ("text,label\n\n", "a header and no row"),
     ],
@@ -76,6 +86,24 @@ def test_a_text_keeps_its_line_ends_and_separators(tmp_path: Path) -> None:
     found = datasets.load(table(tmp_path, text))
     assert found.items == ["First Line\nsecond", "a\r\nb", "x\u2028y\x0b\x85z", "w"]
     assert found.names[0] == "row 2, First Line\\nsecond"
+
+
+@pytest.mark.parametrize(
+    ("rows", "items"),
+    [
+        (['"Heroes" (live),a', '"abc" ,a', "Low,b", 'the "x",b'], ["Heroes (live)", "abc", "Low", 'the "x"']),
+        (
+            ['"Heroes" (2017)\ta', '"He""r" ""\ta', "Low\tb", '"L"\tb'],
+            ["Heroes (2017)", 'He"r ""', "Low", "L"],
+        ),
+        (['"a\nb" ,a', "ab,a", "c,b", '"d" e,b'], ["a\nb", "ab", "c", "d e"]),
+    ],
+)
+def test_a_cell_that_begins_with_a_quote(rows: list[str], items: list[str], tmp_path: Path) -> None:
+    """Such files were refused: for a quote left open, where none was."""
+    header = "text\twho" if "\t" in rows[0] else "text,who"
+    found = datasets.load(table(tmp_path, "\n".join([header, *rows])))
+    assert found.items == items and found.labels.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -95,3 +123,88 @@ def test_a_text_keeps_its_line_ends_and_separators(tmp_path: Path) -> None:
 )
 def test_headers_are_told_from_first_rows(text: str, label: str | None, items: int, tmp_path: Path) -> None:
     assert len(datasets.load(table(tmp_path, text), label)) == items
+
+
+def test_only_file_and_path_make_files_of_whatever_stands_below(tmp_path: Path) -> None:
+    """Numbers and texts in a column called recording or image were files, none of which is there."""
+    numbers = datasets.load(table(tmp_path, "label,recording\na,0.0\na,0.5\nb,1.0\nb,1.5\n"))
+    assert np.array_equal(numbers.items, [[0.0], [0.5], [1.0], [1.5]])
+    words = datasets.load(table(tmp_path, "image,k1\nimages,k1\nhouse,k2\nhouses,k2\n"))
+    assert words.items == ["image", "images", "house", "houses"] and words.holds == "texts"
+    reports = datasets.load(table(tmp_path, "name,filename\nann,one\nann,two\nbob,three\n"))
+    assert reports.items == ["one", "two", "three"] and reports.subjects == ("ann", "bob")
+    with pytest.raises(DatasetError, match="none of 3 files is there"):
+        datasets.load(table(tmp_path, "name,path\nann,one\nann,two\nbob,three\n"))
+
+
+def test_image_is_a_header_where_pictures_are_below(tmp_path: Path) -> None:
+    rows = [row.replace(",s", ",kind") for row in pictures(tmp_path, "image,kind0")]  # also a subject
+    assert datasets.load(table(tmp_path, "\n".join(rows))).items[0] == tmp_path / "p_0.png"
+    for path in tmp_path.glob("*.png"):
+        path.rename(path.with_suffix(""))
+    found = datasets.load(table(tmp_path, "\n".join(rows).replace(".png", "")))
+    assert len(found) == 12 and found.items[0] == tmp_path / "p_0"  # no ending, but there
+
+
+@pytest.mark.parametrize("header", ["code,who\n", ""])
+def test_codes_are_texts_though_most_are_digits(header: str, tmp_path: Path) -> None:
+    """They were refused as words beside other columns, of which there are none."""
+    codes = [*(f"{1000 + k}" for k in range(8)), "A-77", "A77"]
+    rows = "".join(f"{code},s{k // 2}\n" for k, code in enumerate(codes))
+    found = datasets.load(table(tmp_path, header + rows))
+    assert found.items == codes and found.holds == "texts"
+    assert np.array_equal(datasets.load(table(tmp_path, "code,who\n1,a\n2,a\n3,b\n")).items, [[1], [2], [3]])
+
+
+class Alone:
+    """An encoder that reads its items itself."""
+
+    dim, metric, fingerprint = 8, "cosine", "alone"
+
+    def encode(self, items: Any) -> np.ndarray:
+        return made.encoder().encode(items)
+
+
+def test_a_file_is_named_once(tmp_path: Path) -> None:
+    """evaluate said `row 8, p-6.png: .../p-6.png: no such file`."""
+    rows = pictures(tmp_path)
+    rows[7] = rows[7].replace("_", "-")
+    place = table(tmp_path, "\n".join(rows))
+    with pytest.raises(DatasetError, match=r"1 of 12 items cannot .*\):\n  row 8, p-6.png: no such file$"):
+        encoders.evaluate(made.encoder(), place)
+    with pytest.raises(DatasetError, match=r"^row 8, p-6.png: no such file; take it out of the set"):
+        encoders.evaluate(Alone(), place)
+
+
+def test_a_name_is_told_without_its_control_characters_and_bytes(tmp_path: Path) -> None:
+    """Training printed them raw, evaluate escaped: a terminal acts on them."""
+    bad = tmp_path / "a\x1b[31m\udcff.png"
+    data = datasets.from_arrays([bad, bad, bad, bad], [0, 0, 1, 1])
+    for measured in (
+        lambda: datasets.prepared(data, preprocess.InkPreprocess()),
+        lambda: encoders.evaluate(made.encoder(), data),
+    ):
+        with pytest.raises(DatasetError, match="4 of 4 items cannot") as raised:
+            measured()
+        assert str(raised.value).count(r"a\x1b[31m\xff.png: no such file") == 4
+    assert names.printable("\ud800\n") == r"\ud800\n", "a surrogate that stands for no byte"
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("name,person_id,x", "subjects from column name, vectors from person_id, x"),
+        ("label," + ",".join(f"v{k}" for k in range(9)), "vectors from v0 to v8 (9 columns)"),
+        ("a\x1b[31m,label", r"subjects from column label, vectors from a\x1b[31m"),
+    ],
+)
+def test_the_columns_that_were_taken_are_told(header: str, told: str, tmp_path: Path) -> None:
+    """A number of the person was learnt from, as `name` came first, without a word."""
+    wide = header.count(",")
+    subject = header.split(",").index("label" if "label" in header else "name")
+    rows = [["0.5"] * (wide + 1) for _ in range(8)]
+    for number, row in enumerate(rows):
+        row[subject] = f"s{number // 2}"
+    data = datasets.load(table(tmp_path, "\n".join([header, *map(",".join, rows)])))
+    assert told in data.read_from
+    assert apart.counted(data, None, outside=False) == f"4 subjects, 8 items; {data.read_from}"

@@ -297,10 +297,12 @@ def test_accuracy_takes_its_threshold_from_the_other_folds() -> None:
         ("left,right,same,fold\nx,y,1,\n", "line 2: fold is ''"),
         ("left,right,same\nx,y,1\nx\n", "line 3 has 1 cells, not 3"),
         ("left,right,same\nx,y,1,9\n", "line 2 has 4 cells, not 3"),
+        ("left,right,same,fold,note\nx,y,1\n", "line 2 has 3 cells, not 5"),
+        ("left,right,same,fold\nx,y,1,--1\n", "line 2: fold is '--1'"),
         ("left,right,same\nx,y,1\n,y,0\n", "line 3: left is empty"),
         ("left,right,same\nx,y,1\nx,x,1\n", "line 3: x is compared with itself"),
         ("left,right,same\nx,y,1\ny,x,0\n", "lines 2 and 3: y and x are of one subject in one"),
-        ('left,right,same\nx,"' + "y" * 140_000, "line 2: field larger than field limit .*quote left open"),
+        ('left,right,same\nx,"' + "y" * 140_000, "row 2 is not a whole row .* line 2 on .field larger"),
         ("10\nwhat is this\n", "line 2: 'what is this' is no pair of LFW"),
         ("1\np0 1 2\np0 1 2 3 4\n", "line 3: 'p0 1 2 3 4' is no pair of LFW"),
         ("1\np0 1 2\np0 1 p1 -2\n", "line 3: 'p0 1 p1 -2' is no pair of LFW"),
@@ -316,7 +318,7 @@ def test_lists_that_are_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "pairs").write_text(text)
     with pytest.raises(DatasetError, match=words):
         encoders.evaluate(Given(), tmp_path, pairs=tmp_path / "pairs")
-    with pytest.raises(DatasetError, match="cannot be read as a list"):
+    with pytest.raises(DatasetError, match="none cannot be read: No such file"):
         pair_lists.read(tmp_path / "none", tmp_path)
     with pytest.raises(DatasetError, match="about a folder"):
         encoders.evaluate(Given(), blobs(), pairs=tmp_path / "pairs")

@@ -185,7 +185,8 @@ def test_a_damaged_state_is_told_in_words(
     command, path = _interrupted(vectors, tmp_path)
     whole = json.loads(path.read_text())
     broken: list[Any] = [[], None, 3, "x", {}]
-    broken += [{k: v for k, v in whole.items() if k != name} for name in whole]
+    needed = set(whole) - {"split"}  # which runs of older versions do not have
+    broken += [{k: v for k, v in whole.items() if k != name} for name in needed]
     broken += [whole | {name: {"wings": 2}} for name in ("numpy", "history", "tensors")]
     broken += [whole | {"settings": whole["settings"] | {"wings": 2}}, whole | {"recent": ["x", None]}]
     for record in broken:

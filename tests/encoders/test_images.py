@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from encoders.images import ImageError, image_size, printable, read_image, thumbnail
+from encoders.images import ImageError, image_size, read_image, thumbnail
+from encoders.names import printable
 
 RAMP = np.array([[0, 40, 80], [120, 160, 200]], np.uint8)
 

@@ -106,8 +106,12 @@ def test_a_folder_that_is_enrolled_twice_is_told(folder: Path, shell: Shell) -> 
     assert shell("enroll", "g", str(folder / "people")) == 0
     assert "4 of 7 images had been enrolled from the same path under the same id" in shell.complained
     assert "--on-conflict refuse" in shell.complained
+    (folder / "people" / "K" / "1.png").write_bytes(b"broken now")
+    assert shell("enroll", "g", "people/K", "--id", "K") == 2  # a folder is no image
+    assert shell("enroll", "g", "--id", "K", "people/K/1.png", "people/K/2.png", "--on-error", "skip") == 0
+    assert "1 of 2 images had been enrolled" in shell.complained
     counts = {one["id"]: one["templates"] for one in shell.json("list", "g")}
-    assert counts == {"A": 2, "K": 4, "S": 5, "Other": 2}
+    assert counts == {"A": 2, "K": 5, "S": 5, "Other": 2}
 
 
 @pytest.mark.parametrize(

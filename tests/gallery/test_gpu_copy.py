@@ -15,7 +15,7 @@ from gallery.indexes.base import Effort
 from gallery.indexes.faiss import FaissIndex
 from gallery.vectors import prepare
 from tests.gallery.contracts.index import COUNT, DIM, VectorIndexContract, numbered
-from tests.gallery.doubles import METRICS, vectors
+from tests.gallery.doubles import METRICS, true_distances, vectors
 
 
 class Resources:
@@ -160,6 +160,29 @@ def test_a_machine_without_a_gpu_stays_on_the_cpu_without_a_word(double):
     assert double.made == 0
 
 
+def test_what_the_card_rounds_is_within_the_error_that_is_told(double):
+    double.seen = np.float16
+    index, rows = filled("IVF8,Flat")
+    index.look(Effort(8))
+    found = index.search(rows[:50], 10)
+    off = 0.0
+    for query, numbers, told in zip(rows[:50], found.numbers, found.distances, strict=True):
+        off = max(off, np.abs(true_distances(query, rows[numbers - 1], "cosine") - told).max())
+    assert 1e-5 < off <= found.error < 0.01
+
+
+def test_a_copy_that_missed_an_addition_is_made_anew(double, monkeypatch):
+    index, rows = filled("IVF8,Flat")
+    index.look(Effort(8))
+    index.search(rows[:1], 1)
+    more = prepare(vectors(1, DIM, seed=9), "cosine")
+    with monkeypatch.context() as patch:
+        patch.setattr(index._gpu, "add", lambda rows: None)  # as Ctrl-C between the two would
+        index.add(np.array([COUNT + 1]), more)
+    assert index.search(more, 1).numbers.tolist() == [[COUNT + 1]]
+    assert double.made == 2
+
+
 @pytest.mark.parametrize("when", ["made", "searched", "grown"])
 def test_a_full_card_is_told_once_and_the_cpu_answers(double, when):
     index, rows = filled("IVF8,Flat")
@@ -207,7 +230,9 @@ def test_a_forked_process_leaves_the_card_alone(double):
     child = os.fork()
     if child == 0:
         try:
-            found = index.search(rows[:1], 1).numbers.tolist() == [[1]] and double.searched == asked
+            index._gpu._lock.acquire()  # as another thread might have done
+            index.add(np.array([COUNT + 1]), rows[:1])
+            found = index.search(rows[1:2], 1).numbers.tolist() == [[2]] and double.searched == asked
             del index
             gc.collect()
             os._exit(0 if found else 1)
