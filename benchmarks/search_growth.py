@@ -1,9 +1,10 @@
 """How time and memory grow with a gallery: `python -m benchmarks.search_growth`.
 
 For each size a new gallery, 20 templates a subject, `index="auto"`, filled by `enroll_many` in a process of
-its own, a million templates a commit; then a fresh process opens it, answers once, and is timed for 1 and 64 probes a call, medians of
-15; then one subject is enrolled and one removed, with the search after each. Memory is what the process
-itself takes (RssAnon) and what of the index file it has mapped (RssFile), above the imports.
+its own, a million templates a commit; then a fresh process opens it, answers once, and is timed for 1 and 64
+probes a call, medians of 15; then one subject is enrolled and one removed, with the search after each. Memory
+is what the process itself takes (RssAnon) and what of the index file it has mapped (RssFile), above the
+imports.
 """
 
 from __future__ import annotations
