@@ -31,7 +31,7 @@ from encoders.charts import Axis
 COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 COMMIT = 1_000_000
 """Templates enrolled in one commit: SQLite looks through its log for each page of one that spills, so that a
-commit of 10,000,000 had not ended after 27 minutes."""
+commit of 10,000,000 had not ended after 27 minutes, on a busy machine."""
 TIMES = {
     "enrol_s": "enrolling all",
     "open_and_answer_s": "opening and one answer",
