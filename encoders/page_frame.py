@@ -1,11 +1,11 @@
-"""The frame of the HTML pages: they look like those of `gallery`, and refer to nothing outside themselves."""
+"""The frame of the HTML pages, which refer to nothing outside themselves. `gallery` shares their style."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
 
-STYLE = """
+BASE = """
 :root { color-scheme: light dark; --page: #f5f6f8; --card: #fff; --line: #dfe3e8; --text: #1b1f24;
   --soft: #626b76; --empty: #edeff2; }
 @media (prefers-color-scheme: dark) { :root { --page: #121417; --card: #1b1f24; --line: #31373e;
@@ -14,28 +14,33 @@ STYLE = """
 body { margin: 0 auto; padding: 28px 20px 60px; max-width: 1240px; background: var(--page);
   color: var(--text); font: 14px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 24px; margin: 0 0 16px; overflow-wrap: anywhere; }
-h2 { margin: 30px 2px 10px; font-size: 17px; font-weight: 600; }
-h3 { margin: 16px 2px 8px; font-size: 14px; font-weight: 600; }
 .figures { display: flex; flex-wrap: wrap; gap: 1px; margin: 0; background: var(--line); overflow: hidden;
   border: 1px solid var(--line); border-radius: 10px; }
 .figures div { flex: 1 1 110px; padding: 12px 16px; background: var(--card); }
 .figures dd { margin: 0; font-size: 20px; font-weight: 600; font-variant-numeric: tabular-nums; }
-.figures dt, .note, td:nth-child(2) { color: var(--soft); }
-.note { margin: 12px 2px 16px; }
-.wide { overflow-x: auto; margin: 0 0 14px; }
-table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line); }
-th, td { padding: 7px 12px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 500; }
-.rates { min-width: 720px; }
-.rates th:first-child { color: var(--text); }
-.rates td { font-variant-numeric: tabular-nums; }
-.rates tr > :not(:nth-child(2)) { white-space: nowrap; }
-.settings td { color: var(--text); overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 14px; }
 .chart { margin: 0; padding: 10px 12px; border: 1px solid var(--line); border-radius: 10px; background: #fff;
   color: #333; }
 .chart svg { display: block; width: 100%; height: auto; }
 .chart p { margin: 6px 4px 2px; color: #555; }
+.wide { overflow-x: auto; margin: 0 0 14px; }
+table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 500; }
+"""
+"""What the pages of both packages have in common: colours for light and dark, figures, charts, tables."""
+
+STYLE = (
+    BASE
+    + """h2 { margin: 30px 2px 10px; font-size: 17px; font-weight: 600; }
+h3 { margin: 16px 2px 8px; font-size: 14px; font-weight: 600; }
+.figures dt, .note, td:nth-child(2) { color: var(--soft); }
+.note { margin: 12px 2px 16px; }
+th, td { padding: 7px 12px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+.rates { min-width: 720px; }
+.rates th:first-child { color: var(--text); }
+.rates td { font-variant-numeric: tabular-nums; }
+.rates tr > :not(:nth-child(2)) { white-space: nowrap; }
+.settings td { color: var(--text); overflow-wrap: anywhere; }
 .row { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 12px; }
 .pair { padding: 10px; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   font-size: 12.5px; overflow-wrap: anywhere; }
@@ -43,6 +48,7 @@ th { color: var(--soft); font-weight: 500; }
 .pair .path { color: var(--soft); font-size: 11.5px; }
 .text { display: block; font-size: 15px; }
 """
+)
 
 
 def framed(title: str, body: str) -> str:

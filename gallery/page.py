@@ -9,30 +9,22 @@ from contextlib import suppress
 from pathlib import Path
 
 from encoders.names import printable
+from encoders.page_frame import BASE
 from gallery.errors import GalleryError
 
-HEAD = """<!doctype html>
+HEAD = (
+    """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}</title>
 <style>
-:root { color-scheme: light dark; --page: #f5f6f8; --card: #fff; --line: #dfe3e8; --text: #1b1f24;
-  --soft: #626b76;
-  --keep: #12805c; --same: #6246c9; --weak: #b4560b; --bar: #3b82c4; --empty: #edeff2; }
-@media (prefers-color-scheme: dark) { :root { --page: #121417; --card: #1b1f24; --line: #31373e;
-  --text: #e7eaee;
-  --soft: #97a1ac; --keep: #3fc796; --same: #a593f5; --weak: #f0a35e; --bar: #62a7e3; --empty: #262b31; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 28px 20px 60px; max-width: 1240px; background: var(--page);
-  color: var(--text);
-  font: 14px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 24px; margin: 0 0 16px; }
-.figures { display: flex; flex-wrap: wrap; gap: 1px; margin: 0; background: var(--line); overflow: hidden;
-  border: 1px solid var(--line); border-radius: 10px; }
-.figures div { flex: 1 1 110px; padding: 12px 16px; background: var(--card); }
-.figures dd { margin: 0; font-size: 20px; font-weight: 600; font-variant-numeric: tabular-nums; }
+"""
+    + BASE
+    + """:root { --keep: #12805c; --same: #6246c9; --weak: #b4560b; --bar: #3b82c4; }
+@media (prefers-color-scheme: dark) { :root { --keep: #3fc796; --same: #a593f5; --weak: #f0a35e;
+  --bar: #62a7e3; } }
 .figures dt, .note, .facts, .path { color: var(--soft); }
 .note { margin: 12px 2px 22px; }
 .none { padding: 40px; text-align: center; color: var(--soft); }
@@ -63,16 +55,8 @@ figcaption { padding: 9px 11px 11px; font-size: 12.5px; }
 .name { font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .path { font: 11px/1.35 ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; margin-top: 3px;
   max-height: 4.05em; overflow: auto; }
-table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line); }
 th, td { padding: 7px 12px; text-align: left; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-th { color: var(--soft); font-weight: 500; }
 td:first-child { font: 12px ui-monospace, Menlo, Consolas, monospace; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 14px; }
-.chart { margin: 0; padding: 10px 12px; border: 1px solid var(--line); border-radius: 10px; background: #fff;
-  color: #333; }
-.chart svg { display: block; width: 100%; height: auto; }
-.chart p { margin: 6px 4px 2px; color: #555; }
-.wide { overflow-x: auto; margin: 0 0 14px; }
 .wide table { min-width: 620px; }
 .wide td, .wide th { overflow-wrap: break-word; }
 .wide td:first-child { font: inherit; }
@@ -85,6 +69,7 @@ td:first-child { font: 12px ui-monospace, Menlo, Consolas, monospace; }
 @media print { section { break-inside: avoid; content-visibility: visible; } }
 </style></head><body>
 """
+)
 
 TAIL = "</body></html>\n"
 

@@ -98,8 +98,8 @@ COMMAND_LINE = {
     "gallery.terminal",
     "encoders.evaluate_command",
 }
-SHARED = {"encoders.images", "encoders.charts", "encoders.names"}
-"""Free of torch and of anything to do with encoders: reading images, drawing lines as text, showing names."""
+SHARED = {"encoders.images", "encoders.charts", "encoders.names", "encoders.page_frame"}
+"""Free of torch and of anything to do with encoders: images, lines and pages as text, names as shown."""
 HEAVY = ("torch", "faiss", "h5py")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 
