@@ -143,4 +143,5 @@ def _numbers(names: set[str]) -> dict[str, int]:
 
 def _told(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return f"{len(names):,} subjects ({', '.join(map(written, names[:SHOWN]))}{more}) are"
+    count = "1 subject" if len(names) == 1 else f"{len(names):,} subjects"
+    return f"{count} ({', '.join(map(written, names[:SHOWN]))}{more}) {'is' if len(names) == 1 else 'are'}"

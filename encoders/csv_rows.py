@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from encoders.errors import DatasetError
 
 _END = "."  # a row of its own after the last one, unless a quote is open there
+_LOOKED_AT = 1000  # rows that a separator is told from
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +27,20 @@ class Row:
 
 
 def read(path: Path, text: str) -> list[Row]:
-    """The rows that are not blank. DatasetError names the one in which a quote is opened and not closed.
+    """The rows that are not blank, without last columns that are empty throughout.
 
-    `"Heroes" (live)` is the cell `Heroes (live)`, as the csv module reads it. But where a row goes on over
-    line ends, whatever follows the closing quote shows that it was another cell's, and rows were swallowed.
+    DatasetError names the row in which a quote is opened and not closed. `"Heroes" (live)` is the cell
+    `Heroes (live)`, as the csv module reads it. But where a row goes on over line ends, whatever follows the
+    closing quote shows that it was another cell's, and rows were swallowed.
     """
+    with _cells_of_any_length(text):
+        return _trimmed(_read(path, text))
+
+
+def _read(path: Path, text: str) -> list[Row]:
     delimiter = _delimiter(text)
     lines = list(io.StringIO(f"{text}\n{_END}", newline=""))  # the csv module reads line ends itself
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     rows, number, done = [], 0, 0  # rows and lines that are read
     try:
         for cells in reader:
@@ -44,26 +54,50 @@ def read(path: Path, text: str) -> list[Row]:
             f"{path}: row {number + 1} is not a whole row of a CSV, from line {done + 1} on ({exc}): look "
             'there for a quote that is opened and not closed; quotes in a cell are written """so"" it is"'
         ) from exc
-    return [row for row in rows[:-1] if row.cells]
+    return [row for row in rows[:-1] if any(cell.strip() for cell in row.cells)]
+
+
+@contextmanager
+def _cells_of_any_length(text: str) -> Iterator[None]:
+    usual = csv.field_size_limit(len(text) + 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _trimmed(rows: list[Row]) -> list[Row]:
+    """Without the empty columns that separators at the ends of rows make."""
+    wide = max((len(row.cells) for row in rows), default=0)
+    while wide > 1 and not any(row.cells[wide - 1].strip() for row in rows if len(row.cells) >= wide):
+        wide -= 1
+    return [replace(row, cells=row.cells[:wide]) for row in rows]
 
 
 def _refuse_torn(lines: list[str], delimiter: str) -> None:
     """csv.Error where the quotes of a row over several lines are not closed right before a separator."""
     spaced = re.compile(rf'" +(?=[{delimiter}\r\n])')  # spaces after a closing quote swallow nothing
-    list(csv.reader([spaced.sub('"', line) for line in lines], delimiter=delimiter, strict=True))
+    unspaced = [spaced.sub('"', line) for line in lines]
+    list(csv.reader(unspaced, delimiter=delimiter, strict=True, skipinitialspace=True))
 
 
 def _delimiter(text: str) -> str:
-    """The comma, semicolon or tab that cuts the first row into most columns."""
+    """The tab, semicolon or comma that cuts all rows into the same number of columns, the most of these.
 
-    def width(delimiter: str) -> int:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    Of two that do, the comma is not it: it stands in names and in numbers. Where none does, most columns of
+    the first row.
+    """
+
+    def widths(delimiter: str) -> list[int]:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         try:
-            return len(next((row for row in rows if row), []))
+            return [len(row) for row in islice((row for row in rows if row), _LOOKED_AT)]
         except csv.Error:  # told once the rows are read
-            return 0
+            return []
 
-    return max(",;\t", key=width)
+    cut = {delimiter: widths(delimiter) or [0] for delimiter in "\t;,"}
+    even = [delimiter for delimiter, wide in cut.items() if len(set(wide)) == 1 and wide[0] > 1]
+    return max(even or cut, key=lambda delimiter: cut[delimiter][0])
 
 
 def text(path: Path) -> str:

@@ -62,7 +62,8 @@ def read(path: Path, label: str | None = None) -> Read:
     subject = _column(path, table.header, label)
     named = [k for k, name in enumerate(table.header) if name.strip().lower() == "group" and k != subject]
     group = named[0] if named else None
-    rest = [k for k in range(len(table.header)) if k not in (subject, group)]
+    counting = _counting(table)
+    rest = [k for k in range(len(table.header)) if k not in (subject, group, counting)]
     if not rest:
         raise DatasetError(f"{path} has no column beside the subject's: there is nothing to learn from")
     labels = table.column(subject)
@@ -75,8 +76,17 @@ def read(path: Path, label: str | None = None) -> Read:
     items, names, holds = _items(table, rest)
     columns = printable(
         f"subjects from column {table.header[subject]}, {holds or 'files'} from {_listed(table, rest)}"
+        + ("" if counting is None else ", the first column only counts the rows")
     )
     return Read(items, labels, None if group is None else table.column(group), names, holds, columns)
+
+
+def _counting(table: _Table) -> int | None:
+    """The nameless first column in which pandas counts the rows; it would be learnt from."""
+    if len(table.header) < 3 or table.header[0].strip():
+        return None
+    counts = [str(number) for number in range(len(table.rows))]
+    return 0 if [row[0].strip() for row in table.rows] == counts else None
 
 
 def _listed(table: _Table, columns: list[int]) -> str:

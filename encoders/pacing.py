@@ -62,6 +62,6 @@ def planned(left: float, pace: Pace, every: int | None) -> tuple[int, int]:
         return max(1, int(free / max(pace.step + pace.validation / every, 1e-9))), every
     count = VALIDATIONS
     if VALIDATIONS * pace.validation > free / 2:
-        count = max(1, int(free / 2 / pace.validation))
+        count = max(1, int(free / 2 / max(pace.validation, 1e-9)))
     steps = max(1, int((free - count * pace.validation) / max(pace.step, 1e-9)))
     return steps, math.ceil(steps / count)

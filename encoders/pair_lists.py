@@ -16,7 +16,16 @@ from encoders.errors import DatasetError
 Ints = NDArray[np.int64]
 NAMES = {"left", "right", "same", "fold"}
 SAME = {"1": True, "true": True, "same": True, "yes": True, "y": True, "mated": True}
-SAME |= {"0": False, "false": False, "different": False, "no": False, "n": False, "non-mated": False}
+SAME |= {
+    "1.0": True,
+    "0.0": False,
+    "0": False,
+    "false": False,
+    "different": False,
+    "no": False,
+    "n": False,
+    "non-mated": False,
+}
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".wav")
 _LINE_END = re.compile("\r\n|\r|\n")
 _NUMBER = re.compile("[0-9]{1,9}")
@@ -92,6 +101,7 @@ def _row(place: str, number: int, names: list[str], cells: list[str]) -> Row:
     same, fold = SAME.get(row["same"].lower()), row.get("fold", "0")
     if same is None:
         raise DatasetError(f"{place}: same is {row['same']!r}: it must be 1 or 0")
+    fold = fold.removesuffix(".0")  # as pandas writes whole numbers beside gaps
     if not _NUMBER.fullmatch(fold.removeprefix("-")):
         raise DatasetError(f"{place}: fold is {fold!r}: it must be a whole number")
     return Row(number, row["left"], row["right"], same, int(fold))

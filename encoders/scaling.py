@@ -14,19 +14,22 @@ Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
 LARGEST = float(np.finfo(np.float32).max)
 GRAIN = 1e-13  # of a column's size, or of the largest deviation; below it a deviation is but rounding
+SMALL = 1e6  # times a deviation that is only rounding: what it is divided by
 MEANT = 1e-10  # a deviation above it is no rounding of other columns: nanovolts beside unix seconds
 
 
 def scale_of(values: Wide) -> dict[str, list[float]]:
     """Mean and deviation by column of (n, d) finite numbers; a column that is only rounding is centred.
 
-    That is a constant, or what a sum over other columns leaves where it should be 0: a principal component
-    beyond the rank, a difference of equals. At deviation 1 it would weigh as much as the others.
+    That is a constant, or what a sum in float64 over other columns leaves where it should be 0: a principal
+    component beyond the rank, a difference of equals. At deviation 1 it would weigh as much as the others.
+    A column 1e13 times smaller than the largest cannot be told from that: give it in another unit.
     """
     deviation = values.std(axis=0)
     of_others = min(MEANT, GRAIN * deviation.max())
     varies = deviation > np.maximum(GRAIN * np.abs(values).max(axis=0), of_others)
-    return {"mean": values.mean(axis=0).tolist(), "std": np.where(varies, deviation, 1.0).tolist()}
+    small = np.maximum(1.0, SMALL * deviation)
+    return {"mean": values.mean(axis=0).tolist(), "std": np.where(varies, deviation, small).tolist()}
 
 
 def learnt(values: Wide, settings: dict[str, Any]) -> dict[str, Any]:

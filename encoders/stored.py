@@ -16,7 +16,8 @@ def array_in(path: str | os.PathLike[str]) -> Any:
     """The array of a .npy file; ValueError for a file that is none, is cut off, or holds Python objects."""
     try:
         # Mapped: a file that claims more than it holds is refused before there is room made for it.
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        # And copied: a map keeps its file open, and there are as many as items.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except OSError as exc:
         raise ValueError(f"cannot be read: {exc.strerror or exc}") from exc
     except (ValueError, EOFError) as exc:

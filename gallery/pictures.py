@@ -40,7 +40,10 @@ def _is_no_image(item: Any) -> bool:
     if isinstance(item, str | os.PathLike):
         suffix = Path(os.fsdecode(item)).suffix.lower()
         return suffix != "" and suffix not in IMAGE_SUFFIXES
-    return isinstance(item, np.ndarray) and item.dtype.kind == "f" and item.ndim < 3
+    if not isinstance(item, np.ndarray) or item.dtype.kind != "f" or item.ndim > 2:
+        return False
+    # Grey pictures are given in [0, 1]; numbers of a sequence are seldom all within.
+    return item.ndim < 2 or not bool(((item >= 0) & (item <= 1)).all())
 
 
 def picture_of_template(engine: Engine, template: int, source: str | None) -> Picture:

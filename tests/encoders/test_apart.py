@@ -78,7 +78,7 @@ def test_trained_items_under_other_names_are_refused(tmp_path: Path, names: Any)
     with pytest.raises(DatasetError, match=r"20 of the 20 items .* whatever their names: 4 subjects \("):
         encoders.train(data, output=tmp_path / "v", validation=held, steps=2, progress=False)
     both = np.concatenate([others.items, data.items[25:28]]), np.r_[others.labels + 100, [106] * 3]
-    with pytest.raises(DatasetError, match=r"3 of the 33 items .*: 1 subjects \(106\) are mostly made"):
+    with pytest.raises(DatasetError, match=r"3 of the 33 items .*: 1 subject \(106\) is mostly made"):
         encoders.train(data, output=tmp_path / "v", validation=from_arrays(*both), steps=2, progress=False)
 
 

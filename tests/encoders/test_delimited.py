@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import encoders
-from encoders import apart, datasets, names, preprocess
+from encoders import apart, datasets, delimited, names, preprocess
 from encoders.errors import DatasetError
 from tests.encoders import made
 from tests.encoders.shapes import picture
@@ -58,7 +58,10 @@ def test_paths_of_which_none_is_there(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ('text,label\nann,1\n"bob,1\ncy,2\ndi,2\n', r"row 3 is not a whole row .* a quote that is opened"),
-        ('text,label\n"bob,1\n' + "some words,2\n" * 20_000, r"row 2 is not a whole row .*131072"),
+        (
+            'text,label\n"bob,1\n' + "some words,2\n" * 20_000,
+            r"row 2 is not a whole row of a CSV, from line 2 on .*quote",
+        ),
         ('text,label\n"ann,1\n"bob" li,1\ncy,2\n', r"row 2 is not a whole row of a CSV, from line 2 on"),
         ('text,label\nann,1\n"bob,1\nx,"cy"\ndi,2\n', r"row 3 is not a whole row"),
         (
@@ -208,3 +211,40 @@ def test_the_columns_that_were_taken_are_told(header: str, told: str, tmp_path: 
     data = datasets.load(table(tmp_path, "\n".join([header, *map(",".join, rows)])))
     assert told in data.read_from
     assert apart.counted(data, None, outside=False) == f"4 subjects, 8 items; {data.read_from}"
+
+
+@pytest.mark.parametrize(
+    ("text", "items", "labels"),
+    [
+        ("Smith, John;p1\nSmyth, Jon;p1\nBrown, Al;p2\nBraun, Alf;p2\n", ["Smith, John", "Smyth, Jon"], "p1"),
+        (
+            "Smith, John\tp1\nSmyth, Jon\tp1\nBrown, Al\tp2\nBraun, Alf\tp2\n",
+            ["Smith, John", "Smyth, Jon"],
+            "p1",
+        ),
+        ('"a;b;c;d",anna\nx,anna\ny,bob\nz,bob\n', ["a;b;c;d", "x"], "anna"),
+        (
+            "hello, my, dear;anna\nyes, no, x;anna\nfoo;bob\nbar;bob\n",
+            ["hello, my, dear", "yes, no, x"],
+            "anna",
+        ),
+        ('text, label\n"hello, you", a\n "yes", a\nno, b\noh, b\n', ["hello, you", "yes"], "a"),
+        ("text,label\n" + "x" * 140_000 + ",a\nb,a\n", ["x" * 140_000, "b"], "a"),
+        ("text,label\nx,a\n,,\n   \ny,a\n", ["x", "y"], "a"),
+        ("text,label,\nx,a,\ny,a,\n", ["x", "y"], "a"),
+        ("text,label\nx,a,\ny,a,\n", ["x", "y"], "a"),
+    ],
+)
+def test_ordinary_files_are_read(text: str, items: list[str], labels: str, tmp_path: Path) -> None:
+    found = delimited.read(table(tmp_path, text))
+    assert (found.items[:2], set(found.labels[:2])) == (items, {labels})
+
+
+def test_a_column_that_counts_the_rows_is_not_learnt_from(tmp_path: Path) -> None:
+    """As pandas writes it; of sorted rows it gives the subject away."""
+    rows = [f"{k},{k % 3},0.5,s{k // 4}" for k in range(12)]
+    found = delimited.read(table(tmp_path, "\n".join([",x,y,label", *rows])))
+    assert found.items.shape == (12, 2)
+    assert found.columns.endswith("vectors from x, y, the first column only counts the rows")
+    rows[3] = rows[3].replace("3,", "9,", 1)
+    assert delimited.read(table(tmp_path, "\n".join([",x,y,label", *rows]))).items.shape == (12, 3)

@@ -103,3 +103,19 @@ def test_a_text_in_a_file_is_the_text(tmp_path: Path) -> None:
         read(tmp_path / "x.txt")
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         read(tmp_path / "y.txt")
+
+
+def test_a_file_is_closed_once_it_is_read(tmp_path: Path) -> None:
+    """A map keeps it open: of 1,200 files a scale was learnt from the 1,017 that could be."""
+    np.save(tmp_path / "x.npy", np.arange(3.0))
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    kept = [scaling.numbers(tmp_path / "x.npy", wide=True) for _ in range(20)]
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").count(str(tmp_path))
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened and maps == 0 and len(kept) == 20
+
+
+def test_a_column_of_rounding_is_left_small_however_large_it_is() -> None:
+    rows = np.c_[RNG.normal(size=480), 1e18 + 128.0 * RNG.integers(-2, 3, 480), np.full(480, 7.0)]
+    scale = scaling.scale_of(rows)
+    scaled = scaling.scaled(rows, tuple(scale["mean"]), tuple(scale["std"]), wide=True)
+    assert np.abs(scaled[:, 1:]).max() < 1e-3 and 0.9 < scaled[:, 0].std() < 1.1

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,6 +18,7 @@ from gallery import report
 from gallery.duplicates import Duplicates, Evidence, Picture, grouped
 from gallery.errors import GalleryError
 from gallery.folders import Unreadable
+from gallery.pictures import picture_of
 from gallery.report import page, write_report
 from tests.gallery.test_duplicates import pairs_of
 
@@ -177,3 +179,16 @@ def test_a_place_that_cannot_be_written_is_a_plain_error(tmp_path: Path) -> None
 )
 def test_bytes_for_people(count: float, text: str) -> None:
     assert report._bytes(int(count)) == text
+
+
+@pytest.mark.parametrize(
+    ("item", "shown"),
+    [
+        (np.random.default_rng(0).random((48, 48)), True),  # a grey picture in [0, 1]
+        (np.random.default_rng(0).random((48, 48, 3)), True),
+        (np.random.default_rng(0).normal(size=(48, 12)), False),  # steps of a sequence
+        (np.random.default_rng(0).random(48), False),
+    ],
+)
+def test_floats_are_shown_where_they_may_be_a_picture(item: np.ndarray, shown: bool) -> None:
+    assert bool(picture_of(item)) == shown
