@@ -302,7 +302,7 @@ def test_accuracy_takes_its_threshold_from_the_other_folds() -> None:
         ("left,right,same\nx,y,1\n,y,0\n", "line 3: left is empty"),
         ("left,right,same\nx,y,1\nx,x,1\n", "line 3: x is compared with itself"),
         ("left,right,same\nx,y,1\ny,x,0\n", "lines 2 and 3: y and x are of one subject in one"),
-        ('left,right,same\nx,"' + "y" * 140_000, "row 2 is not a whole row .* line 2 on .field larger"),
+        ('left,right,same\nx,"' + "y" * 140_000, "row 2 is not a whole row .* line 2 on .unexpected end"),
         ("10\nwhat is this\n", "line 2: 'what is this' is no pair of LFW"),
         ("1\np0 1 2\np0 1 2 3 4\n", "line 3: 'p0 1 2 3 4' is no pair of LFW"),
         ("1\np0 1 2\np0 1 p1 -2\n", "line 3: 'p0 1 p1 -2' is no pair of LFW"),
