@@ -113,9 +113,9 @@ def _present(data: LabelledSet) -> set[str]:
 def _shared(train: LabelledSet, held: LabelledSet) -> list[str]:
     """The subjects of `held` that are called as some of `train`; as numbers 1, 01 and 1.0 are the same."""
     trained, asked = _present(train), _present(held)
-    theirs, mine = _numbers(trained), _numbers(asked)
+    theirs, mine = set(_numbers(trained).values()), _numbers(asked)
     if theirs and mine:
-        return sorted((name for name in mine if mine[name] in theirs.values()), key=mine.__getitem__)
+        return sorted((name for name in mine if mine[name] in theirs), key=mine.__getitem__)
     return sorted(trained & asked)
 
 

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders import evaluation
-
 Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,13 +31,13 @@ _T = (
 )
 
 
-def by_subject(embeddings: Floats, labels: Ints, metric: str, threshold: float) -> Wide:
+def by_subject(apart: Floats, labels: Ints, threshold: float) -> Wide:
     """(subjects,) the part of each in the error rate (FNMR + FMR) / 2 at `threshold`; their mean is the rate.
 
+    `apart` (n, n) are the distances of all items to each other, `labels` (n,) their subjects.
     A non-mated pair has two subjects: without one of them the FMR moves twice as far as that one's own FMR is
     from the mean. Hence the differences from it count twice.
     """
-    apart = evaluation.distances(embeddings, embeddings, metric)
     accepted = apart <= np.float32(threshold)
     np.fill_diagonal(accepted, False)
     own = (accepted & (labels[:, None] == labels[None, :])).sum(axis=1)

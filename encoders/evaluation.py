@@ -132,7 +132,11 @@ def _rounded(squares: Wide, metric: str) -> Floats:
 
 def comparisons(embeddings: Floats, labels: Ints, metric: str) -> tuple[Floats, Floats]:
     """The distances of all mated and all non-mated pairs i < j; every item against every other."""
-    apart = distances(embeddings, embeddings, metric)
+    return parted(distances(embeddings, embeddings, metric), labels)
+
+
+def parted(apart: Floats, labels: Ints) -> tuple[Floats, Floats]:
+    """Of a table (n, n) of all distances those of the mated and of the non-mated pairs i < j."""
     upper = np.triu(np.ones(apart.shape, dtype=bool), k=1)
     same = labels[:, None] == labels[None, :]
     return apart[upper & same], apart[upper & ~same]

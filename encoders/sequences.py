@@ -57,8 +57,9 @@ class SequencePreprocess:
         The most frequent number of channels counts. Items that are no such sequences are passed over: they
         are told all together when the set is prepared.
         """
-        channels = Counter(n for item in items if (n := _channels(item))).most_common(1)
-        steps = [s for item in items if channels and (s := _read(item, channels[0][0])) is not None]
+        arrays = [array for item in items if (array := _read(item)) is not None]  # a file is read once
+        channels = Counter(n for array in arrays if (n := _channels(array))).most_common(1)
+        steps = [s for array in arrays if channels and (s := _good(array, channels[0][0])) is not None]
         if not steps:
             raise EncoderError(
                 "preprocess sequence needs arrays of shape (steps, channels), finite and with a step at "
@@ -68,20 +69,24 @@ class SequencePreprocess:
         return found | scaling.learnt(np.concatenate(steps), settings) | settings
 
 
-def _channels(item: Any) -> int:
-    """How many the item has; 0 for what is no sequence of numbers."""
+def _read(item: Any) -> NDArray[np.floating[Any]] | None:
+    """The numbers of an item; None for what holds none."""
     try:
-        array = scaling.numbers(item, wide=True)
+        return scaling.numbers(item, wide=True)
     except (TypeError, ValueError):
-        return 0
+        return None
+
+
+def _channels(array: NDArray[np.floating[Any]]) -> int:
+    """How many it has; 0 for what is no sequence."""
     return 0 if array.ndim not in (1, 2) else 1 if array.ndim == 1 else array.shape[1]
 
 
-def _read(item: Any, channels: int) -> Any:
+def _good(array: NDArray[np.floating[Any]], channels: int) -> NDArray[np.floating[Any]] | None:
     """The steps of a good item; None for one that is refused."""
     try:
-        return _steps(item, channels, wide=True)
-    except (TypeError, ValueError):
+        return _steps(array, channels, wide=True)
+    except ValueError:
         return None
 
 

@@ -50,14 +50,15 @@ def validate(embeddings: Floats, data: LabelledSet, metric: str, fmr: float, see
         raise DatasetError("the encoder gives NaN or infinity for some items: nothing can be measured")
     rng = np.random.default_rng(seed)
     rows, labels = _at_most(embeddings, data.labels, rng)
-    mated, non_mated = evaluation.comparisons(rows, labels, metric)
+    apart = evaluation.distances(rows, rows, metric)
+    mated, non_mated = evaluation.parted(apart, labels)
     if not (len(mated) and len(non_mated)):
         raise DatasetError(
             f"{len(mated)} mated and {len(non_mated)} non-mated pairs: rates need at least one of each"
         )
     threshold = evaluation.threshold_at_fmr(non_mated, fmr, evaluation.grain(rows, metric))
     eer, where = evaluation.eer(mated, non_mated)
-    errors = choosing.by_subject(rows, labels, metric, where)
+    errors = choosing.by_subject(apart, labels, where)
     return Validation(
         eer=eer,
         one_shot_error=one_shot(embeddings, data, metric, rng),

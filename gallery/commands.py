@@ -79,10 +79,9 @@ def _enrolled_before(
     people: Gallery, subjects: list[tuple[str, list[Any], dict[str, str] | None]]
 ) -> set[tuple[str, int]]:
     """(id, which of its images) of those that are in the gallery already, by their paths."""
-    known = set(people.ids())
     found = set()
     for id, items, _ in subjects:
-        if id in known:
+        if id in people:
             sources = {Path(one.source).absolute() for one in people.templates(id) if one.source}
             found |= {(id, at) for at, item in enumerate(items) if Path(item).absolute() in sources}
     return found

@@ -37,7 +37,7 @@ def test_the_parts_of_subjects_are_those_of_a_plain_double_loop() -> None:
                     (own if labels[j] == subject else other).append(accepted)
         fnmr.append(1 - np.mean(own))
         fmr.append(np.mean(other))
-    parts = choosing.by_subject(rows, labels, "euclidean", at)
+    parts = choosing.by_subject(evaluation.distances(rows, rows, "euclidean"), labels, at)
     assert parts == pytest.approx([a / 2 + b - np.mean(fmr) / 2 for a, b in zip(fnmr, fmr, strict=True)])
     assert parts.mean() == pytest.approx(rate) and 0.05 < rate < 0.5
 

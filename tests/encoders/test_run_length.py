@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +47,30 @@ def test_epochs_are_passes_with_the_batches_that_are_drawn(
     assert set(drawn) == {real * items} and sum(drawn) == 20 * 48
 
 
+def by_a_clock(monkeypatch: pytest.MonkeyPatch, cost: Callable[[int], float]) -> list[float]:
+    """Trainings tell the time by the number in the list; a step adds what it costs after so many others."""
+    now, step = [0.0], trainer.Trainer.step
+
+    def costly(self: trainer.Trainer) -> float:
+        now[0] += cost(self.done)
+        return step(self)
+
+    monkeypatch.setattr(trainer.Trainer, "step", costly)
+    monkeypatch.setattr(pacing.measured, "__defaults__", (lambda: now[0],))
+    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+    return now
+
+
 def test_minutes_pay_for_validations_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock on which a step takes 1 s and a validation 20: of 10 minutes half goes to validations."""
-    now, step, check = [0.0], trainer.Trainer.step, run.measure
-
-    def slow_step(self: trainer.Trainer) -> float:
-        now[0] += 1.0
-        return step(self)
+    now, check = by_a_clock(monkeypatch, lambda _: 1.0), run.measure
 
     def slow_check(*given: Any) -> validation.Validation:
         now[0] += 20.0
         return check(*given)
 
-    monkeypatch.setattr(trainer.Trainer, "step", slow_step)
     monkeypatch.setattr(run, "measure", slow_check)
-    monkeypatch.setattr(pacing.measured, "__defaults__", (lambda: now[0],))
-    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
     found = encoders.train(labelled(), output=tmp_path / "m", minutes=10, patience=0, **SMALL)
     assert len(found.validations) in (11, 12) and 240 <= found.settings["steps"] <= 280
     assert 500 < found.seconds <= 600 and found.stopped is None
@@ -71,16 +79,7 @@ def test_minutes_pay_for_validations_too(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_run_that_gets_slower_ends_within_its_minutes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, step = [0.0], trainer.Trainer.step
-
-    def slowing(self: trainer.Trainer) -> float:
-        now[0] += 1.0 if self.done < 20 else 4.0
-        return step(self)
-
-    monkeypatch.setattr(trainer.Trainer, "step", slowing)
-    monkeypatch.setattr(pacing.measured, "__defaults__", (lambda: now[0],))
-    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+    by_a_clock(monkeypatch, lambda done: 1.0 if done < 20 else 4.0)
     found = encoders.train(labelled(), output=tmp_path / "m", minutes=2, patience=0, **SMALL)
     assert found.settings["steps"] == 102 and found.stopped is not None and 30 < found.stopped < 50
     assert 112 < found.seconds <= 120 and found.validations[-1]["step"] == found.stopped
@@ -104,16 +103,7 @@ def test_slow_steps_are_measured_fewer(slow: float, seconds: float, steps: int, 
 
 
 def test_minutes_hold_for_slow_steps_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, step = [0.0], trainer.Trainer.step
-
-    def slow_step(self: trainer.Trainer) -> float:
-        now[0] += 0.7
-        return step(self)
-
-    monkeypatch.setattr(trainer.Trainer, "step", slow_step)
-    monkeypatch.setattr(pacing.measured, "__defaults__", (lambda: now[0],))
-    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+    by_a_clock(monkeypatch, lambda _: 0.7)
     found = encoders.train(labelled(), output=tmp_path / "m", minutes=0.1, patience=0, **SMALL)
     assert 4.5 < found.seconds <= 6.0
 
