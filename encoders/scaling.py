@@ -23,7 +23,8 @@ def scale_of(values: Wide) -> dict[str, list[float]]:
 
     That is a constant, or what a sum in float64 over other columns leaves where it should be 0: a principal
     component beyond the rank, a difference of equals. At deviation 1 it would weigh as much as the others.
-    A column 1e13 times smaller than the largest cannot be told from that: give it in another unit.
+    A column 1e13 times smaller than the largest, and below 1e-10, cannot be told from that: give it in
+    another unit.
     """
     deviation = values.std(axis=0)
     of_others = min(MEANT, GRAIN * deviation.max())
@@ -62,7 +63,10 @@ def numbers(item: Any, wide: bool) -> NDArray[np.floating[Any]]:
     if isinstance(item, str | os.PathLike):
         item = stored.array_in(item)
     with np.errstate(over="ignore"):
-        return np.asarray(item, dtype=np.float64 if wide else np.float32)
+        try:
+            return np.asarray(item, dtype=np.float64 if wide else np.float32)
+        except OverflowError as exc:  # a whole number of Python's that no float holds
+            raise ValueError(f"a number is too large: {exc}") from exc
 
 
 def finite(values: NDArray[np.floating[Any]]) -> bool:

@@ -83,6 +83,12 @@ def test_bad_npz_files(tmp_path: Path) -> None:
     for name in ("cut.npz", "one.npy"):
         with pytest.raises(DatasetError, match=r"not a whole \.npz"):
             datasets.load(tmp_path / name)
+    np.savez_compressed(tmp_path / "small.npz", vectors=np.arange(80.0).reshape(40, 2), labels=np.arange(40))
+    torn = bytearray((tmp_path / "small.npz").read_bytes())
+    torn[90:130] = bytes(40)  # zlib.error is none of numpy's or of zipfile's
+    (tmp_path / "torn.npz").write_bytes(torn)
+    with pytest.raises(DatasetError, match=r"not a whole \.npz"):
+        datasets.load(tmp_path / "torn.npz")
     objects = np.array([{}, {}], dtype=object)
     np.savez(tmp_path / "pickled.npz", images=objects, labels=[0, 1])
     with pytest.raises(DatasetError, match=r"not a whole \.npz file of plain arrays"):
