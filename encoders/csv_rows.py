@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -57,13 +59,28 @@ def _read(path: Path, text: str) -> list[Row]:
     return [row for row in rows[:-1] if any(cell.strip() for cell in row.cells)]
 
 
+_limit_lock = threading.Lock()
+
+
+def _forget_other_threads() -> None:
+    """In a forked process: the thread that reads is not there."""
+    global _limit_lock
+    _limit_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_other_threads)
+
+
 @contextmanager
 def _cells_of_any_length(text: str) -> Iterator[None]:
-    usual = csv.field_size_limit(len(text) + 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(usual)
+    """The csv module has one limit for all threads: raised by one at a time, and never lowered."""
+    with _limit_lock:
+        usual = csv.field_size_limit()
+        csv.field_size_limit(max(usual, len(text) + 1))
+        try:
+            yield
+        finally:
+            csv.field_size_limit(usual)
 
 
 def _trimmed(rows: list[Row]) -> list[Row]:

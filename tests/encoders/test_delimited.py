@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 import encoders
-from encoders import apart, datasets, delimited, names, preprocess
+from encoders import apart, csv_rows, datasets, delimited, names, preprocess
 from encoders.errors import DatasetError
 from tests.encoders import made
 from tests.encoders.shapes import picture
@@ -238,6 +240,25 @@ def test_the_columns_that_were_taken_are_told(header: str, told: str, tmp_path: 
 def test_ordinary_files_are_read(text: str, items: list[str], labels: str, tmp_path: Path) -> None:
     found = delimited.read(table(tmp_path, text))
     assert (found.items[:2], set(found.labels[:2])) == (items, {labels})
+
+
+def test_a_short_file_takes_no_cells_from_who_else_reads() -> None:
+    """The csv module has one limit for all threads, and it was lowered to the length of each file."""
+    usual = csv.field_size_limit()
+    with csv_rows._cells_of_any_length("x,a"):
+        assert csv.field_size_limit() == usual
+    with csv_rows._cells_of_any_length("x" * (usual + 5)):
+        assert csv.field_size_limit() > usual + 5
+    assert csv.field_size_limit() == usual
+
+
+def test_files_are_read_by_many_threads_at_once() -> None:
+    """Each restored the limit that it had found: of a long cell, or of a short file in which one ran."""
+    usual, place = csv.field_size_limit(), Path("t.csv")
+    texts = [f"text,label\nx,a\n{'y' * length},a\n" for length in (9, 200_000, 9, 300_000) * 20]
+    with ThreadPoolExecutor(4) as threads:
+        rows = list(threads.map(lambda text: csv_rows.read(place, text), texts))
+    assert all(len(found) == 3 for found in rows) and csv.field_size_limit() == usual
 
 
 def test_a_column_that_counts_the_rows_is_not_learnt_from(tmp_path: Path) -> None:
