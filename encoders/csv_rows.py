@@ -17,6 +17,7 @@ from encoders.errors import DatasetError
 
 _END = "."  # a row of its own after the last one, unless a quote is open there
 _LOOKED_AT = 1000  # rows that a separator is told from
+_TAB = re.compile(r"[^,;\t]\t")  # one that is no spacing after another separator
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ def _read(path: Path, text: str) -> list[Row]:
             f"{path}: row {number + 1} is not a whole row of a CSV, from line {done + 1} on ({exc}): look "
             'there for a quote that is opened and not closed; quotes in a cell are written """so"" it is"'
         ) from exc
-    return [row for row in rows[:-1] if any(cell.strip() for cell in row.cells)]
+    return [row for row in rows[:-1] if _filled(row.cells)]
+
+
+def _filled(cells: list[str]) -> bool:
+    return any(cell.strip() for cell in cells)
 
 
 _limit_lock = threading.Lock()
@@ -85,10 +90,16 @@ def _cells_of_any_length(text: str) -> Iterator[None]:
 
 def _trimmed(rows: list[Row]) -> list[Row]:
     """Without the empty columns that separators at the ends of rows make."""
-    wide = max((len(row.cells) for row in rows), default=0)
-    while wide > 1 and not any(row.cells[wide - 1].strip() for row in rows if len(row.cells) >= wide):
-        wide -= 1
+    wide = _wide([row.cells for row in rows])
     return [replace(row, cells=row.cells[:wide]) for row in rows]
+
+
+def _wide(rows: list[list[str]]) -> int:
+    """The number of columns, less the last ones that are empty throughout."""
+    wide = max(map(len, rows), default=0)
+    while wide > 1 and not any(cells[wide - 1].strip() for cells in rows if len(cells) >= wide):
+        wide -= 1
+    return wide
 
 
 def _refuse_torn(lines: list[str], delimiter: str) -> None:
@@ -101,20 +112,30 @@ def _refuse_torn(lines: list[str], delimiter: str) -> None:
 def _delimiter(text: str) -> str:
     """The tab, semicolon or comma that cuts all rows into the same number of columns, the most of these.
 
-    Of two that do, the comma is not it: it stands in names and in numbers. Where none does, most columns of
-    the first row.
+    Of two that do, the comma is not it, as it stands in names and in numbers, unless there would be more than
+    one in a cell. Where none does, most columns of the first row. Blank rows and empty last columns count for
+    nothing, and tabs that only follow another separator are spaces.
     """
+    cut = {separator: _cut(text, separator) for separator in ("\t;," if _TAB.search(text) else ";,")}
+    even = [one for one, rows in cut.items() if len(set(map(len, rows))) == 1 and len(rows[0]) > 1]
+    if "," in even and ("\t" in even or (";" in even and _most_commas(cut[";"]) < 2)):
+        even.remove(",")
+    return max(even or cut, key=lambda one: len(cut[one][0]) if cut[one] else 0)
 
-    def widths(delimiter: str) -> list[int]:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-        try:
-            return [len(row) for row in islice((row for row in rows if row), _LOOKED_AT)]
-        except csv.Error:  # told once the rows are read
-            return []
 
-    cut = {delimiter: widths(delimiter) or [0] for delimiter in "\t;,"}
-    even = [delimiter for delimiter, wide in cut.items() if len(set(wide)) == 1 and wide[0] > 1]
-    return max(even or cut, key=lambda delimiter: cut[delimiter][0])
+def _cut(text: str, delimiter: str) -> list[list[str]]:
+    """The first rows that are not blank, without last columns that are empty throughout."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        found = list(islice(filter(_filled, rows), _LOOKED_AT))
+    except csv.Error:  # told once the rows are read
+        return []
+    wide = _wide(found)
+    return [cells[:wide] for cells in found]
+
+
+def _most_commas(rows: list[list[str]]) -> int:
+    return max(cell.count(",") for cells in rows for cell in cells)
 
 
 def text(path: Path) -> str:

@@ -235,11 +235,18 @@ def test_the_columns_that_were_taken_are_told(header: str, told: str, tmp_path: 
         ("text,label\nx,a\n,,\n   \ny,a\n", ["x", "y"], "a"),
         ("text,label,\nx,a,\ny,a,\n", ["x", "y"], "a"),
         ("text,label\nx,a,\ny,a,\n", ["x", "y"], "a"),
+        ("a, b, c, d\tp1\nx, y, z, w\tp1\n", ["a, b, c, d", "x, y, z, w"], "p1"),
+        ("hello,\tanna\nyes,\tanna\nfoo,\tbob\n", ["hello", "yes"], "anna"),  # it was "hello,"
+        ("0.5,\tanna\n2,\tanna\n3,\tbob\n", [0.5, 2.0], "anna"),  # it was the text "0.5,"
+        ("a, b;p1\nc, d;p1;\ne, f;p2\n", ["a, b", "c, d"], "p1"),  # it was a, of "b;p1"
+        ("a, b, c;p1\nd, e, f;p1\n   \ng, h;p2\n", ["a, b, c", "d, e, f"], "p1"),
+        ("a, b;i, j\nc, d;i, j\ne, f;k, l\n", ["a, b", "c, d"], "i, j"),
+        ("a;b c,p1\nd;e,p1\nf;g,p2\nh,p2\n", ["a;b c", "d;e"], "p1"),
     ],
 )
-def test_ordinary_files_are_read(text: str, items: list[str], labels: str, tmp_path: Path) -> None:
+def test_ordinary_files_are_read(text: str, items: list[Any], labels: str, tmp_path: Path) -> None:
     found = delimited.read(table(tmp_path, text))
-    assert (found.items[:2], set(found.labels[:2])) == (items, {labels})
+    assert (np.ravel(found.items[:2]).tolist(), set(found.labels[:2])) == (items, {labels})
 
 
 def test_a_short_file_takes_no_cells_from_who_else_reads() -> None:
