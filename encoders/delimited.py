@@ -62,7 +62,7 @@ def read(path: Path, label: str | None = None) -> Read:
     subject = _column(path, table.header, label)
     named = [k for k, name in enumerate(table.header) if name.strip().lower() == "group" and k != subject]
     group = named[0] if named else None
-    counting = _counting(table)
+    counting = _counting(table) if subject else None
     rest = [k for k in range(len(table.header)) if k not in (subject, group, counting)]
     if not rest:
         raise DatasetError(f"{path} has no column beside the subject's: there is nothing to learn from")
@@ -82,11 +82,15 @@ def read(path: Path, label: str | None = None) -> Read:
 
 
 def _counting(table: _Table) -> int | None:
-    """The nameless first column in which pandas counts the rows; it would be learnt from."""
-    if len(table.header) < 3 or table.header[0].strip():
-        return None
-    counts = [str(number) for number in range(len(table.rows))]
-    return 0 if [row[0].strip() for row in table.rows] == counts else None
+    """The nameless first column in which pandas and R count the rows; it would be learnt from."""
+    return 0 if _are_counted(table.header, table.rows) else None
+
+
+def _are_counted(header: list[str], rows: list[list[str]]) -> bool:
+    if len(header) < 3 or header[0].strip():
+        return False
+    found = [row[0].strip() for row in rows]
+    return any(found == [str(number + first) for number in range(len(rows))] for first in (0, 1))
 
 
 def _listed(table: _Table, columns: list[int]) -> str:
@@ -116,6 +120,7 @@ def _has_header(folder: Path, rows: list[list[str]], label: str | None) -> bool:
     - a cell of it is a known name (label, text, file, group, ...), or the one that `label` asks for;
     - a cell of it is image, recording and the like, and below it are files;
     - a cell of it is a word, and below it are only numbers;
+    - all of it are words but the first cell, which is empty, and below that the rows are counted;
     - all of it is different words, and its subject stands in no other row, while every other subject has
       two rows or more. (Were it an item, it would be the only one of its subject.)
     """
@@ -123,6 +128,8 @@ def _has_header(folder: Path, rows: list[list[str]], label: str | None) -> bool:
     names = {cell.lower() for cell in first}
     at = _position(label)
     if names & KNOWN or (label is not None and at is None and label.strip().lower() in names):
+        return True
+    if all(map(_is_word, first[1:])) and _are_counted(first, rest):
         return True
     for k, cell in enumerate(first):
         below = [row[k].strip() for row in rest]
@@ -147,11 +154,18 @@ def _position(label: str | None) -> int | None:
 def _column(path: Path, header: list[str], label: str | None) -> int:
     names = [name.strip().lower() for name in header]
     if label is None:
-        return next((names.index(name) for name in LABELS if name in names), len(header) - 1)
-    if label.strip().lower() in names:
-        return names.index(label.strip().lower())
+        named = next((name for name in LABELS if name in names), None)
+    else:
+        named = label.strip().lower() if label.strip().lower() in names else None
+    if named is not None and names.count(named) > 1 and _position(label) is None:
+        raise DatasetError(
+            f"{path} has {names.count(named)} columns called {named}: give the subjects' a name of its own, and "
+            "leave the others out where they tell the subject too, for they would be learnt from"
+        )
+    if named is not None:
+        return names.index(named)
     try:
-        return range(len(header))[int(label)]
+        return len(header) - 1 if label is None else range(len(header))[int(label)]
     except (ValueError, IndexError) as exc:
         raise DatasetError(f"{path} has no column {label!r}; it has {', '.join(header)}") from exc
 
@@ -161,6 +175,8 @@ def _items(table: _Table, columns: list[int]) -> tuple[Any, tuple[str, ...], str
     worded = [k for k in columns if _first_word(table, k) is not None]
     name = table.header[columns[0]].strip().lower()
     measured = len(columns) == 1 and worded and _mostly_measured(table, columns[0])
+    if len(columns) > 1 or name not in (*FILES, "text"):
+        _refuse_decimal_commas(table, worded)
     if len(columns) == 1 and (name in (*FILES, "text") or (worded and not measured)):
         return _files_or_texts(table, columns[0], name)
     if not worded:
@@ -179,6 +195,19 @@ def _items(table: _Table, columns: list[int]) -> tuple[Any, tuple[str, ...], str
         f"{table.path}: columns {shown} hold words, beside others {found}: leave either numbers alone, or "
         "one column called text, or one called file"
     )
+
+
+def _refuse_decimal_commas(table: _Table, columns: list[int]) -> None:
+    """DatasetError where most cells are numbers like 1,5: they would be texts, each unlike all others."""
+    for k in columns:
+        cells = table.column(k)
+        commas = [n for n, cell in enumerate(cells) if "," in cell and _is_number(cell.replace(",", ".", 1))]
+        if 2 * len(commas) > len(cells):
+            raise DatasetError(
+                f"{table.path}: column {table.header[k]} has numbers with a comma (row "
+                f"{table.numbers[commas[0]]} has {cells[commas[0]]!r}): write them with a point and without "
+                "separators of thousands, or call the column text in the first row where they are texts"
+            )
 
 
 def _vectors(table: _Table, columns: list[int]) -> tuple[Any, tuple[str, ...], str]:

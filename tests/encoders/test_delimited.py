@@ -78,6 +78,10 @@ def test_paths_of_which_none_is_there(tmp_path: Path) -> None:
         ),
         ("a,b,label\n1,,x\n2,,x\n", "columns b hold words"),
         ("text,label\n\n", "a header and no row"),
+        ("x;label\n1,5;a\n2;a\n-2,5e3;b\n", r"column x has numbers with a comma \(row 2 has '1,5'\): write"),
+        ("x;y;label\n1;1,5;a\n2;;a\n3;2,5;b\n", r"column y has numbers with a comma \(row 2 has '1,5'\)"),
+        ("1,5;a\n2,5;a\n3,1;b\n", r"column 0 has numbers with a comma \(row 1 has '1,5'\)"),
+        ("label,x,Label\na,1,7\na,2,7\nb,3,8\n", "2 columns called label: give the subjects'"),
     ],
 )
 def test_what_is_refused_names_its_row(text: str, said: str, tmp_path: Path) -> None:
@@ -268,11 +272,23 @@ def test_files_are_read_by_many_threads_at_once() -> None:
     assert all(len(found) == 3 for found in rows) and csv.field_size_limit() == usual
 
 
-def test_a_column_that_counts_the_rows_is_not_learnt_from(tmp_path: Path) -> None:
-    """As pandas writes it; of sorted rows it gives the subject away."""
-    rows = [f"{k},{k % 3},0.5,s{k // 4}" for k in range(12)]
+@pytest.mark.parametrize("begin", [0, 1])  # of pandas, of R
+def test_a_column_that_counts_the_rows_is_not_learnt_from(begin: int, tmp_path: Path) -> None:
+    """As pandas and R write it; of sorted rows it gives the subject away."""
+    rows = [f"{k + begin},{k % 3},0.5,s{k // 4}" for k in range(12)]
     found = delimited.read(table(tmp_path, "\n".join([",x,y,label", *rows])))
     assert found.items.shape == (12, 2)
     assert found.columns.endswith("vectors from x, y, the first column only counts the rows")
-    rows[3] = rows[3].replace("3,", "9,", 1)
+    rows[3] = rows[3].replace(f"{3 + begin},", "99,", 1)
     assert delimited.read(table(tmp_path, "\n".join([",x,y,label", *rows]))).items.shape == (12, 3)
+
+
+def test_a_nameless_column_that_counts_the_rows_shows_a_header(tmp_path: Path) -> None:
+    """The names of the columns were the first item, and a word among the numbers of the rows."""
+    found = delimited.read(table(tmp_path, ",title,category\n0,x,a\n1,y,a\n2,z,b\n"))
+    assert (found.items, found.labels) == (["x", "y", "z"], ["a", "a", "b"])
+
+
+def test_of_columns_with_one_name_the_one_that_is_counted_is_taken(tmp_path: Path) -> None:
+    found = delimited.read(table(tmp_path, "label,x,label\n0,1,7\n0,2,7\n1,3,8\n"), "2")
+    assert found.labels == ["7", "7", "8"]
