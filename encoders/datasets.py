@@ -20,6 +20,7 @@ from encoders.names import of_item, printable
 Ints = NDArray[np.int64]
 SPLIT = 2  # counted up where the same seed holds out other subjects
 SHOWN = 10  # unreadable items named in one message
+_NO_NAMES = {"none", "nan", "nat", "<na>"}  # of what is missing, as numpy, pandas and Python write it
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +178,37 @@ def from_arrays(
             raise DatasetError(
                 f"{name}: {part} are one number or name an item, not of shape {np.shape(values)}"
             )
+        _refuse_missing(name, part, () if values is None else values)
     if isinstance(items, np.ndarray) and items.ndim < 1:
         raise DatasetError(f"{name}: the items are one number, not an array of items")
     if len(items) != len(labels) or (groups is not None and len(groups) != len(labels)):
         raise DatasetError(f"{name}: {len(items)} items, {len(labels)} labels: one label (and group) an item")
-    subjects, numbers = np.unique(np.asarray(labels), return_inverse=True)
-    kept = tuple(str(s) for s in subjects)
+    kept, numbers = _numbered(labels)
     if groups is None:
         return checked(LabelledSet(items, numbers, kept, holds=holds), name)
-    names, members = np.unique(np.asarray(groups), return_inverse=True)
-    groups_of = tuple(str(g) for g in names)
-    return checked(LabelledSet(items, numbers, kept, members, groups_of, holds=holds), name)
+    names, members = _numbered(groups)
+    return checked(LabelledSet(items, numbers, kept, members, names, holds=holds), name)
+
+
+def _refuse_missing(name: str, part: str, values: Any) -> None:
+    """DatasetError for None and NaN, of whatever library: all items without a subject would be of one."""
+    found = ((at, str(one)) for at, one in enumerate(values) if not isinstance(one, str))
+    if missing := [(at, one) for at, one in found if one.lower() in _NO_NAMES]:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise DatasetError(
+            f"{name}: {part} are missing: that of item {missing[0][0]}{more} is {missing[0][1]}; give each "
+            "item its own, or leave it out"
+        )
+
+
+def _numbered(values: Any) -> tuple[tuple[str, ...], Ints]:
+    """(the different names, in order; which of them each is)."""
+    array = np.asarray(values)
+    try:
+        names, numbers = np.unique(array, return_inverse=True)
+    except TypeError:  # names and numbers together have no order
+        names, numbers = np.unique(array.astype(str), return_inverse=True)
+    return tuple(str(one) for one in names), numbers
 
 
 def checked(data: LabelledSet, name: str = "the set") -> LabelledSet:

@@ -159,8 +159,8 @@ def _column(path: Path, header: list[str], label: str | None) -> int:
         named = label.strip().lower() if label.strip().lower() in names else None
     if named is not None and names.count(named) > 1 and _position(label) is None:
         raise DatasetError(
-            f"{path} has {names.count(named)} columns called {named}: give the subjects' a name of its own, and "
-            "leave the others out where they tell the subject too, for they would be learnt from"
+            f"{path} has {names.count(named)} columns called {named}: give the subjects' a name of its own, "
+            "and leave the others out where they tell the subject too, for they would be learnt from"
         )
     if named is not None:
         return names.index(named)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -288,3 +289,27 @@ def test_what_is_no_item_of_a_folder_is_told(tmp_path: Path, capsys: pytest.Capt
         given = ["--output", str(tmp_path / "x"), "--steps", "1", "--holdout", "0.5", "--json"]
         assert cli.main(["train", str(place), *given]) == 0
     assert f"encoders: {tmp_path}/{said}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([1.0, 1.0, np.nan, np.nan], "labels are missing: that of item 2 and 1 more is nan"),
+        (np.array([1.0, 1.0, 2.0, np.nan]), "labels are missing: that of item 3 is nan"),
+        (["a", None, "a", "b"], "labels are missing: that of item 1 is None"),
+        (np.array(["a", "a", np.nan, "b"], object), "labels are missing: that of item 2 is nan"),
+    ],
+)
+def test_labels_that_are_missing_are_no_subject(labels: Any, said: str) -> None:
+    """All items without one were of a subject called nan, and learnt to be alike."""
+    with pytest.raises(DatasetError, match=said):
+        datasets.from_arrays(np.eye(4), labels)
+    with pytest.raises(DatasetError, match=said.replace("labels", "groups")):
+        datasets.from_arrays(np.eye(4), [0, 0, 1, 1], labels)
+
+
+def test_names_and_numbers_may_be_labels_together() -> None:
+    labels = np.array(["Nan", 7, "Nan", "none"], object)
+    found = datasets.from_arrays(np.eye(4), labels)
+    assert found.subjects == ("7", "Nan", "none") and found.labels.tolist() == [1, 0, 1, 2]
+    assert datasets.from_arrays(np.eye(4), np.array([10, 9, 10, 9], object)).subjects == ("9", "10")
