@@ -176,7 +176,10 @@ def _unpacked_image(kind: str, content: bytes) -> Any:
 def _unpacked_numbers(kind: str, content: bytes) -> Any:
     if not content.startswith(b"\x93NUMPY"):
         raise ValueError("it does not begin as one")
-    array = np.load(io.BytesIO(content), allow_pickle=False)
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # a damaged header can raise nearly anything: numpy has it read as Python
+        raise ValueError(str(error)) from error
     if kind == "scalar":
         return array[()]
     if kind in ("list", "tuple"):

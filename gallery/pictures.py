@@ -19,6 +19,8 @@ Picture = bytes | str
 
 SIZE = 168
 _LONGEST = 160
+_NARROWEST = 8
+"""Pixels across which something can be seen."""
 
 
 def picture_of(item: Any) -> Picture:
@@ -42,8 +44,8 @@ def _is_no_image(item: Any) -> bool:
         return suffix != "" and suffix not in IMAGE_SUFFIXES
     if not isinstance(item, np.ndarray) or item.dtype.kind != "f" or item.ndim > 2:
         return False
-    # Grey pictures are given in [0, 1]; numbers of a sequence are seldom all within.
-    return item.ndim < 2 or not bool(((item >= 0) & (item <= 1)).all())
+    # Grey pictures are given in [0, 1]; numbers of a sequence are seldom all within, or are few a step.
+    return item.ndim < 2 or min(item.shape) < _NARROWEST or not bool(((item >= 0) & (item <= 1)).all())
 
 
 def picture_of_template(engine: Engine, template: int, source: str | None) -> Picture:

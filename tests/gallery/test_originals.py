@@ -159,6 +159,7 @@ def test_what_cannot_be_kept(item, reason):
     ("kind", "content"),
     [
         ("array", b"\x93NUMPY"),
+        ("array", b"\x93NUMPY\x01\x00\x76\x00" + b"((((".ljust(117) + b"\n"),
         ("array", b""),
         ("array", b"PK\x03\x04"),
         ("image", b"GIF89a"),

@@ -187,6 +187,8 @@ def test_bytes_for_people(count: float, text: str) -> None:
         (np.random.default_rng(0).random((48, 48)), True),  # a grey picture in [0, 1]
         (np.random.default_rng(0).random((48, 48, 3)), True),
         (np.random.default_rng(0).normal(size=(48, 12)), False),  # steps of a sequence
+        (np.random.default_rng(0).random((48, 3)), False),  # of a pen, say; a stripe was shown
+        (np.empty((0, 3)), False),
         (np.random.default_rng(0).random(48), False),
     ],
 )
