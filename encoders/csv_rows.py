@@ -17,7 +17,7 @@ from encoders.errors import DatasetError
 
 _END = "."  # a row of its own after the last one, unless a quote is open there
 _LOOKED_AT = 1000  # rows that a separator is told from
-_TAB = re.compile(r"[^,;\t]\t")  # one that is no spacing after another separator
+_TAB = re.compile(r"[^,;\t]\t+(?![,;\t])")  # tabs that are no spacing beside another separator
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _delimiter(text: str) -> str:
 
     Of two that do, the comma is not it, as it stands in names and in numbers, unless there would be more than
     one in a cell. Where none does, most columns of the first row. Blank rows and empty last columns count for
-    nothing, and tabs that only follow another separator are spaces.
+    nothing, and tabs that only stand beside another separator are spaces.
     """
     cut = {separator: _cut(text, separator) for separator in ("\t;," if _TAB.search(text) else ";,")}
     even = [one for one, rows in cut.items() if len(set(map(len, rows))) == 1 and len(rows[0]) > 1]

@@ -241,6 +241,7 @@ def test_the_columns_that_were_taken_are_told(header: str, told: str, tmp_path: 
         ("text,label\nx,a,\ny,a,\n", ["x", "y"], "a"),
         ("a, b, c, d\tp1\nx, y, z, w\tp1\n", ["a, b, c, d", "x, y, z, w"], "p1"),
         ("hello,\tanna\nyes,\tanna\nfoo,\tbob\n", ["hello", "yes"], "anna"),  # it was "hello,"
+        ("hello\t,anna\nyes\t\t,anna\nfoo\t,bob\n", ["hello", "yes"], "anna"),
         ("0.5,\tanna\n2,\tanna\n3,\tbob\n", [0.5, 2.0], "anna"),  # it was the text "0.5,"
         ("a, b;p1\nc, d;p1;\ne, f;p2\n", ["a, b", "c, d"], "p1"),  # it was a, of "b;p1"
         ("a, b, c;p1\nd, e, f;p1\n   \ng, h;p2\n", ["a, b, c", "d, e, f"], "p1"),
