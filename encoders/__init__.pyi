@@ -14,6 +14,7 @@ from encoders.errors import UnknownEncoderError as UnknownEncoderError
 from encoders.evaluated import Evaluation as Evaluation
 from encoders.evaluating import evaluate as evaluate
 from encoders.history import History as History
+from encoders.joining import join as join
 from encoders.loading import load as load
 from encoders.siamese import SiameseEncoder as SiameseEncoder
 from encoders.training import train as train

@@ -33,6 +33,11 @@ def check_loss(settings: Settings) -> None:
 
 def check_tower(settings: Settings) -> None:
     """TrainingError for arguments that the tower does not have, or of another type than its defaults."""
+    if settings.tower in towers.ASSEMBLED:
+        raise TrainingError(
+            f"a {settings.tower} encoder is not trained as a whole: train its members, "
+            "then encoders join A B --output C"
+        )
     usual = towers.complete(settings.tower, {})
     if unknown := sorted(set(settings.tower_args) - set(usual)):
         those = ", ".join(usual) or "nothing"

@@ -1,4 +1,4 @@
-"""The command line: list, info, train, evaluate, export. It prints; it decides nothing."""
+"""The command line: list, info, train, evaluate, join, export. It prints; it decides nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from encoders import evaluate_command, export_command, train_command
+from encoders import evaluate_command, export_command, join_command, train_command
 from encoders.errors import EncoderError, PassedOverWarning
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _info(_command(commands, "info", "print the card of an encoder", run_info))
     train_command.grammar(_command(commands, "train", train_command.WORDS, train_command.run))
     evaluate_command.grammar(_command(commands, "evaluate", evaluate_command.WORDS, evaluate_command.run))
+    join_command.grammar(_command(commands, "join", join_command.WORDS, join_command.run))
     export_command.grammar(_command(commands, "export", export_command.WORDS, export_command.run))
     return top
 

@@ -60,7 +60,7 @@ def to_onnx(encoder: SiameseEncoder, file: str | os.PathLike[str]) -> float:
 
 def to_safetensors(encoder: SiameseEncoder, file: str | os.PathLike[str]) -> None:
     """Writes the weights and the record as one file, which `encoders.load` reads."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in encoder.network.state_dict().items()}
+    weights = checkpoint.kept_weights(encoder.network)
     _placed(Path(file), lambda path: save_file(weights, path, metadata={RECORD_KEY: _record(encoder)}))
 
 

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from encoders import preprocess as preprocessing
-from encoders import towers
 from encoders.comparator import Comparator
 from encoders.errors import EncoderError, first_line
+from encoders.headed import Headed
 from encoders.spec import Spec
 
 
-class SiameseNetwork(nn.Module):
-    """Tower, then a linear head with batch norm: (n, *shape) -> (n, dim), of unit length under cosine.
+class SiameseNetwork(Headed):
+    """The tower and the head that a record describes: (n, *shape) -> (n, dim), of unit length under cosine.
 
-    A tower that says it is `bare` has no head: its features are the embedding.
     `comparator` is the learnt comparison of two embeddings, None where the encoder has none.
     """
 
     def __init__(self, spec: Spec) -> None:
-        super().__init__()
         shape = preprocessing.build(spec.preprocess).shape
-        self.tower = towers.build(spec.tower, shape, **spec.tower_args)
-        bare = getattr(self.tower, "bare", False)
-        if bare and self.tower.features != spec.dim:
-            raise EncoderError(
-                f"the features of tower {spec.tower} are the embedding as it is: dim must be "
-                f"{self.tower.features}, not {spec.dim}"
-            )
-        self.head = nn.Identity() if bare else nn.Linear(self.tower.features, spec.dim, bias=False)
-        self.norm = nn.Identity() if bare else nn.BatchNorm1d(spec.dim)
+        super().__init__(shape, spec.tower, spec.tower_args, spec.dim, unit=spec.metric == "cosine")
         self.comparator = Comparator(spec.dim) if spec.comparator else None
-        self._unit = spec.metric == "cosine"
-
-    def forward(self, batch: Tensor) -> Tensor:
-        embeddings: Tensor = self.norm(self.head(self.tower(batch)))
-        return F.normalize(embeddings, dim=1) if self._unit else embeddings
 
 
 def best_device(wanted: str | None = None) -> torch.device:

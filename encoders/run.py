@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -255,7 +255,7 @@ class Run:
             self._conclude(found)
             self._show_mistakes(embeddings, encoder)
             threshold, fmr = self.history.threshold, self.history.threshold_fmr
-            facts = _facts(found, with_threshold=threshold is not None, unsure=bool(self.history.doubt))
+            facts = found.facts(with_threshold=threshold is not None, unsure=bool(self.history.doubt))
             spec = replace(spec, threshold=threshold, threshold_fmr=fmr, facts=facts)
         encoder = self._encoder(self.trainer.average, spec)
         self.history.seconds = since + time.monotonic()
@@ -288,9 +288,7 @@ class Run:
 
     def _conclude(self, found: Validation) -> None:
         """Recommends a threshold where there are subjects enough for its FMR; else a note says why not."""
-        zero = "no threshold recommended: too many non-mated comparisons have distance 0, but for rounding"
-        few = evidence.no_threshold(self.settings.fmr, found.subjects)
-        self.history.note = few or (zero if found.threshold is None else "")
+        self.history.note = found.doubt_of_threshold(self.settings.fmr)
         if not self.history.note:
             self.history.threshold, self.history.threshold_fmr = found.threshold, self.settings.fmr
             self.history.threshold_fnmr = found.fnmr
@@ -338,14 +336,6 @@ def _spec(name: str, settings: Settings) -> Spec:
         versions=versions,
         comparator=settings.loss == "bce",
     )
-
-
-def _facts(found: Validation, with_threshold: bool, unsure: bool) -> dict[str, Any]:
-    """What the validation found; unsure: whether its subjects are others than those trained on."""
-    left_out = ("errors",) if with_threshold else ("errors", "threshold", "fmr", "fnmr")
-    kept = {k: v for k, v in asdict(found).items() if k not in left_out and v is not None}
-    facts = {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}
-    return {"validation": facts | ({"perhaps_trained_on": True} if unsure else {})}
 
 
 def _digest(*parts: LabelledSet | None) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders import choosing, evaluation
+from encoders import choosing, evaluation, evidence
 from encoders.datasets import LabelledSet
 from encoders.errors import DatasetError, EncoderError
 
@@ -38,6 +39,18 @@ class Validation:
     mated: int
     non_mated: int
     errors: Wide = field(repr=False, compare=False)
+
+    def doubt_of_threshold(self, fmr: float) -> str:
+        """Why no threshold for `fmr` is to be recommended by this, and what to do about it; "" for none."""
+        zero = "no threshold recommended: too many non-mated comparisons have distance 0, but for rounding"
+        return evidence.no_threshold(fmr, self.subjects) or (zero if self.threshold is None else "")
+
+    def facts(self, *, with_threshold: bool, unsure: bool) -> dict[str, Any]:
+        """What was found, as a record keeps it; unsure: perhaps the subjects are those trained on."""
+        left_out = ("errors",) if with_threshold else ("errors", "threshold", "fmr", "fnmr")
+        kept = {k: v for k, v in asdict(self).items() if k not in left_out and v is not None}
+        facts = {k: v if isinstance(v, int) else round(v, 6) for k, v in kept.items()}
+        return {"validation": facts | ({"perhaps_trained_on": True} if unsure else {})}
 
 
 def validate(embeddings: Floats, data: LabelledSet, metric: str, fmr: float, seed: int = 0) -> Validation:

@@ -23,11 +23,13 @@ from typing import Any
 from encoders.errors import EncoderError
 
 _FOLDER = Path(__file__).parent
+ASSEMBLED = frozenset({"joined"})  # of encoders that are trained already: nothing that a training chooses
 
 
 def names() -> list[str]:
-    """The names of the towers, sorted."""
-    return sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    """The names of the towers that are trained, sorted."""
+    found = {path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")}
+    return sorted(found - ASSEMBLED)
 
 
 def build(name: str, shape: tuple[int, ...], **arguments: Any) -> Any:
@@ -66,6 +68,6 @@ def check(name: str, kind: str) -> None:
 
 
 def _class(name: str) -> Any:
-    if name not in names():
+    if name not in ASSEMBLED and name not in names():
         raise EncoderError(f"no tower is called {name!r}; there are {', '.join(names())}")
     return import_module(f"encoders.towers.{name}").TOWER

@@ -1,0 +1,129 @@
+"""Several trained encoders as one: the distance of the whole is the weighted mean of theirs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from encoders import checkpoint, datasets, loading, packages, preprocess
+from encoders.datasets import LabelledSet
+from encoders.errors import EncoderError
+from encoders.siamese import SiameseEncoder
+from encoders.spec import Spec
+from encoders.validation import Validation, validate
+
+Member = SiameseEncoder | str | os.PathLike[str]
+
+
+def join(
+    members: Sequence[Member],
+    *,
+    weights: Sequence[float] | None = None,
+    name: str = "joined",
+    device: str | None = None,
+) -> SiameseEncoder:
+    """One encoder of two or more: its embedding is theirs side by side, its distance the mean of theirs.
+
+    `members` are encoders of this package, or their names or places; all read items alike (one preprocessing)
+    and compare by cosine. `weights`, one each above 0, are what their distances count for (equally when
+    None). A learnt comparator of a member is left out, and no threshold is recommended: see `with_threshold`.
+    The sum rule of Kittler et al., "On combining classifiers", PAMI 1998. Raises EncoderError.
+    """
+    loaded = [own(member, device) for member in members]
+    _check_alike(loaded)
+    parts = [
+        {key: one.spec.embedding_part()[key] for key in ("tower", "tower_args", "dim")} for one in loaded
+    ]
+    shares = None if weights is None else [float(weight) for weight in weights]
+    spec = Spec(
+        name,
+        "joined",
+        {"members": parts, "weights": shares},
+        loaded[0].spec.preprocess,
+        sum(one.dim for one in loaded),
+        versions=packages.versions("numpy", "pillow", "torch"),
+    )
+    state = dict(_weights(loaded))
+    return SiameseEncoder(spec, checkpoint.network_of(spec, state), device=device)
+
+
+def with_threshold(
+    encoder: SiameseEncoder, data: LabelledSet, fmr: float
+) -> tuple[SiameseEncoder, Validation]:
+    """The encoder with the threshold that `data` recommends for `fmr`, where it can, and what was found.
+
+    `data` are items of subjects that no member was trained on, which only the caller knows: the card says so.
+    """
+    held = datasets.prepared(data, encoder.preprocess)
+    found = validate(encoder.encode_prepared(held.items), held, encoder.metric, fmr)
+    enough = not found.doubt_of_threshold(fmr)
+    facts = found.facts(with_threshold=enough, unsure=True)
+    at, rate = (found.threshold, fmr) if enough else (None, None)
+    spec = replace(encoder.spec, threshold=at, threshold_fmr=rate, facts=facts)
+    return SiameseEncoder(spec, encoder.network, encoder.card, str(encoder.device)), found
+
+
+def halved(encoder: SiameseEncoder) -> SiameseEncoder:
+    """The encoder with the matrices of its weights rounded to float16, of which a file takes half the room.
+
+    It computes in float32 as before, and is another encoder: embeddings move by about 0.001. Vectors of
+    weights, as of a batch norm, are few and stay as they are. EncoderError for weights beyond float16.
+    """
+    state = {name: _rounded(name, value) for name, value in encoder.network.state_dict().items()}
+    network = checkpoint.network_of(encoder.spec, state)
+    return SiameseEncoder(encoder.spec, network, encoder.card, str(encoder.device))
+
+
+def _rounded(name: str, value: Tensor) -> Tensor:
+    value = value.detach().cpu()
+    if value.ndim < 2 or not value.is_floating_point():
+        return value
+    half = value.half()
+    if not torch.isfinite(half).all():
+        raise EncoderError(f"{name} holds weights up to {float(value.abs().max()):g}: float16 ends at 65,504")
+    return half.float()
+
+
+def own(member: Member, device: str | None = None) -> SiameseEncoder:
+    """A member by its name or place. EncoderError where it is of another library."""
+    found = loading.load(member, device=device) if isinstance(member, str | os.PathLike) else member
+    if not isinstance(found, SiameseEncoder):
+        whose = getattr(found, "name", type(found).__name__)
+        raise EncoderError(f"{whose} is of another library: only encoders of this package can be joined")
+    return found
+
+
+def _check_alike(members: Sequence[SiameseEncoder]) -> None:
+    """EncoderError for fewer than two, for the same one twice, for what reads or compares otherwise."""
+    if len(members) < 2:
+        raise EncoderError(f"{len(members)} encoder{'s' * (len(members) != 1)}: two or more can be joined")
+    for one, other in combinations(members, 2):
+        if one.fingerprint == other.fingerprint:
+            raise EncoderError(
+                f"{other.name} is there twice ({other.fingerprint[:12]}): it would only count double"
+            )
+    first = preprocess.settings_of(members[0].preprocess)
+    for one in members:
+        if one.metric != "cosine":
+            raise EncoderError(
+                f"{one.name} compares by {one.metric} distance: only cosine ones can be joined"
+            )
+        if (read := preprocess.settings_of(one.preprocess)) != first:
+            keys = [key for key in {**first, **read} if read.get(key) != first.get(key)]
+            told = "; ".join(f"{key} {read.get(key)!r} and {first.get(key)!r}" for key in keys)
+            raise EncoderError(
+                f"{one.name} and {members[0].name} read items otherwise ({told}): "
+                "train them with the same --preprocess, on the same data"
+            )
+
+
+def _weights(members: Sequence[SiameseEncoder]) -> Iterator[tuple[str, Tensor]]:
+    for place, one in enumerate(members):
+        for name, value in one.network.state_dict().items():
+            if not name.startswith("comparator."):
+                yield f"tower.members.{place}.{name}", value.detach().cpu()

@@ -1,0 +1,185 @@
+"""Joined encoders: their distance is the weighted mean of the members', whatever the members are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import encoders
+import gallery
+from encoders import adapters, checkpoint, cli, datasets, export, joining, towers
+from encoders.errors import EncoderError, TrainingError
+from encoders.evaluation import distances
+from encoders.packages import versions
+from encoders.settings import Settings
+from encoders.siamese import SiameseEncoder
+from encoders.validation import validate
+from tests.encoders import made
+from tests.encoders.samples import GOOD
+from tests.encoders.shapes import labelled
+from tests.encoders.test_towers import encoder
+
+TWO = {
+    "ink": ("conv", "residual"),
+    "rgb": ("conv", "gradients"),
+    "vector": ("dense", "dense"),
+    "sequence": ("recurrent", "recurrent"),
+    "audio": ("audio", "spectra"),
+    "text": ("chars", "chars"),
+}
+
+
+def conv(seed: int, **changes: Any) -> SiameseEncoder:
+    found = encoder("conv", "ink", seed)
+    return SiameseEncoder(replace(found.spec, **changes), found.network, device="cpu")
+
+
+def members(kind: str) -> list[SiameseEncoder]:
+    return [encoder(tower, kind, seed=seed) for seed, tower in enumerate(TWO[kind])]
+
+
+@pytest.mark.parametrize("kind", TWO)
+@pytest.mark.parametrize("weights", [None, [1, 3]])
+def test_the_distance_is_the_weighted_mean(kind: str, weights: list[float] | None) -> None:
+    parts = members(kind)
+    whole = encoders.join(parts, weights=weights, device="cpu")
+    rows = whole.encode(GOOD[kind])
+    assert rows.shape == (20, 16) and np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-6)
+    shares = (0.5, 0.5) if weights is None else (0.25, 0.75)
+    alone = [distances(r, r, "cosine") for r in (part.encode(GOOD[kind]) for part in parts)]
+    mean = sum(share * apart for share, apart in zip(shares, alone, strict=True))
+    assert np.abs(distances(rows, rows, "cosine") - mean).max() < 1e-5
+    assert np.array_equal(rows, np.concatenate([whole.encode([item]) for item in GOOD[kind]]))
+
+
+def test_three_and_joined_ones_can_be_joined() -> None:
+    one, two, three = (conv(seed) for seed in range(3))
+    flat = encoders.join([one, two, three], device="cpu")
+    nested = encoders.join([encoders.join([one, two], device="cpu"), three], weights=[2, 1], device="cpu")
+    rows, others = (each.encode(GOOD["ink"]) for each in (flat, nested))
+    assert np.allclose(rows, others, atol=1e-6) and flat.dim == nested.dim == 24
+    assert flat.fingerprint != nested.fingerprint
+
+
+def test_what_changes_embeddings_changes_the_fingerprint() -> None:
+    parts = [conv(0), conv(1)]
+    found = [
+        encoders.join(parts, device="cpu"),
+        encoders.join(parts[::-1], device="cpu"),
+        encoders.join(parts, weights=[1, 2], device="cpu"),
+        encoders.join([parts[0], conv(2)], device="cpu"),
+    ]
+    assert len({one.fingerprint for one in found}) == 4
+    assert encoders.join(parts, device="cpu").fingerprint == found[0].fingerprint
+
+
+def test_saved_exported_and_kept_in_a_gallery(tmp_path: Path) -> None:
+    whole = encoders.join([conv(0), conv(1)], device="cpu")
+    rows = whole.encode(GOOD["ink"])
+    again = checkpoint.load(checkpoint.save(whole, tmp_path / "both.encoder"), device="cpu")
+    export.to_safetensors(whole, tmp_path / "both.safetensors")
+    file = encoders.load(tmp_path / "both.safetensors", device="cpu")
+    for one in (again, file):
+        assert one.fingerprint == whole.fingerprint and np.array_equal(one.encode(GOOD["ink"]), rows)
+    with gallery.open(tmp_path / "people", encoder=again) as people:
+        people.enroll("a", GOOD["ink"][:1])
+        people.enroll("b", GOOD["ink"][1:2])
+        found = people.identify(GOOD["ink"][1], threshold=0.0001)
+        assert found.decision == "match" and found.candidates[0].id == "b"
+
+
+@pytest.mark.skipif(len(versions("onnx", "onnxruntime", "onnxscript")) < 3, reason="no extra [onnx]")
+def test_a_joined_encoder_in_onnx(tmp_path: Path) -> None:
+    whole = encoders.join([conv(0), conv(1)], device="cpu")
+    assert export.to_onnx(whole, tmp_path / "both.onnx") < 1e-5
+    rows = encoders.load(tmp_path / "both.onnx").encode(GOOD["ink"])
+    assert np.abs(rows - whole.encode(GOOD["ink"])).max() < 1e-5
+
+
+def test_rounded_weights_take_half_the_room_and_come_back_exactly(tmp_path: Path) -> None:
+    whole = encoder("residual", "ink")
+    half = joining.halved(whole)
+    sizes = [
+        (checkpoint.save(one, tmp_path / name) / "weights.safetensors").stat().st_size
+        for name, one in (("whole", whole), ("half", half))
+    ]
+    assert 0.49 < sizes[1] / sizes[0] < 0.52
+    again = checkpoint.load(tmp_path / "half", device="cpu")
+    assert again.fingerprint == half.fingerprint != whole.fingerprint
+    assert all(value.dtype != torch.float16 for value in again.network.state_dict().values())
+    assert np.array_equal(again.encode(GOOD["ink"]), half.encode(GOOD["ink"]))
+    assert 0 < np.abs(half.encode(GOOD["ink"]) - whole.encode(GOOD["ink"])).max() < 0.01
+    kept = load_file(tmp_path / "half" / "weights.safetensors")
+    for name, value in whole.network.state_dict().items():
+        expected = torch.float16 if value.ndim >= 2 else value.dtype
+        assert kept[name].dtype == expected, name
+    with torch.no_grad():
+        whole.network.head.weight[0, 0] = 1e5
+    with pytest.raises(EncoderError, match=r"head.weight holds weights up to 100000: float16 ends at 65,504"):
+        joining.halved(whole)
+
+
+def test_what_cannot_be_joined_is_refused() -> None:
+    one, two = conv(0), conv(1)
+    other = made.encoder()
+    euclidean = conv(2, metric="euclidean", name="long")
+    for parts, weights, words in (
+        ([], None, "0 encoders: two or more"),
+        ([one], None, "1 encoder: two or more"),
+        ([one, two, one], None, "x is there twice"),
+        ([one, euclidean], None, "long compares by euclidean distance"),
+        ([one, other], None, r"made and x read items otherwise \(size 24 and 32\)"),
+        ([one, two], [1], "1 weights for 2 members"),
+        ([one, two], [1, 0], r"weights are \[1.0, 0.0\]: each must be a number above 0"),
+        ([one, two], [1, float("nan")], "each must be a number above 0"),
+    ):
+        with pytest.raises(EncoderError, match=words):
+            encoders.join(parts, weights=weights, device="cpu")
+    with pytest.raises(EncoderError, match="net is of another library"):
+        joining.own(encoders.from_module(torch.nn.Flatten(), np.asarray, name="net", shape=(1, 4, 4)))  # type: ignore[arg-type]
+    with pytest.raises(EncoderError, match="needs two members or more, each with dim, tower, tower_args"):
+        towers.build("joined", (1, 24, 24), members=[{"tower": "conv"}, {"tower": "conv"}])
+    assert "joined" not in towers.names() and adapters.home("joined") is None
+
+
+def test_a_joined_tower_is_not_trained_as_a_whole(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"train its members, then encoders join A B --output C"):
+        encoders.train(labelled(4, 4), output=tmp_path / "x.encoder", tower="joined", progress=False)
+    assert not (tmp_path / "x.encoder").exists() and Settings(tower="joined").tower == "joined"
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_out = labelled(30, 6)
+    np.savez(tmp_path / "held.npz", images=held_out.items, labels=held_out.labels)
+    for seed in (0, 1):
+        checkpoint.save(conv(seed, name=f"m{seed}"), tmp_path / f"m{seed}")
+    say = ["join", str(tmp_path / "m0"), str(tmp_path / "m1"), "--output", str(tmp_path / "both.encoder")]
+    assert cli.main([*say, "--half"]) == 0
+    assert "16 numbers" in (said := capsys.readouterr().out) and "no threshold recommended" in said
+    assert cli.main(say) == 2 and "is there, a finished encoder" in capsys.readouterr().err
+    held = ["--validation", str(tmp_path / "held.npz"), "--fmr", "0.05", "--overwrite", "--weights", "2", "1"]
+    assert cli.main([*say, *held, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    whole = encoders.load(tmp_path / "both.encoder", device="cpu")
+    data = datasets.prepared(held_out, whole.preprocess)
+    found = validate(whole.encode_prepared(data.items), data, "cosine", 0.05)
+    assert (whole.threshold, whole.spec.threshold_fmr) == (found.threshold, 0.05)
+    assert told["rates"]["both"]["eer"] == found.eer and list(told["rates"]) == ["m0", "m1", "both"]
+    assert told["threshold"] == found.threshold and told["fingerprint"] == whole.fingerprint
+    assert cli.main([*say, *held]) == 0
+    said = capsys.readouterr().out
+    assert f"recommended threshold {found.threshold:.4f} for FMR 5%" in said and "m1: EER" in said
+    assert cli.main(["info", str(tmp_path / "both.encoder")]) == 0
+    assert "validation subjects" in capsys.readouterr().out
+    assert cli.main([*say, *held, "--fmr", "0.00001"]) == 0
+    assert "FMR 0.001% needs at least 300,000 pairs" in capsys.readouterr().out
+    assert encoders.load(tmp_path / "both.encoder", device="cpu").threshold is None
+    assert cli.main(["join", "glyph", "photo", "--output", str(tmp_path / "gp")]) == 2
+    assert "read items otherwise" in capsys.readouterr().err and not (tmp_path / "gp").exists()
