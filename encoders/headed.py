@@ -30,8 +30,8 @@ class Headed(nn.Module):
             )
         self.head = nn.Identity() if bare else nn.Linear(self.tower.features, dim, bias=False)
         self.norm = nn.Identity() if bare else nn.BatchNorm1d(dim)
-        self._unit = unit
+        self.unit = unit
 
     def forward(self, batch: Tensor) -> Tensor:
         embeddings: Tensor = self.norm(self.head(self.tower(batch)))
-        return F.normalize(embeddings, dim=1) if self._unit else embeddings
+        return F.normalize(embeddings, dim=1) if self.unit else embeddings

@@ -112,7 +112,8 @@ def _because(history: History, best: dict[str, Any]) -> str:
     last, least = history.validations[-1], min(history.validations, key=choosing.rank)
     if best["step"] == 0 and last["step"] > 0:
         base = history.settings.get("base")
-        whose = f"the weights of {base} as they are" if base else "the head as it was found"
+        kept = base is not None and history.settings.get("start", "random") == "random"
+        whose = f"the weights of {base} as they are" if kept else "the head as it was found"
         return f": {whose}, since training brought nothing better"
     if best["step"] < last["step"]:
         beaten = "worse beyond chance" if last.get("worse") else "no better than where it began"

@@ -28,7 +28,8 @@ class Settings:
     (`encoders.discriminant`), after which `steps` may be 0: "discriminant" by what tells subjects apart, for
     many of them, "whitening" by what varies within one, for few with many items each.
     `base` is an encoder to go on from, by name, folder or file: its tower, preprocessing, dim and metric are
-    taken, and training begins with its weights, each class's centre where it has the class's items.
+    taken, and training begins with its weights, each class's centre where it has the class's items. With
+    `start` as well, the head is the base's, its directions weighed anew by what is found in its embeddings.
     """
 
     tower: str = "conv"
@@ -66,8 +67,6 @@ class Settings:
             raise TrainingError(f"precision is {self.precision!r}: it must be one of {', '.join(PRECISIONS)}")
         if self.start not in STARTS:
             raise TrainingError(f"start is {self.start!r}: it must be one of {', '.join(STARTS)}")
-        if self.base is not None and self.start != "random":
-            raise TrainingError(f"start {self.start}: the head is that of base {self.base!r}; leave one out")
         if self.steps == 0 and self.start == "random" and self.base is None:
             raise TrainingError("steps is 0: random weights must be trained (or --start discriminant)")
 

@@ -94,6 +94,7 @@ def _trained(place: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     begun = f"from {base}" if base is not None else f"from {start} weights"
+    begun += f", {start} head" if base is not None and start != "random" else ""
     taught = f", loss {loss}, augment {settings.get('augment', 'none')}" if steps else ""
     ended = "" if stopped is None else f"{stopped:,} of "
     return f"Trained {begun}, {ended}{steps:,} step{'s' if steps != 1 else ''}{taught}.\n"

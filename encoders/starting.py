@@ -62,12 +62,45 @@ def start_head(
     analysis: str, network: SiameseNetwork, items: Tensor, labels: NDArray[np.int64], seed: int
 ) -> None:
     """Sets head and norm to what `analysis` finds in the tower's features of `items` (n, *shape)."""
+    head = _head(analysis, network)
+    features = _in_parts(network.tower, items)
+    matrix, mean = ANALYSES[analysis](features, labels, head.out_features, seed)
+    head.weight.copy_(matrix.T)
+    network.norm.get_buffer("running_mean").copy_(mean @ matrix)
+
+
+@torch.no_grad()
+def refine_head(
+    analysis: str, network: SiameseNetwork, items: Tensor, labels: NDArray[np.int64], seed: int
+) -> None:
+    """Puts what `analysis` finds in the embeddings of `items` (n, *shape) behind the head of `network`.
+
+    Training to tell its subjects apart leaves directions in which one subject varies: these count for less
+    now. Two linear maps in a row are one, so the network keeps its shape. Only directions are used, not the
+    mean, which could not pass through the unit length: the cosine of mapped rows is that of mapped unit rows.
+    TrainingError where rows are not of unit length, or the tower has no linear head.
+    """
+    head = _head(analysis, network)
+    if not network.unit:
+        raise TrainingError(f"start {analysis} after a base: it is for the cosine metric")
+    norm = network.norm
+    assert isinstance(norm, nn.BatchNorm1d)
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    rows = _in_parts(network, items)
+    matrix = ANALYSES[analysis](rows, labels, rows.shape[1], seed)[0].to(head.weight.device)
+    slope = norm.weight * torch.rsqrt(variance + norm.eps)
+    shift = (norm.bias - mean * slope) @ matrix
+    head.weight.copy_(matrix.T @ (slope[:, None] * head.weight))
+    norm.weight.fill_(1.0)
+    norm.bias.fill_(0.0)
+    mean.copy_(-shift)
+    variance.fill_(1.0 - norm.eps)  # of which the norm takes the root after adding eps
+
+
+def _head(analysis: str, network: SiameseNetwork) -> nn.Linear:
     if not isinstance(network.head, nn.Linear):
         raise TrainingError(f"start {analysis}: the tower has no linear head to start")
-    features = _in_parts(network.tower, items)
-    matrix, mean = ANALYSES[analysis](features, labels, network.head.out_features, seed)
-    network.head.weight.copy_(matrix.T)
-    network.norm.get_buffer("running_mean").copy_(mean @ matrix)
+    return network.head
 
 
 @torch.no_grad()

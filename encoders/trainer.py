@@ -21,7 +21,7 @@ from encoders.network import SiameseNetwork, best_device
 from encoders.sampling import PKSampler
 from encoders.settings import Settings
 from encoders.spec import Spec
-from encoders.starting import go_on_from, start_centres, start_head
+from encoders.starting import go_on_from, refine_head, start_centres, start_head
 from encoders.state import flatten_optimizer, unflatten_optimizer
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
@@ -65,7 +65,8 @@ class Trainer:
             if settings.base is not None:
                 go_on_from(settings.base, spec, self.network)
             if settings.start != "random":
-                start_head(settings.start, self.network, self._items, data.labels, settings.seed)
+                begin = start_head if settings.base is None else refine_head
+                begin(settings.start, self.network, self._items, data.labels, settings.seed)
             classes = len(names) * turns
             self.objective = losses.build(
                 settings.loss,

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import encoders
 from encoders import defaults, losses, training
 from encoders.datasets import from_arrays
+from encoders.discriminant import discriminant, whitening
 from encoders.errors import TrainingError
 from encoders.losses import MINING
 from encoders.settings import Settings
@@ -159,13 +160,40 @@ def test_the_base_stays_where_nothing_is_better(tmp_path: Path, base: Path, monk
     assert encoders.load(tmp_path / "on.encoder").fingerprint == encoders.load(base).fingerprint
 
 
+@pytest.mark.parametrize("analysis", [discriminant, whitening])
+def test_the_head_of_a_base_is_weighed_anew(tmp_path: Path, analysis: Any) -> None:
+    """Cosines are those of the base's unit rows, mapped by what is found in them; nothing else changes."""
+    items, place = labelled(30, 6), tmp_path / "base.encoder"
+    encoders.train(items, output=place, steps=40, lr=5e-3, **(GIVEN | {"holdout": 0.0}), **TOWER)
+    given = GIVEN | {"holdout": 0.0, "base": str(place), "start": analysis.__name__}
+    history = encoders.train(items, output=tmp_path / "on.encoder", **given)
+    before, after = (encoders.load(one, device="cpu") for one in (place, tmp_path / "on.encoder"))
+    assert history.settings["steps"] == 0 and after.fingerprint != before.fingerprint
+    rows = torch.from_numpy(before.encode(items.items))
+    expected = F.normalize(rows @ analysis(rows, items.labels, 16, 1)[0])
+    found = after.encode(items.items)  # compared by cosines: the signs of directions are anybody's
+    assert np.abs(found @ found.T - (expected @ expected.T).numpy()).max() < 1e-4
+    assert {k: v.shape for k, v in after.network.state_dict().items()} == {
+        k: v.shape for k, v in before.network.state_dict().items()
+    }
+
+
+def test_a_head_weighed_anew_is_gone_on_from(tmp_path: Path) -> None:
+    place = tmp_path / "base.encoder"
+    encoders.train(labelled(30, 6), output=place, steps=20, **GIVEN, **TOWER)
+    given = GIVEN | {"base": str(place), "start": "discriminant", "steps": 4, "validate_every": 2}
+    history = encoders.train(labelled(30, 6), output=tmp_path / "on.encoder", **given)
+    assert [entry["step"] for entry in history.validations] == [0, 2, 4]
+    assert np.isfinite([entry["eer"] for entry in history.validations]).all()
+
+
 def test_bases_that_are_refused(tmp_path: Path, base: Path) -> None:
     for changed, words in (
         ({"base": "nobody"}, "base 'nobody': no encoder is called 'nobody'"),
         ({"base": str(base), "dim": 12}, r"made otherwise: dim is 16 there and 12 here; leave it out"),
         ({"base": str(base), "metric": "cosine"}, "metric is 'euclidean' there and 'cosine' here"),
         ({"base": str(base), "tower": "residual", "tower_args": {}}, "tower is 'conv' there"),
-        ({"base": str(base), "start": "discriminant"}, "the head is that of base"),
+        ({"base": str(base), "start": "discriminant"}, "after a base: it is for the cosine metric"),
     ):
         with pytest.raises(TrainingError, match=words):
             encoders.train(labelled(12, 6), output=tmp_path / "f.encoder", **(GIVEN | {"steps": 2} | changed))
