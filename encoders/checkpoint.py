@@ -112,6 +112,13 @@ def _weights(place: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is truncated or not a safetensors file: {exc}") from exc
 
 
+# What building a tower raises, whatever the sizes are that a record asks for.
+_UNFIT = (
+    *(EncoderError, RuntimeError, TypeError, ValueError, LookupError),
+    *(ArithmeticError, AttributeError, AssertionError, MemoryError),
+)
+
+
 def network_of(spec: Spec, weights: dict[str, Tensor]) -> SiameseNetwork:
     """The network that a record describes, with these weights. CheckpointError where they do not fit."""
     try:
@@ -120,7 +127,7 @@ def network_of(spec: Spec, weights: dict[str, Tensor]) -> SiameseNetwork:
         ):  # fresh random weights must not move the caller's random state
             network = SiameseNetwork(spec)
         network.load_state_dict(weights)
-    except (RuntimeError, EncoderError, TypeError, ValueError, ArithmeticError, MemoryError) as exc:
+    except _UNFIT as exc:
         said = str(exc)[:1000]
         raise CheckpointError(f"the weights do not fit the tower that {RECORD} describes: {said}") from exc
     return network

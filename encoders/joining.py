@@ -10,14 +10,18 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from encoders import checkpoint, datasets, loading, packages, preprocess
+from encoders import adapters, checkpoint, datasets, loading, packages, preprocess
 from encoders.datasets import LabelledSet
 from encoders.errors import EncoderError
+from encoders.numeric import plain
 from encoders.siamese import SiameseEncoder
 from encoders.spec import Spec
+from encoders.towers.joined import shares
 from encoders.validation import Validation, validate
 
 Member = SiameseEncoder | str | os.PathLike[str]
+LOST = 0.001  # of the length of a matrix, by rounding; ordinary ones lose 0.0002
+SHOWN = 40  # letters of a setting in a message
 
 
 def join(
@@ -30,23 +34,25 @@ def join(
     """One encoder of two or more: its embedding is theirs side by side, its distance the mean of theirs.
 
     `members` are encoders of this package, or their names or places; all read items alike (one preprocessing)
-    and compare by cosine. `weights`, one each above 0, are what their distances count for (equally when
-    None). A learnt comparator of a member is left out, and no threshold is recommended: see `with_threshold`.
+    and compare by cosine. `weights`, one each from 1e-6 to 1e6, are what their distances count for (equally
+    when None). A comparator that a member learnt is left out; no threshold is recommended (`with_threshold`).
     The sum rule of Kittler et al., "On combining classifiers", PAMI 1998. Raises EncoderError.
     """
     loaded = [own(member, device) for member in members]
     _check_alike(loaded)
+    given = None if weights is None else plain(list(weights))
+    shares(len(loaded), given)  # told before anything is built
     parts = [
         {key: one.spec.embedding_part()[key] for key in ("tower", "tower_args", "dim")} for one in loaded
     ]
-    shares = None if weights is None else [float(weight) for weight in weights]
     spec = Spec(
         name,
         "joined",
-        {"members": parts, "weights": shares},
+        {"members": parts, "weights": None if given is None else [float(one) for one in given]},
         loaded[0].spec.preprocess,
         sum(one.dim for one in loaded),
         versions=packages.versions("numpy", "pillow", "torch"),
+        facts={"members": [{"name": one.name, "fingerprint": one.fingerprint} for one in loaded]},
     )
     state = dict(_weights(loaded))
     return SiameseEncoder(spec, checkpoint.network_of(spec, state), device=device)
@@ -59,20 +65,29 @@ def with_threshold(
 
     `data` are items of subjects that no member was trained on, which only the caller knows: the card says so.
     """
-    held = datasets.prepared(data, encoder.preprocess)
-    found = validate(encoder.encode_prepared(held.items), held, encoder.metric, fmr)
+    found = measured(encoder, datasets.prepared(data, encoder.preprocess), fmr)
+    return recommending(encoder, found, fmr), found
+
+
+def measured(encoder: SiameseEncoder, held: LabelledSet, fmr: float) -> Validation:
+    """What the encoder is worth on a set that is prepared already."""
+    return validate(encoder.encode_prepared(held.items), held, encoder.metric, fmr)
+
+
+def recommending(encoder: SiameseEncoder, found: Validation, fmr: float) -> SiameseEncoder:
+    """The encoder with what was found of it on its record, and with the threshold where that is enough."""
     enough = not found.doubt_of_threshold(fmr)
-    facts = found.facts(with_threshold=enough, unsure=True)
+    facts = encoder.spec.facts | found.facts(with_threshold=enough, unsure=True)
     at, rate = (found.threshold, fmr) if enough else (None, None)
     spec = replace(encoder.spec, threshold=at, threshold_fmr=rate, facts=facts)
-    return SiameseEncoder(spec, encoder.network, encoder.card, str(encoder.device)), found
+    return SiameseEncoder(spec, encoder.network, encoder.card, str(encoder.device))
 
 
 def halved(encoder: SiameseEncoder) -> SiameseEncoder:
     """The encoder with the matrices of its weights rounded to float16, of which a file takes half the room.
 
     It computes in float32 as before, and is another encoder: embeddings move by about 0.001. Vectors of
-    weights, as of a batch norm, are few and stay as they are. EncoderError for weights beyond float16.
+    weights, as of a batch norm, stay as they are. EncoderError for weights too large or small for float16.
     """
     state = {name: _rounded(name, value) for name, value in encoder.network.state_dict().items()}
     network = checkpoint.network_of(encoder.spec, state)
@@ -83,19 +98,33 @@ def _rounded(name: str, value: Tensor) -> Tensor:
     value = value.detach().cpu()
     if value.ndim < 2 or not value.is_floating_point():
         return value
-    half = value.half()
-    if not torch.isfinite(half).all():
-        raise EncoderError(f"{name} holds weights up to {float(value.abs().max()):g}: float16 ends at 65,504")
-    return half.float()
+    half = value.half().float()
+    lost, length = (torch.linalg.vector_norm(one.double()) for one in (half - value, value))
+    if not lost <= LOST * length:  # nor for NaN and infinity
+        raise EncoderError(
+            f"{name} holds weights up to {float(value.abs().max()):g}: float16 has its digits "
+            "from 0.00006 to 65,504; keep the encoder as it is, without --half"
+        )
+    return half
 
 
 def own(member: Member, device: str | None = None) -> SiameseEncoder:
     """A member by its name or place. EncoderError where it is of another library."""
-    found = loading.load(member, device=device) if isinstance(member, str | os.PathLike) else member
+    found: object = member
+    if isinstance(member, str | os.PathLike):
+        if adapters.home(member) is not None:  # before anything of it is loaded, or found missing
+            raise _foreign(os.fspath(member))
+        found = loading.load(member, device=device)
     if not isinstance(found, SiameseEncoder):
-        whose = getattr(found, "name", type(found).__name__)
-        raise EncoderError(f"{whose} is of another library: only encoders of this package can be joined")
+        raise _foreign(getattr(found, "name", type(found).__name__))
     return found
+
+
+def _foreign(name: str) -> EncoderError:
+    return EncoderError(
+        f"{name} is of another library: only encoders of this package can be joined, by the names that ship, "
+        "checkpoint folders and .safetensors"
+    )
 
 
 def _check_alike(members: Sequence[SiameseEncoder]) -> None:
@@ -115,11 +144,17 @@ def _check_alike(members: Sequence[SiameseEncoder]) -> None:
             )
         if (read := preprocess.settings_of(one.preprocess)) != first:
             keys = [key for key in {**first, **read} if read.get(key) != first.get(key)]
-            told = "; ".join(f"{key} {read.get(key)!r} and {first.get(key)!r}" for key in keys)
+            told = "; ".join(f"{key} {_short(read.get(key))} and {_short(first.get(key))}" for key in keys)
             raise EncoderError(
                 f"{one.name} and {members[0].name} read items otherwise ({told}): "
                 "train them with the same --preprocess, on the same data"
             )
+
+
+def _short(value: object) -> str:
+    """A setting in a message: the means of a thousand columns would hide what is to be done."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
 def _weights(members: Sequence[SiameseEncoder]) -> Iterator[tuple[str, Tensor]]:

@@ -69,7 +69,7 @@ def described(spec: Spec, closing: str) -> str:
     preprocess = {key: value for key, value in spec.preprocess.items() if key not in ("kind", "revision")}
     return (
         f"# {spec.name}\n\n{spec.tower} tower, {spec.dim} numbers, {spec.metric} distance, {at}.\n"
-        f"Tower: {spec.tower}{_fields(spec.tower_args)}.\n"
+        f"Tower: {spec.tower}{_fields(spec.tower_args)}.\n{_members(spec.facts)}"
         f"Preprocessing: {spec.preprocess['kind']}{_fields(preprocess)}.\n"
         f"{_validated(spec.facts)}{closing}"
     )
@@ -78,11 +78,23 @@ def described(spec: Spec, closing: str) -> str:
 def _fields(settings: dict[str, Any]) -> str:
     """Settings in words: ", height 64, widths 32 64 96"; a long one, such as an alphabet, is cut short."""
 
+    def part(value: Any) -> str:  # a member of a joined tower is a record, too long to be read here
+        return str(value["tower"] if isinstance(value, dict) and "tower" in value else value)
+
     def told(value: Any) -> str:
-        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = " ".join(map(part, value)) if isinstance(value, list) else str(value)
         return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
-    return "".join(f", {name} {told(value)}" for name, value in settings.items())
+    return "".join(f", {name} {told(value)}" for name, value in settings.items() if value is not None)
+
+
+def _members(facts: dict[str, Any]) -> str:
+    """Which encoders a joined one was made of, in a line."""
+    found = facts.get("members")
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        return ""
+    told = ", ".join(f"{one.get('name')} ({str(one.get('fingerprint'))[:12]})" for one in found)
+    return f"Joined of {told}.\n"
 
 
 def _trained(place: Path) -> str:

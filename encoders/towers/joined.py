@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from encoders.errors import EncoderError
 from encoders.headed import Headed
 from encoders.numeric import number
+from encoders.spec import MOST_NUMBERS
 
-PARTS = {"tower", "tower_args", "dim"}
+PARTS = {"tower": str, "tower_args": dict, "dim": int}
+LEAST, MOST = 1e-6, 1e6  # of a weight: a share is above 0 beside any other, and their sum is a number
 
 
 class JoinedTower(nn.Module):
@@ -35,11 +37,12 @@ class JoinedTower(nn.Module):
         weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        shares = _shares(members, weights)
+        check_members(members)
+        given = shares(len(members), weights)
         self.members = nn.ModuleList(
             Headed(shape, one["tower"], one["tower_args"], one["dim"], unit=True) for one in members
         )
-        self.scales = [math.sqrt(share) for share in shares]
+        self.scales = [math.sqrt(share) for share in given]
         self.features = sum(one["dim"] for one in members)
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -47,18 +50,37 @@ class JoinedTower(nn.Module):
         return torch.cat(rows, dim=1)
 
 
-def _shares(members: Sequence[dict[str, Any]], weights: Sequence[float] | None) -> list[float]:
-    """The weights as shares of 1; EncoderError for what are no two members or more, or no weights of them."""
-    if len(members) < 2 or not all(isinstance(one, dict) and set(one) == PARTS for one in members):
+def check_members(members: Any) -> None:
+    """EncoderError for what are no two members or more; before any is built, as a record may say anything."""
+    if not isinstance(members, list | tuple) or len(members) < 2 or not all(map(_whole, members)):
         raise EncoderError(
             f"a joined tower needs two members or more, each with {', '.join(sorted(PARTS))}: "
             "encoders join makes it of trained encoders"
         )
-    given = [1.0] * len(members) if weights is None else list(weights)
-    if len(given) != len(members):
-        raise EncoderError(f"{len(given)} weights for {len(members)} members: one each is needed")
-    if not all(number(one) and 0 < one < math.inf for one in given):
-        raise EncoderError(f"weights are {given}: each must be a number above 0")
+    for place, one in enumerate(members):
+        if not 1 <= one["dim"] <= MOST_NUMBERS:
+            raise EncoderError(
+                f"member {place} of the joined tower has dim {one['dim']}: "
+                f"an embedding has 1 to {MOST_NUMBERS:,} numbers"
+            )
+
+
+def _whole(member: Any) -> bool:
+    if not isinstance(member, dict) or set(member) != set(PARTS):
+        return False
+    return all(type(member[name]) is kind for name, kind in PARTS.items())
+
+
+def shares(count: int, weights: Sequence[float] | None) -> list[float]:
+    """The weights of `count` members as shares of 1, equal when None; EncoderError for no such weights."""
+    given: Any = [1.0] * count if weights is None else weights
+    if not isinstance(given, list | tuple) or not all(number(one) and LEAST <= one <= MOST for one in given):
+        raise EncoderError(
+            f"weights are {str(given)[:100]}: each must be a number from {LEAST:f} to {MOST:,.0f}"
+        )
+    if len(given) != count:
+        words = f"{len(given)} weight{'s' * (len(given) != 1)}"
+        raise EncoderError(f"{words} for {count} members: one each is needed")
     return [one / math.fsum(given) for one in given]
 
 

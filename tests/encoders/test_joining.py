@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 import encoders
 import gallery
-from encoders import adapters, checkpoint, cli, datasets, export, joining, towers
-from encoders.errors import EncoderError, TrainingError
+from encoders import adapters, checkpoint, cli, datasets, export, joining, state, towers
+from encoders.errors import CheckpointError, EncoderError, TrainingError
 from encoders.evaluation import distances
+from encoders.evidence import percent
 from encoders.packages import versions
 from encoders.settings import Settings
 from encoders.siamese import SiameseEncoder
@@ -120,10 +121,20 @@ def test_rounded_weights_take_half_the_room_and_come_back_exactly(tmp_path: Path
     for name, value in whole.network.state_dict().items():
         expected = torch.float16 if value.ndim >= 2 else value.dtype
         assert kept[name].dtype == expected, name
+
+
+@pytest.mark.parametrize("scale", [1e7, 1e-6, float("nan")])
+def test_weights_that_float16_has_no_digits_for_are_not_rounded(scale: float) -> None:
+    """At 1e-6 embeddings moved by 0.5, at 1e-8 every weight became 0."""
+    one = conv(0)
     with torch.no_grad():
-        whole.network.head.weight[0, 0] = 1e5
-    with pytest.raises(EncoderError, match=r"head.weight holds weights up to 100000: float16 ends at 65,504"):
-        joining.halved(whole)
+        one.network.head.weight.mul_(scale)
+        one.network.norm.get_buffer("running_mean").zero_()
+    with pytest.raises(EncoderError, match=r"head.weight holds weights up to .*: float16 .*, without --half"):
+        joining.halved(one)
+    with torch.no_grad():
+        one.network.head.weight.zero_()
+    assert not joining.halved(one).network.head.weight.any()
 
 
 def test_what_cannot_be_joined_is_refused() -> None:
@@ -136,9 +147,20 @@ def test_what_cannot_be_joined_is_refused() -> None:
         ([one, two, one], None, "x is there twice"),
         ([one, euclidean], None, "long compares by euclidean distance"),
         ([one, other], None, r"made and x read items otherwise \(size 24 and 32\)"),
-        ([one, two], [1], "1 weights for 2 members"),
-        ([one, two], [1, 0], r"weights are \[1.0, 0.0\]: each must be a number above 0"),
-        ([one, two], [1, float("nan")], "each must be a number above 0"),
+        ([one, two], [1], "^1 weight for 2 members: one each"),
+        ([one, two], [1, 0], r"^weights are \[1, 0\]: each must be a number from 0.000001 to 1,000,000"),
+        *(
+            ([one, two], weights, "^weights are .* each must be a number")
+            for weights in (
+                [1, float("nan")],
+                [1, "2"],
+                [1, None],
+                "12",
+                [1e308] * 2,
+                [1, 10**400],
+                [5e-324, 1],
+            )
+        ),
     ):
         with pytest.raises(EncoderError, match=words):
             encoders.join(parts, weights=weights, device="cpu")
@@ -147,6 +169,59 @@ def test_what_cannot_be_joined_is_refused() -> None:
     with pytest.raises(EncoderError, match="needs two members or more, each with dim, tower, tower_args"):
         towers.build("joined", (1, 24, 24), members=[{"tower": "conv"}, {"tower": "conv"}])
     assert "joined" not in towers.names() and adapters.home("joined") is None
+
+
+def test_what_another_library_reads_is_refused_before_it_is_asked_for(tmp_path: Path) -> None:
+    for name in ("faces", "hf:nowhere", tmp_path / "none.onnx"):
+        with pytest.raises(EncoderError, match="is of another library: only encoders of this package"):
+            encoders.join([name, conv(0)], device="cpu")
+
+
+def test_settings_of_a_thousand_columns_do_not_hide_what_to_do() -> None:
+    one, two = members("vector")
+    other = replace(two.spec, preprocess=two.spec.preprocess | {"mean": [0.25] * 12})
+    with pytest.raises(
+        EncoderError, match=r"\(mean \(0.25, .* \.\.\. and \(0.5, .* \.\.\.\): train them"
+    ) as raised:
+        encoders.join([one, SiameseEncoder(other, two.network, device="cpu")])
+    assert len(str(raised.value)) < 220
+
+
+def _members(part: dict[str, Any]) -> dict[str, Any]:
+    whole = {"tower": "conv", "tower_args": {"widths": [4]}, "dim": 8}
+    return {"members": [whole | part, whole]}
+
+
+WRONG = [
+    *[(_members({"dim": dim}), "each with dim") for dim in ("8", 8.0, True, None)],
+    *[
+        (_members({"dim": dim}), f"member 0 .* has dim {dim}: an embedding has 1 to")
+        for dim in (0, -3, 10**8)
+    ],
+    *[(_members({"tower": tower}), "each with dim") for tower in (None, 3, [])],
+    *[(_members({"tower_args": made}), "each with dim") for made in (None, [], "x")],
+    (_members({"tower": "../conv"}), "no tower is called '../conv'"),
+    (_members({"tower": "dense", "tower_args": {"widths": []}}), "do not fit"),
+    *[({"members": found}, "two members or more") for found in (None, 5, "ab", {"a": 1, "b": 2}, [None, {}])],
+    *[
+        (_members({}) | {"weights": w}, "weights are")
+        for w in (5, "12", {"a": 1, "b": 2}, [1, True], [9e307] * 2)
+    ],
+    ({}, "two members or more"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG)
+def test_a_record_edited_by_hand_is_a_checkpoint_error(
+    arguments: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = checkpoint.save(made.encoder(), tmp_path / "made.encoder")
+    record = json.loads((place / "encoder.json").read_text()) | {"tower": "joined", "tower_args": arguments}
+    (place / "encoder.json").write_text(json.dumps(record | {"facts": {"members": arguments.get("members")}}))
+    with pytest.raises(CheckpointError, match=words) as raised:
+        checkpoint.load(place, device="cpu")
+    assert len(str(raised.value)) < 250
+    assert cli.main(["info", str(place)]) == 0 and "Tower: joined" in capsys.readouterr().out
 
 
 def test_a_joined_tower_is_not_trained_as_a_whole(tmp_path: Path) -> None:
@@ -171,15 +246,77 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     data = datasets.prepared(held_out, whole.preprocess)
     found = validate(whole.encode_prepared(data.items), data, "cosine", 0.05)
     assert (whole.threshold, whole.spec.threshold_fmr) == (found.threshold, 0.05)
-    assert told["rates"]["both"]["eer"] == found.eer and list(told["rates"]) == ["m0", "m1", "both"]
+    assert [Path(one["encoder"]).name for one in told["rates"]] == ["m0", "m1", "both.encoder"]
+    assert told["rates"][-1]["eer"] == found.eer
     assert told["threshold"] == found.threshold and told["fingerprint"] == whole.fingerprint
     assert cli.main([*say, *held]) == 0
     said = capsys.readouterr().out
     assert f"recommended threshold {found.threshold:.4f} for FMR 5%" in said and "m1: EER" in said
     assert cli.main(["info", str(tmp_path / "both.encoder")]) == 0
-    assert "validation subjects" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "validation subjects" in said and "Tower: joined, members conv conv, weights 2.0 1.0.\n" in said
+    parts = [encoders.load(tmp_path / name, device="cpu").fingerprint[:12] for name in ("m0", "m1")]
+    assert f"Joined of m0 ({parts[0]}), m1 ({parts[1]})." in said
     assert cli.main([*say, *held, "--fmr", "0.00001"]) == 0
     assert "FMR 0.001% needs at least 300,000 pairs" in capsys.readouterr().out
     assert encoders.load(tmp_path / "both.encoder", device="cpu").threshold is None
     assert cli.main(["join", "glyph", "photo", "--output", str(tmp_path / "gp")]) == 2
     assert "read items otherwise" in capsys.readouterr().err and not (tmp_path / "gp").exists()
+
+
+def test_encoders_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A member called as the whole took its place: the FNMR told was that of the other member."""
+    held_out = labelled(12, 4)
+    np.savez(tmp_path / "held.npz", images=held_out.items, labels=held_out.labels)
+    for seed in (0, 1):
+        checkpoint.save(conv(seed, name="x"), tmp_path / f"m{seed}")
+    say = ["join", str(tmp_path / "m0"), str(tmp_path / "m1"), "--output", str(tmp_path / "x")]
+    say += ["--validation", str(tmp_path / "held.npz"), "--fmr", "0.1", "--overwrite"]
+    assert cli.main([*say, "--json"]) == 0
+    rates = json.loads(capsys.readouterr().out)["rates"]
+    whole = encoders.load(tmp_path / "x", device="cpu")
+    _, found = joining.with_threshold(whole, held_out, 0.1)
+    assert len(rates) == 3 and rates[2] == {"encoder": say[4]} | {
+        name: getattr(found, name) for name in ("eer", "one_shot_error", "fnmr")
+    }
+    assert cli.main(say) == 0
+    said = capsys.readouterr().out
+    assert said.count("EER") == 3 and f"(FNMR {percent(found.fnmr)})" in said
+
+
+def test_the_command_reads_each_item_once_and_may_leave_some_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = labelled(6, 3)
+    held_out.items[4] = 255  # blank
+    np.savez(tmp_path / "held.npz", images=held_out.items, labels=held_out.labels)
+    for seed in (0, 1):
+        checkpoint.save(conv(seed), tmp_path / f"m{seed}")
+    say = ["join", str(tmp_path / "m0"), str(tmp_path / "m1"), "--output", str(tmp_path / "x")]
+    say += ["--validation", str(tmp_path / "held.npz"), "--fmr", "0.1"]
+    assert cli.main(say) == 2
+    assert "leave them out with skip_unreadable=True, --skip-unreadable" in capsys.readouterr().err
+    read: list[int] = []
+    monkeypatch.setattr(
+        datasets, "prepared", lambda *a, f=datasets.prepared, **k: read.append(1) or f(*a, **k)
+    )
+    assert cli.main([*say, "--skip-unreadable"]) == 0 and len(read) == 1
+    assert "6 subjects make 15" in capsys.readouterr().out
+
+
+def test_members_and_interrupted_runs_are_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        checkpoint.save(conv(seed), tmp_path / f"m{seed}")
+    say = ["join", str(tmp_path / "m0"), str(tmp_path / "m1"), "--overwrite", "--output"]
+    assert cli.main([*say, str(tmp_path / "m1")]) == 2
+    assert "m1 is one of the members: choose another name" in capsys.readouterr().err
+    state.write(tmp_path / "x.state", {}, {"step": 7})
+    assert cli.main([*say, str(tmp_path / "x")]) == 2
+    assert (
+        "an interrupted run at step 7 is kept in" in (said := capsys.readouterr().err)
+        and "--resume" not in said
+    )
+    assert (tmp_path / "x.state" / "state.json").is_file() and not (tmp_path / "x").exists()
+    assert encoders.load(tmp_path / "m1", device="cpu").fingerprint == conv(1).fingerprint
