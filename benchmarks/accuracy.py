@@ -131,7 +131,7 @@ def check_disjoint(fold: Fold) -> None:
 
 def trained(task: Any, name: str, fold: Fold, keep: Path | None) -> tuple[Any, dict[str, Any]]:
     """The encoder of one fold and what its training took: the shipped or a kept one, or trained now."""
-    if (shipped := getattr(task, "SHIPPED", None)) and keep is None:
+    if shipped := getattr(task, "SHIPPED", None):
         return encoders.load(shipped, device="cpu"), past(find(shipped))
     with tempfile.TemporaryDirectory() as scratch:
         place = (keep or Path(scratch)) / f"{name}-{fold.name.replace(' ', '-')}.encoder"
@@ -147,9 +147,13 @@ def trained(task: Any, name: str, fold: Fold, keep: Path | None) -> tuple[Any, d
 
 
 def past(place: Path) -> dict[str, Any]:
-    """What the history of an encoder tells."""
+    """What the history of an encoder tells; of one that was joined, all trainings together."""
     history: dict[str, Any] = json.loads((place / "history.json").read_text(encoding="utf-8"))
-    return history
+    if "members" not in history:
+        return history
+    members = history["members"]
+    steps = sum(one["settings"]["steps"] for one in members)
+    return {"settings": {"steps": steps}, "seconds": sum(one["seconds"] for one in members)}
 
 
 def export(name: str, folder: Path) -> None:
@@ -159,7 +163,8 @@ def export(name: str, folder: Path) -> None:
     for fold in task.folds():
         stem = f"{name}-{fold.name.replace(' ', '-')}"
         np.savez_compressed(folder / f"{stem}.npz", **arrays(fold.train))
-        print(f"encoders train {stem}.npz --output {stem}.encoder {command(task.SETTINGS)}")
+        usual = f"encoders train {stem}.npz --output {stem}.encoder {command(task.SETTINGS)}"
+        print(getattr(task, "TRAINED_BY", usual))
 
 
 def arrays(data: LabelledSet) -> dict[str, Any]:
@@ -184,8 +189,8 @@ def command(settings: dict[str, Any]) -> str:
     """The options of `encoders train` for these settings."""
     said = []
     for key, value in settings.items():
-        told = f"'{json.dumps(value)}'" if isinstance(value, dict) else str(value)
-        said.append(f"--{key.replace('_', '-')} {told}")
+        told = f" '{json.dumps(value)}'" if isinstance(value, dict) else f" {value}"
+        said.append(f"--{key.replace('_', '-')}{'' if value is True else told}")
     return " ".join(said)
 
 

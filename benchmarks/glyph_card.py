@@ -5,23 +5,18 @@ No figure of the card is typed by hand; a test holds the card to what this write
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.omniglot import PUBLISHED
-from encoders import history, record, shipped
+from encoders import record, shipped
 from encoders.history import History
 from encoders.spec import Spec
 
 TEMPLATE = Path(__file__).with_name("glyph_card.template.md")
-COMMANDS = """\
-python -m benchmarks.omniglot export background.npz
-encoders train background.npz --output glyph.encoder --name glyph --tower residual --quarter-turns \\
-    --subjects {subjects} --items {items} --steps {steps} --lr {lr} --weight-decay {weight_decay} \\
-    --holdout {holdout} --validate-every {validate_every} --fmr {fmr} --seed {seed} \\
-    --threads 2"""
 
 
 def main() -> int:
@@ -34,9 +29,9 @@ def main() -> int:
 
 def card(place: Path, measured: dict[str, Any]) -> str:
     """The card in Markdown, of the checkpoint in `place` and the results of `benchmarks.omniglot`."""
-    spec, past = record.read_spec(place), history.load(place / record.HISTORY)
+    spec, told = record.read_spec(place), json.loads((place / record.HISTORY).read_text(encoding="utf-8"))
     facts = _encoder(place, spec, measured) | _figures(measured) | _verification(measured)
-    facts |= _training(spec, past)
+    facts |= _training(spec, [History(**one) for one in told["members"]])
     return TEMPLATE.read_text(encoding="utf-8").format(**facts)
 
 
@@ -82,19 +77,29 @@ def _verification(measured: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _training(spec: Spec, past: History) -> dict[str, Any]:
-    best = past.best or {}
-    return past.settings | {
-        "holdout": f"{past.settings['holdout']:.0%}",
-        "minutes": f"{past.seconds / 60:.0f}",
-        "best_step": f"{best['step']:,}",
-        "best_eer": f"{best['eer']:.2%}",
-        "best_one_shot": f"{best['one_shot_error']:.2%}",
-        "val_fnmr": f"{spec.facts['validation']['fnmr']:.0%}",
-        "val_non_mated": f"{past.evidence['non_mated']:,}",
-        "val_subjects": past.evidence["subjects"],
-        "commands": COMMANDS.format(**past.settings),
+def _training(spec: Spec, members: list[History]) -> dict[str, Any]:
+    found = spec.facts["validation"]
+    common = members[0].settings
+    return {
+        **{name: common[name] for name in ("subjects", "items", "seed")},
+        "holdout": f"{common['holdout']:.0%}",
+        "member_rows": "\n".join(map(_member, members)),
+        "minutes": f"{sum(one.seconds for one in members) / 60:.0f}",
+        "val_eer": f"{found['eer']:.2%}",
+        "val_one_shot": f"{found['one_shot_error']:.2%}",
+        "val_fnmr": f"{found['fnmr']:.0%}",
+        "val_non_mated": f"{found['non_mated']:,}",
+        "val_subjects": found["subjects"],
     }
+
+
+def _member(past: History) -> str:
+    best, blocks = past.best or {}, past.used["tower_args"]["blocks"]
+    cells = [
+        " ".join(map(str, blocks)), f"{past.settings['steps']:,}", f"{past.seconds / 60:.0f} min",
+        f"{best['eer']:.2%}", f"{best['one_shot_error']:.2%}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
 
 
 def _rate(found: dict[str, Any]) -> str:

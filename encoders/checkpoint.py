@@ -76,7 +76,7 @@ def kept_weights(network: SiameseNetwork) -> dict[str, Tensor]:
 
 
 def _halved(value: Tensor) -> Tensor | None:
-    if value.dtype != torch.float32 or value.ndim < 2:
+    if value.dtype != torch.float32 or value.ndim < 1:
         return None
     half = value.half()
     return half if torch.equal(half.float(), value) else None

@@ -23,7 +23,7 @@ def grammar(command: argparse.ArgumentParser) -> None:
     add(
         "--weights", type=float, nargs="+", metavar="W", help="what each distance counts for (default: alike)"
     )
-    add("--half", action="store_true", help="round matrices to float16: half their bytes, as fast as before")
+    add("--half", action="store_true", help="round weights to float16: half their bytes, as fast as before")
     add("--validation", metavar="DATA", help="subjects that no member was trained on: sets the threshold")
     add("--label", metavar="COLUMN", help="the column of a CSV with the subject")
     add("--fmr", type=float, default=0.001, help="false match rate to set the threshold for (default 0.001)")

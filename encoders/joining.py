@@ -20,7 +20,7 @@ from encoders.towers.joined import shares
 from encoders.validation import Validation, validate
 
 Member = SiameseEncoder | str | os.PathLike[str]
-LOST = 0.001  # of the length of a matrix, by rounding; ordinary ones lose 0.0002
+LOST = 0.001  # of the length of a matrix or vector, by rounding; ordinary ones lose 0.0002
 SHOWN = 40  # letters of a setting in a message
 
 
@@ -84,10 +84,10 @@ def recommending(encoder: SiameseEncoder, found: Validation, fmr: float) -> Siam
 
 
 def halved(encoder: SiameseEncoder) -> SiameseEncoder:
-    """The encoder with the matrices of its weights rounded to float16, of which a file takes half the room.
+    """The encoder with its weights rounded to float16, of which a file takes half the room.
 
-    It computes in float32 as before, and is another encoder: embeddings move by about 0.001. Vectors of
-    weights, as of a batch norm, stay as they are. EncoderError for weights too large or small for float16.
+    It computes in float32 as before, and is another encoder: embeddings move by about 0.001. Vectors, as of a
+    batch norm, stay as they are where float16 would lose more than that. EncoderError for such a matrix.
     """
     state = {name: _rounded(name, value) for name, value in encoder.network.state_dict().items()}
     network = checkpoint.network_of(encoder.spec, state)
@@ -96,16 +96,18 @@ def halved(encoder: SiameseEncoder) -> SiameseEncoder:
 
 def _rounded(name: str, value: Tensor) -> Tensor:
     value = value.detach().cpu()
-    if value.ndim < 2 or not value.is_floating_point():
+    if value.ndim < 1 or not value.is_floating_point():
         return value
     half = value.half().float()
     lost, length = (torch.linalg.vector_norm(one.double()) for one in (half - value, value))
-    if not lost <= LOST * length:  # nor for NaN and infinity
-        raise EncoderError(
-            f"{name} holds weights up to {float(value.abs().max()):g}: float16 has its digits "
-            "from 0.00006 to 65,504; keep the encoder as it is, without --half"
-        )
-    return half
+    if lost <= LOST * length:  # not for NaN and infinity
+        return half
+    if value.ndim == 1:
+        return value
+    raise EncoderError(
+        f"{name} holds weights up to {float(value.abs().max()):g}: float16 has its digits "
+        "from 0.00006 to 65,504; keep the encoder as it is, without --half"
+    )
 
 
 def own(member: Member, device: str | None = None) -> SiameseEncoder:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import omniglot, omniglot_data, one_shot
+from benchmarks import omniglot, omniglot_data, one_shot, train_glyph
 from benchmarks.omniglot_data import Characters
 from benchmarks.tasks.base import Answers, Embed, Floats, Fold, Ints, Measure, Trials
 from encoders import evaluation
@@ -34,11 +34,8 @@ MEASURES = {
     "20w5s": Measure("20-way 5-shot", 0.987, True, 0.994, {PROTONET: 0.989, SNAIL: 0.9936}),
 }
 SHIPPED = "glyph"
-SETTINGS: dict[str, Any] = {
-    "tower": "residual", "preprocess": {"kind": "ink"}, "augment": "ink", "quarter_turns": True,
-    "subjects": 64, "items": 2, "steps": 5600, "lr": 0.003, "weight_decay": 0.05, "holdout": 0.1,
-    "validate_every": 700, "fmr": 0.01, "seed": 1,
-}  # fmt: skip
+TRAINED_BY = "python -m benchmarks.train_glyph --work trained --output glyph"
+SETTINGS: dict[str, Any] = train_glyph.COMMON | {"members": train_glyph.MEMBERS}
 TESTED, EPISODES, QUERIES = 423, 1000, 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from PIL import Image
 
 import encoders
-from benchmarks import omniglot_data, one_shot, report
+from benchmarks import omniglot_data, one_shot, report, train_glyph
 from benchmarks.glyph_card import card
 from encoders import evaluation, record, shipped
+from encoders.history import History
 from tests.data import needs
 from tests.encoders.shapes import picture
 
@@ -32,7 +34,7 @@ def omniglot(monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_ships_within_six_megabytes_with_a_threshold(glyph: Any) -> None:
     place = shipped.find("glyph")
     assert (place / "weights.safetensors").stat().st_size <= 6_000_000
-    assert (glyph.dim, glyph.metric, glyph.name) == (128, "cosine", "glyph")
+    assert (glyph.dim, glyph.metric, glyph.name) == (256, "cosine", "glyph")
     assert 0.05 < glyph.threshold < 0.9 and glyph.spec.threshold_fmr == 0.01
 
 
@@ -100,9 +102,11 @@ def test_digits_one_shot_beats_raw_pixels(glyph: Any) -> None:
     assert found["accuracy"] > raw["accuracy"]
 
 
-def test_history_is_beside_the_weights() -> None:
-    from encoders import history
-
-    past = history.load(shipped.find("glyph") / record.HISTORY)
-    assert past.settings["seed"] == 1 and past.settings["loss"] == "margin"
-    assert past.evidence["subjects"] >= 60
+def test_the_histories_of_both_members_are_beside_the_weights() -> None:
+    told = json.loads((shipped.find("glyph") / record.HISTORY).read_text(encoding="utf-8"))["members"]
+    past = [History(**one) for one in told]
+    assert [one.settings["steps"] for one in past] == [own["steps"] for own in train_glyph.MEMBERS.values()]
+    for one in past:
+        said = {k: v for k, v in train_glyph.COMMON.items() if k != "preprocess"}
+        assert {k: one.settings[k] for k in said} == said and one.settings["loss"] == "margin"
+        assert one.evidence["subjects"] >= 60
