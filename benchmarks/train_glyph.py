@@ -20,7 +20,7 @@ import numpy as np
 
 import encoders
 from benchmarks import omniglot_data
-from encoders import checkpoint, datasets, joining, record
+from encoders import checkpoint, datasets, joining, record, state, training
 from encoders.siamese import SiameseEncoder
 
 COMMON: dict[str, Any] = {
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.commands:
         print("\n".join(_command(name, file, work) for name in MEMBERS))
         return 0
+    training.threads(1)  # as the one that ships was trained: another number gives other weights
     data = datasets.load(file)
     for name, own in MEMBERS.items():
         _train(data, work / f"{name}.encoder", COMMON | own)
@@ -71,13 +72,14 @@ def joined(data: datasets.LabelledSet, places: Sequence[Path], work: Path) -> Si
 def _refined(data: datasets.LabelledSet, place: Path, work: Path) -> Path:
     refined = work / f"{place.stem}-refined.encoder"
     same = {name: COMMON[name] for name in ("holdout", "seed", "fmr")}
-    encoders.train(data, output=refined, base=place, start="discriminant", steps=0, overwrite=True, **same)
+    settings = same | {"base": place, "start": "discriminant", "steps": 0}
+    encoders.train(data, output=refined, device="cpu", overwrite=True, **settings)
     return refined
 
 
 def _train(data: datasets.LabelledSet, place: Path, settings: dict[str, Any]) -> None:
     if not (place / record.RECORD).is_file():
-        resume = Path(f"{place}.state").is_dir()
+        resume = state.beside(place).is_dir()
         encoders.train(data, output=place, resume=resume, device="cpu", **settings)
 
 

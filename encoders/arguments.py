@@ -34,6 +34,8 @@ def check_loss(settings: Settings) -> None:
 def check_tower(settings: Settings) -> None:
     """TrainingError for arguments that the tower does not have, or of another type than its defaults."""
     if settings.tower in towers.ASSEMBLED:
+        if settings.base is not None:
+            return  # which must be made alike, and was built: its arguments are fit
         raise TrainingError(
             f"a {settings.tower} encoder is not trained as a whole: train its members, "
             "then encoders join A B --output C"

@@ -49,6 +49,13 @@ def whitening(features: Tensor, labels: NDArray[np.int64], dim: int, seed: int =
     return mapping * torch.rsqrt(within).float(), mean
 
 
+def directions(analysis: str, features: int, labels: NDArray[np.int64]) -> tuple[int, int]:
+    """How many directions of so many features an analysis can find, and the items more than subjects."""
+    spare = _spare(labels)
+    most = min(features, spare // 2)
+    return min(most, COMPONENTS) if analysis == "discriminant" else most, spare
+
+
 def _most(features: Tensor, labels: NDArray[np.int64]) -> int:
     """How many directions the items decide at most."""
     return min(features.shape[1], _spare(labels) // 2)

@@ -76,6 +76,7 @@ class Run:
         elif minutes is not None:
             self._plan(60.0 * minutes)
         self.until = math.inf if minutes is None else 60.0 * minutes
+        _refuse_unlearnt(self.settings)
         self.trainer = Trainer(self.data, self.spec, self.settings, self.device)
         part = self.spec.embedding_part()
         used = json.loads(json.dumps({name: part[name] for name in ("tower_args", "preprocess")}))
@@ -320,6 +321,15 @@ def _steps_of(epochs: float, data: LabelledSet, settings: Settings) -> int:
     """The batches in so many passes over the items that batches are made of; at least one."""
     items = int(np.isin(data.labels, datasets.repeated(data.labels)).sum())
     return max(1, round(epochs * items / (settings.subjects * settings.items)))
+
+
+def _refuse_unlearnt(settings: Settings) -> None:
+    """TrainingError for a comparator that no step would teach what a head that was just found embeds."""
+    if settings.loss == "bce" and settings.start != "random" and settings.steps == 0:
+        raise TrainingError(
+            f"loss bce with start {settings.start} and steps 0: its comparator would have learnt nothing of "
+            "these embeddings; give --steps, or leave out --loss"
+        )
 
 
 def _spec(name: str, settings: Settings) -> Spec:

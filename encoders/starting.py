@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from encoders import loading, preprocess, towers
 from encoders.batches import CHUNK
-from encoders.discriminant import discriminant, whitening
+from encoders.discriminant import directions, discriminant, whitening
 from encoders.errors import EncoderError, TrainingError
 from encoders.network import SiameseNetwork
 from encoders.siamese import SiameseEncoder
@@ -82,12 +82,20 @@ def refine_head(
     """
     head = _head(analysis, network)
     if not network.unit:
-        raise TrainingError(f"start {analysis} after a base: it is for the cosine metric")
+        raise TrainingError(
+            f"start {analysis} after a base: it is for the cosine metric, and the base has another; "
+            "leave out --start"
+        )
     norm = network.norm
     assert isinstance(norm, nn.BatchNorm1d)
+    dim, most, spare = head.out_features, *directions(analysis, head.out_features, labels)
+    if most < dim:
+        raise TrainingError(
+            f"start {analysis} after a base: {spare:,} items more than subjects decide {most:,} directions "
+            f"at most, and the base has {dim:,}: give more items of each subject, or leave out --start"
+        )
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-    rows = _in_parts(network, items)
-    matrix = ANALYSES[analysis](rows, labels, rows.shape[1], seed)[0].to(head.weight.device)
+    matrix = ANALYSES[analysis](_in_parts(network, items), labels, dim, seed)[0].to(head.weight.device)
     slope = norm.weight * torch.rsqrt(variance + norm.eps)
     shift = (norm.bias - mean * slope) @ matrix
     head.weight.copy_(matrix.T @ (slope[:, None] * head.weight))
@@ -97,9 +105,30 @@ def refine_head(
     variance.fill_(1.0 - norm.eps)  # of which the norm takes the root after adding eps
 
 
+@torch.no_grad()
+def settle_norm(network: SiameseNetwork, items: Tensor) -> None:
+    """Gives the norm the mean and variance of `items` (n, *shape), and weights by which embeddings stay.
+
+    A training step takes those of its batch, so what a direction counts for must lie in the norm's weights:
+    else all of them would count alike from the first step on.
+    """
+    norm = network.norm
+    assert isinstance(norm, nn.BatchNorm1d)
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    found = _in_parts(nn.Sequential(network.tower, network.head), items).to(mean.device)
+    slope = norm.weight * torch.rsqrt(variance + norm.eps)
+    norm.bias.add_((found.mean(dim=0) - mean) * slope)
+    mean.copy_(found.mean(dim=0))
+    variance.copy_(found.var(dim=0))
+    norm.weight.copy_(slope * torch.sqrt(variance + norm.eps))
+
+
 def _head(analysis: str, network: SiameseNetwork) -> nn.Linear:
     if not isinstance(network.head, nn.Linear):
-        raise TrainingError(f"start {analysis}: the tower has no linear head to start")
+        raise TrainingError(
+            f"start {analysis}: the tower has no linear head to start, its row is the embedding; "
+            "leave out --start (of a joined encoder: start from each member, then encoders join)"
+        )
     return network.head
 
 

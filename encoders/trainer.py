@@ -21,7 +21,7 @@ from encoders.network import SiameseNetwork, best_device
 from encoders.sampling import PKSampler
 from encoders.settings import Settings
 from encoders.spec import Spec
-from encoders.starting import go_on_from, refine_head, start_centres, start_head
+from encoders.starting import go_on_from, refine_head, settle_norm, start_centres, start_head
 from encoders.state import flatten_optimizer, unflatten_optimizer
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
@@ -67,6 +67,8 @@ class Trainer:
             if settings.start != "random":
                 begin = start_head if settings.base is None else refine_head
                 begin(settings.start, self.network, self._items, data.labels, settings.seed)
+                if settings.base is not None and settings.steps > 0:
+                    settle_norm(self.network, self._items)
             classes = len(names) * turns
             self.objective = losses.build(
                 settings.loss,

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 import encoders
-from encoders import defaults, losses, training
+from encoders import checkpoint, datasets, defaults, losses, preprocess, run, training
 from encoders.datasets import from_arrays
 from encoders.discriminant import discriminant, whitening
 from encoders.errors import TrainingError
@@ -131,6 +131,24 @@ def test_every_encoder_that_ships_is_a_base(tmp_path: Path, name: str) -> None:
     assert history.best is not None and history.best["step"] == 0
 
 
+def test_a_joined_encoder_is_gone_on_from(tmp_path: Path) -> None:
+    """As `glyph` is: its two towers learn together; it has no head of its own to weigh anew."""
+    items, whole = labelled(12, 6), tmp_path / "whole.encoder"
+    for seed in (1, 2):
+        given = GIVEN | {"seed": seed, "steps": 2} | TOWER
+        encoders.train(items, output=tmp_path / f"{seed}.encoder", **given)
+    joined = encoders.join([tmp_path / "1.encoder", tmp_path / "2.encoder"])
+    checkpoint.save(joined, whole)
+    given = GIVEN | {"base": str(whole)}
+    history = encoders.train(items, output=tmp_path / "on.encoder", steps=4, validate_every=2, **given)
+    assert [entry["step"] for entry in history.validations] == [0, 2, 4]
+    assert encoders.load(tmp_path / "on.encoder").dim == joined.dim == 32
+    with pytest.raises(TrainingError, match="of a joined encoder: start from each member"):
+        encoders.train(items, output=tmp_path / "off.encoder", start="discriminant", **given)
+    with pytest.raises(TrainingError, match="train its members, then encoders join"):
+        encoders.train(items, output=tmp_path / "off.encoder", tower="joined", **GIVEN)
+
+
 @pytest.mark.parametrize("kind", ["vector", "sequence"])
 def test_a_base_from_before_takes_the_mean_off_as_it_did(tmp_path: Path, kind: str) -> None:
     """Its record has no `wide`. It was refused as made otherwise, though nothing of it was said anew."""
@@ -185,6 +203,47 @@ def test_a_head_weighed_anew_is_gone_on_from(tmp_path: Path) -> None:
     history = encoders.train(labelled(30, 6), output=tmp_path / "on.encoder", **given)
     assert [entry["step"] for entry in history.validations] == [0, 2, 4]
     assert np.isfinite([entry["eer"] for entry in history.validations]).all()
+
+
+def test_steps_begin_with_what_the_directions_count_for(tmp_path: Path) -> None:
+    """A step normalises by its batch: a scale kept in the running variance would be lost with the first."""
+    items, place = labelled(30, 6), tmp_path / "base.encoder"
+    encoders.train(items, output=place, steps=20, **(GIVEN | {"holdout": 0.0}), **TOWER)
+    chosen = {"base": str(place), "start": "discriminant", **GIVEN, "holdout": 0.0}
+    found = {}
+    for steps in (0, 1):
+        given = {k: v for k, v in (chosen | {"steps": steps}).items() if k != "progress"}
+        settings = Settings(**defaults.found(items, given))
+        ready = datasets.prepared(items, preprocess.build(settings.preprocess))
+        network = Trainer(ready, run._spec("on", settings), settings, "cpu").network
+        pictures = torch.from_numpy(ready.items)
+        with torch.no_grad():
+            rows, batch = network.eval()(pictures), network.train()(pictures)
+        found[steps] = rows, float((rows @ rows.T - batch @ batch.T).abs().max())
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-4)
+    assert found[1][1] < 0.5 * found[0][1]
+
+
+@pytest.mark.parametrize("based", [False, True])
+def test_no_comparator_is_kept_that_learnt_nothing_of_the_head(tmp_path: Path, based: bool) -> None:
+    given: dict[str, Any] = GIVEN | {"loss": "bce"}
+    place = tmp_path / "base.encoder"
+    encoders.train(labelled(12, 6), output=place, steps=2, **given, **TOWER)
+    begun = {"base": str(place)} if based else TOWER
+    with pytest.raises(TrainingError, match="bce with start whitening and steps 0: its comparator"):
+        encoders.train(labelled(12, 6), output=tmp_path / "on.encoder", start="whitening", **begun, **given)
+
+
+def test_too_few_items_for_the_directions_of_a_base_are_told_without_dim(tmp_path: Path) -> None:
+    """Another --dim than the base's is refused: it is no remedy here."""
+    place, given = tmp_path / "base.encoder", GIVEN | {"holdout": 0.0}
+    encoders.train(labelled(12, 6), output=place, steps=2, **given, **TOWER)
+    words = "8 items more than subjects decide 4 directions at most, and the base has 16: give more items"
+    for start in ("discriminant", "whitening"):
+        with pytest.raises(TrainingError, match=words):
+            encoders.train(
+                labelled(4, 3), output=tmp_path / "on.encoder", base=str(place), start=start, **given
+            )
 
 
 def test_bases_that_are_refused(tmp_path: Path, base: Path) -> None:
