@@ -37,7 +37,7 @@ def test_the_embeddings_are_those_of_the_encoder() -> None:
     step = EncoderTransformer("glyph", device="cpu")
     rows = step.fit_transform(ITEMS[:3], LABELS[:3])
     assert np.array_equal(rows, encoders.load("glyph", device="cpu").encode(ITEMS[:3]))
-    assert step.get_feature_names_out()[[0, -1]].tolist() == ["embedding0", "embedding127"]
+    assert step.get_feature_names_out()[[0, -1]].tolist() == ["embedding0", "embedding255"]
 
 
 @pytest.mark.parametrize("head", [SVC(), LogisticRegression(), SupportClassifier()], ids=repr)
