@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 
 import encoders
 from benchmarks import omniglot_data
-from encoders import checkpoint, datasets, joining, record, state, training
+from encoders import checkpoint, datasets, joining, record, state, training, validation
 from encoders.siamese import SiameseEncoder
 
 COMMON: dict[str, Any] = {
@@ -63,10 +62,8 @@ def joined(data: datasets.LabelledSet, places: Sequence[Path], work: Path) -> Si
     # The same alphabets that every run of this seed and share holds out.
     held = datasets.split(data, COMMON["holdout"], np.random.default_rng(COMMON["seed"]))[1]
     prepared = datasets.prepared(held, whole.preprocess)
-    found = joining.measured(whole, prepared, COMMON["fmr"])
-    facts = whole.spec.facts | found.facts(with_threshold=True, unsure=False)
-    spec = replace(whole.spec, threshold=found.threshold, threshold_fmr=COMMON["fmr"], facts=facts)
-    return SiameseEncoder(spec, whole.network, device="cpu")
+    found = validation.measure(whole, prepared, COMMON["fmr"])
+    return joining.recommending(whole, found, COMMON["fmr"], unsure=False)
 
 
 def _refined(data: datasets.LabelledSet, place: Path, work: Path) -> Path:

@@ -30,7 +30,7 @@ def discriminant(
     at their word (Friedman, "Regularized discriminant analysis", JASA 1989). Subjects with one item count
     towards the components only. TrainingError where there are too few items for `dim`.
     """
-    count = min(COMPONENTS, _most(features, labels))
+    count = directions("discriminant", features.shape[1], labels)[0]
     _check(count, dim, features, labels, "discriminant")
     mapping, within, mean = _analysed(features, labels, count, seed)
     return mapping[:, :dim] * torch.sqrt((1.0 - within) / within)[:dim].float(), mean
@@ -44,7 +44,8 @@ def whitening(features: Tensor, labels: NDArray[np.int64], dim: int, seed: int =
     many items, which tell what to overlook and too little of what to look at. The ridge and the refusal are
     those of `discriminant`.
     """
-    _check(_most(features, labels), dim, features, labels, "whitening")
+    count = directions("whitening", features.shape[1], labels)[0]
+    _check(count, dim, features, labels, "whitening")
     mapping, within, mean = _analysed(features, labels, dim, seed)
     return mapping * torch.rsqrt(within).float(), mean
 
@@ -54,11 +55,6 @@ def directions(analysis: str, features: int, labels: NDArray[np.int64]) -> tuple
     spare = _spare(labels)
     most = min(features, spare // 2)
     return min(most, COMPONENTS) if analysis == "discriminant" else most, spare
-
-
-def _most(features: Tensor, labels: NDArray[np.int64]) -> int:
-    """How many directions the items decide at most."""
-    return min(features.shape[1], _spare(labels) // 2)
 
 
 def _spare(labels: NDArray[np.int64]) -> int:

@@ -69,11 +69,11 @@ def _refuse_to_lose(place: Path, members: list[str], overwrite: bool) -> None:
 
 def _validated(members: list[Any], made: Any, arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """(the encoder with its threshold, what to tell): every encoder on the set, the joined one last."""
-    from encoders import datasets, joining
+    from encoders import datasets, joining, validation
 
     data = datasets.load(arguments.validation, arguments.label)
     held = datasets.prepared(data, made.preprocess, skip=arguments.skip_unreadable)
-    found = [joining.measured(one, held, arguments.fmr) for one in (*members, made)]
+    found = [validation.measure(one, held, arguments.fmr) for one in (*members, made)]
     places = [*arguments.encoders, arguments.output]  # names need not differ
     rates = [
         {"encoder": place, "eer": one.eer, "one_shot_error": one.one_shot_error, "fnmr": one.fnmr}

@@ -17,7 +17,7 @@ from encoders.numeric import plain
 from encoders.siamese import SiameseEncoder
 from encoders.spec import Spec
 from encoders.towers.joined import shares
-from encoders.validation import Validation, validate
+from encoders.validation import Validation, measure
 
 Member = SiameseEncoder | str | os.PathLike[str]
 LOST = 0.001  # of the length of a matrix or vector, by rounding; ordinary ones lose 0.0002
@@ -65,19 +65,19 @@ def with_threshold(
 
     `data` are items of subjects that no member was trained on, which only the caller knows: the card says so.
     """
-    found = measured(encoder, datasets.prepared(data, encoder.preprocess), fmr)
+    found = measure(encoder, datasets.prepared(data, encoder.preprocess), fmr)
     return recommending(encoder, found, fmr), found
 
 
-def measured(encoder: SiameseEncoder, held: LabelledSet, fmr: float) -> Validation:
-    """What the encoder is worth on a set that is prepared already."""
-    return validate(encoder.encode_prepared(held.items), held, encoder.metric, fmr)
+def recommending(
+    encoder: SiameseEncoder, found: Validation, fmr: float, *, unsure: bool = True
+) -> SiameseEncoder:
+    """The encoder with what was found of it on its record, and with the threshold where that is enough.
 
-
-def recommending(encoder: SiameseEncoder, found: Validation, fmr: float) -> SiameseEncoder:
-    """The encoder with what was found of it on its record, and with the threshold where that is enough."""
+    unsure: perhaps the subjects are those that a member was trained on, which only the caller knows.
+    """
     enough = not found.doubt_of_threshold(fmr)
-    facts = encoder.spec.facts | found.facts(with_threshold=enough, unsure=True)
+    facts = encoder.spec.facts | found.facts(with_threshold=enough, unsure=unsure)
     at, rate = (found.threshold, fmr) if enough else (None, None)
     spec = replace(encoder.spec, threshold=at, threshold_fmr=rate, facts=facts)
     return SiameseEncoder(spec, encoder.network, encoder.card, str(encoder.device))

@@ -30,7 +30,7 @@ from encoders.settings import Settings
 from encoders.siamese import SiameseEncoder
 from encoders.spec import Spec
 from encoders.trainer import Trainer
-from encoders.validation import Validation, validate
+from encoders.validation import Validation, measure, validate
 
 SAVE_SECONDS = 60.0  # between saved states; when they are written changes nothing in the result
 LOG_EVERY = 50  # steps at most; a short run logs about 50 times
@@ -100,7 +100,7 @@ class Run:
         """The validation of a trainer's averaged network, where there are subjects to validate on."""
         if self.held is None:
             return None
-        return measure(self._encoder(trainer.average), self.held, self.settings)
+        return measure(self._encoder(trainer.average), self.held, self.settings.fmr)
 
     def _saved_settings(self, record: dict[str, Any]) -> Settings:
         try:
@@ -299,11 +299,6 @@ class Run:
         first = self.errors.get("first")
         if first is not None and len(self.history.validations) > 1:
             self.history.learnt = choosing.better(found.errors, first.numpy(), found.mated, choosing.SINGLE)
-
-
-def measure(encoder: SiameseEncoder, held: LabelledSet, settings: Settings) -> Validation:
-    """The validation of an encoder on a preprocessed set."""
-    return validate(encoder.encode_prepared(held.items), held, encoder.metric, settings.fmr)
 
 
 def _copied(network: SiameseNetwork) -> dict[str, Tensor]:

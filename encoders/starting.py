@@ -86,17 +86,14 @@ def refine_head(
             f"start {analysis} after a base: it is for the cosine metric, and the base has another; "
             "leave out --start"
         )
-    norm = network.norm
-    assert isinstance(norm, nn.BatchNorm1d)
     dim, most, spare = head.out_features, *directions(analysis, head.out_features, labels)
     if most < dim:
         raise TrainingError(
             f"start {analysis} after a base: {spare:,} items more than subjects decide {most:,} directions "
             f"at most, and the base has {dim:,}: give more items of each subject, or leave out --start"
         )
-    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     matrix = ANALYSES[analysis](_in_parts(network, items), labels, dim, seed)[0].to(head.weight.device)
-    slope = norm.weight * torch.rsqrt(variance + norm.eps)
+    norm, mean, variance, slope = _norm(network)
     shift = (norm.bias - mean * slope) @ matrix
     head.weight.copy_(matrix.T @ (slope[:, None] * head.weight))
     norm.weight.fill_(1.0)
@@ -112,15 +109,20 @@ def settle_norm(network: SiameseNetwork, items: Tensor) -> None:
     A training step takes those of its batch, so what a direction counts for must lie in the norm's weights:
     else all of them would count alike from the first step on.
     """
-    norm = network.norm
-    assert isinstance(norm, nn.BatchNorm1d)
-    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    norm, mean, variance, slope = _norm(network)
     found = _in_parts(nn.Sequential(network.tower, network.head), items).to(mean.device)
-    slope = norm.weight * torch.rsqrt(variance + norm.eps)
     norm.bias.add_((found.mean(dim=0) - mean) * slope)
     mean.copy_(found.mean(dim=0))
     variance.copy_(found.var(dim=0))
     norm.weight.copy_(slope * torch.sqrt(variance + norm.eps))
+
+
+def _norm(network: SiameseNetwork) -> tuple[nn.BatchNorm1d, Tensor, Tensor, Tensor]:
+    """(the norm behind the head, its mean, its variance, what it multiplies each direction by)."""
+    norm = network.norm
+    assert isinstance(norm, nn.BatchNorm1d)
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    return norm, mean, variance, norm.weight * torch.rsqrt(variance + norm.eps)
 
 
 def _head(analysis: str, network: SiameseNetwork) -> nn.Linear:

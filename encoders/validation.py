@@ -85,6 +85,11 @@ def validate(embeddings: Floats, data: LabelledSet, metric: str, fmr: float, see
     )
 
 
+def measure(encoder: Any, held: LabelledSet, fmr: float) -> Validation:
+    """The validation of an encoder of this package on a set that went through its preprocessing."""
+    return validate(encoder.encode_prepared(held.items), held, encoder.metric, fmr)
+
+
 def check_options(fmr: float, seed: int) -> None:
     """EncoderError for a false match rate out of (0, 1), or a negative seed."""
     if not 0.0 < fmr < 1.0:
