@@ -34,15 +34,23 @@ def base_encoder(name: str) -> SiameseEncoder:
 
 
 def go_on_from(name: str, spec: Spec, network: SiameseNetwork) -> None:
-    """Gives `network` the weights of the encoder `name`; TrainingError where the two are not made alike."""
+    """Gives `network` the weights of the encoder `name`; TrainingError where the two are not made alike.
+
+    The size of pictures may differ where the weights do not depend on it: what was learnt on small ones is
+    where training on larger ones begins (Touvron et al., "Fixing the train-test resolution discrepancy",
+    NeurIPS 2019).
+    """
     base = base_encoder(name)
     mine, theirs = _whole(spec), _whole(base.spec)
+    weights = base.network.state_dict()
+    own = network.state_dict()
+    fits = all(key not in weights or weights[key].shape == value.shape for key, value in own.items())
+    if fits and "size" in mine["preprocess"]:
+        theirs["preprocess"] |= {"size": mine["preprocess"]["size"]}
     other = [key for key in mine if key != "comparator" and mine[key] != theirs.get(key)]
     if other:
         told = ", ".join(f"{key} is {theirs.get(key)!r} there and {mine[key]!r} here" for key in other)
         raise TrainingError(f"base {name!r} is made otherwise: {told}; leave it out, to take its own")
-    weights = base.network.state_dict()
-    own = network.state_dict()
     network.load_state_dict({key: weights.get(key, own[key]) for key in own})
 
 

@@ -50,7 +50,9 @@ class Trainer:
     def __init__(self, data: LabelledSet, spec: Spec, settings: Settings, device: str | None = None) -> None:
         self.settings, self.device, self.done = settings, best_device(device), 0
         self.rng = np.random.default_rng(settings.seed)
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        # A core would augment for longer than a GPU trains; what MPS lacks for it is done on the CPU.
+        self._augments_on = self.device if self.device.type == "cuda" else torch.device("cpu")
+        self.generator = torch.Generator(self._augments_on).manual_seed(settings.seed)
         self._items = torch.from_numpy(np.ascontiguousarray(data.items))
         names, labels = np.unique(data.labels, return_inverse=True)
         turns = _turns(settings, tuple(self._items.shape[1:]))
@@ -104,7 +106,8 @@ class Trainer:
         for quarter in range(1, int(quarters.max()) + 1):
             chosen = quarters == quarter
             images[chosen] = torch.rot90(images[chosen], quarter, (2, 3))
-        images = self._augment(images, self.generator)
+        with self._augments_on:  # where a recipe makes its random numbers
+            images = self._augment(images.to(self._augments_on), self.generator)
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         return images.to(self.device), torch.from_numpy(self._labels[drawn]).to(self.device)
@@ -160,9 +163,16 @@ class Trainer:
             raise TrainingError(f"the saved state is of another network: {exc}") from exc
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict(unflatten_optimizer(_part(tensors, "optimizer"), groups))
-        self.generator.set_state(tensors["generator/state"])
+        self._go_on_drawing(tensors["generator/state"], int(record["step"]))
         self.rng.bit_generator.state = record["numpy"]
         self.done = int(record["step"])
+
+    def _go_on_drawing(self, kept: Tensor, step: int) -> None:
+        """Puts the generator to the state `kept`; where that is of another device, to one that the step gives."""
+        if kept.shape == self.generator.get_state().shape:
+            self.generator.set_state(kept)
+        else:
+            self.generator.manual_seed(self.settings.seed * 1_000_003 + step)
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -57,15 +57,12 @@ class BytePass:
         self.blocks: list[Block] = []
         self._rows = rows
         self._metric = metric
-        self._spans = spans(len(rows), size)
+        self.spans = spans(len(rows), size)
         self._centre = centre_of(rows)
 
     def grow(self, blocks: int) -> None:
         first = len(self.blocks)
-        self.blocks += workers.each(self._packed, self._spans[first : first + blocks])
-
-    def complete(self) -> bool:
-        return len(self.blocks) == len(self._spans)
+        self.blocks += workers.each(self._packed, self.spans[first : first + blocks])
 
     def _packed(self, span: tuple[int, int]) -> Block:
         """One block: quantised in pieces that stay in a core's own cache."""

@@ -50,7 +50,7 @@ class Plan:
 def best_pass(rows: FloatRows, metric: str, size: int) -> FirstPass | None:
     """What this machine is fastest with; None where that is FAISS alone."""
     if half_pass.on_gpu():
-        return half_pass.HalfPass(rows, metric, 4 * size, "cuda")
+        return half_pass.HalfPass(rows, metric, size, "cuda", half_pass.largest_block(rows.shape[1]))
     if half_pass.fast_on_cpu():
         return half_pass.HalfPass(rows, metric, size, "cpu")
     if bytes_pass.available():
@@ -114,24 +114,32 @@ def _prepare(segment: Segment, ranking: Ranking, plan: Plan) -> None:
     dim = segment.rows.shape[1]
     if plan.make is None or len(segment) < plan.rows or dim < plan.dim:
         return
-    if segment.first is not None and segment.first.complete():
+    first = segment.first
+    if first is not None and len(first.blocks) == len(first.spans):
         return
     per_product = _PLAIN_PER_VALUE + _PLAIN_PER_PRODUCT * len(ranking.queries)
     segment.credit += (len(segment) - _covered(segment)) * dim * per_product
-    per_block = _MAKING_PER_VALUE * min(plan.block, len(segment)) * dim
-    if segment.first is None:
+    if first is None:
         loading = 0.0 if "torch" in sys.modules else _LOADING
-        if plan.patient and segment.credit < loading + per_block:
+        least = _MAKING_PER_VALUE * min(plan.block, len(segment)) * dim
+        if plan.patient and segment.credit < loading + least:
             return
-        segment.first = plan.make(segment.rows, ranking.metric, plan.block)
-        if segment.first is None:
+        first = segment.first = plan.make(segment.rows, ranking.metric, plan.block)
+        if first is None:
             segment.credit = -np.inf
             return
         segment.credit -= loading
-    blocks = int(segment.credit // per_block) if plan.patient else len(segment)
+    _grow(segment, first, plan.patient)
+
+
+def _grow(segment: Segment, first: FirstPass, patient: bool) -> None:
+    """Makes the blocks that the segment's credit pays for, or all of them."""
+    ahead = first.spans[len(first.blocks) :]
+    prices = np.cumsum([_MAKING_PER_VALUE * (stop - start) * segment.rows.shape[1] for start, stop in ahead])
+    blocks = int(np.searchsorted(prices, segment.credit, side="right")) if patient else len(ahead)
     if blocks > 0:
-        segment.first.grow(blocks)
-        segment.credit -= blocks * per_block
+        first.grow(blocks)
+        segment.credit -= prices[blocks - 1]
 
 
 def _promise(segment: Segment, ranking: Ranking) -> bool:

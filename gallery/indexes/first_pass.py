@@ -71,6 +71,8 @@ class FirstPass(Protocol):
     """Tells which rows may be among the nearest."""
 
     name: str
+    spans: list[tuple[int, int]]
+    """(start, stop) of the rows of every block that there will be."""
     blocks: list[Block]
     """What it can answer about: rows from the first on, without a gap."""
     side_by_side: bool
@@ -78,10 +80,6 @@ class FirstPass(Protocol):
 
     def grow(self, blocks: int) -> None:
         """Takes up so many more blocks of rows, if there are as many."""
-        ...
-
-    def complete(self) -> bool:
-        """True when `blocks` covers all rows."""
         ...
 
     def ask(self, queries: FloatRows) -> list[Asked]:
@@ -109,6 +107,19 @@ def spans(count: int, size: int) -> list[tuple[int, int]]:
     step = -(-count // parts)
     step += -step % GROUP
     return [(start, min(count, start + step)) for start in range(0, count, step)]
+
+
+def growing_spans(count: int, first: int, most: int) -> list[tuple[int, int]]:
+    """Rows 0 to `count` in blocks, multiples of GROUP: of `first` rows, then 8 times more each, up to `most`.
+
+    What is found in a small block bounds what is looked for in the larger ones, and few large ones keep a GPU
+    busy.
+    """
+    found, start, size = [], 0, first + -first % GROUP
+    while start < count:
+        found.append((start, min(count, start + size)))
+        start, size = start + size, max(size, min(8 * size, most - most % GROUP))
+    return found
 
 
 def centred(queries: FloatRows, centre: FloatRows, metric: str) -> tuple[FloatRows, Costs, Costs]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from gallery.indexes.first_pass import (
     centre_of,
     centred,
     error_of,
+    growing_spans,
     least_costs,
     least_scores,
     residuals_of,
@@ -27,8 +30,13 @@ from gallery.vectors import FloatRows
 _TOGETHER = 1024
 _LEAST = 1e-24
 """Products of shorter vectors come near what float32 and bfloat16 take for 0."""
+_AT_ONCE = 2**15
+"""Rows that are rounded at a time: what is made of them on the way is five times as large."""
 _SPARE = 0.2
 """Share of a card's free memory that is left alone."""
+_PART = 0.05
+"""Share of a card's memory that a block takes, and another one its products with some queries."""
+_LARGEST = 2**22
 
 
 class HalfPass:
@@ -37,54 +45,60 @@ class HalfPass:
     What does not fit stays in memory and is sent over at each search, block by block.
     """
 
-    def __init__(self, rows: FloatRows, metric: str, size: int, device: str) -> None:
-        """rows (n, dim) stay the caller's; size: rows in a block at most; device: "cpu" or "cuda"."""
+    def __init__(
+        self, rows: FloatRows, metric: str, size: int, device: str, largest: int | None = None
+    ) -> None:
+        """rows (n, dim) stay the caller's; device: "cpu" or "cuda".
+
+        size: rows in a block at most, or in the first one where later ones may grow to `largest`.
+        """
         self.name = f"bfloat16, {device}"
         self.side_by_side = device == "cpu"
         self.blocks: list[Block] = []
         self._device = device
         self._rows = rows
         self._metric = metric
-        self._spans = spans(len(rows), size)
+        count = len(rows)
+        self.spans = spans(count, size) if largest is None else growing_spans(count, size, largest)
         self._centre = centre_of(rows)
+        self._together = _TOGETHER if device == "cpu" else _answered_together(self.spans)
 
     def grow(self, blocks: int) -> None:
         first = len(self.blocks)
-        for span in self._spans[first : first + blocks]:
+        for span in self.spans[first : first + blocks]:
             self.blocks.append(self._rounded(*span))
-
-    def complete(self) -> bool:
-        return len(self.blocks) == len(self._spans)
 
     def _rounded(self, start: int, stop: int) -> Block:
         torch = _torch()
-        rows = torch.from_numpy(self._rows[start:stop] - self._centre)
-        kept = rows.bfloat16()
-        lengths = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        residuals = torch.linalg.vector_norm(kept.float() - rows, dim=1, dtype=torch.float64)
-        residuals += 2.0**-21 * lengths
-        halves = lengths.square() / 2 if self._metric == "euclidean" else torch.zeros_like(lengths)
-        padded = torch.zeros((len(kept) + -len(kept) % GROUP, kept.shape[1]), dtype=torch.bfloat16)
-        padded[: len(kept)] = kept
-        offsets = torch.zeros(len(padded))
-        offsets[: len(kept)] = halves.float()
-        return Block(
-            start,
-            stop,
-            float(residuals.max()),
-            float((lengths + residuals).max()),
-            float(halves.max()),
-            (self._settled(padded), self._settled(offsets)),
-        )
+        count, dim = stop - start, self._rows.shape[1]
+        room = count + -count % GROUP
+        kept, offsets = self._room((room, dim), torch.bfloat16), self._room((room,), torch.float32)
+        residual = length = offset = 0.0
+        for first in range(0, count, _AT_ONCE):
+            last = min(count, first + _AT_ONCE)
+            rows = torch.from_numpy(self._rows[start + first : start + last] - self._centre).to(self._device)
+            halves = rows.bfloat16()
+            lengths = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+            residuals = torch.linalg.vector_norm(halves.float() - rows, dim=1, dtype=torch.float64)
+            residuals += 2.0**-21 * lengths
+            kept[first:last] = halves
+            if self._metric == "euclidean":
+                squares = lengths.square() / 2
+                offsets[first:last] = squares.float()
+                offset = max(offset, float(squares.max()))
+            residual = max(residual, float(residuals.max()))
+            length = max(length, float((lengths + residuals).max()))
+        return Block(start, stop, residual, length, offset, (kept, offsets))
 
-    def _settled(self, tensor: Any) -> Any:
-        """The tensor where it will stay: on the device while there is room, else in memory it can read."""
+    def _room(self, shape: tuple[int, ...], kind: Any) -> Any:
+        """Zeros where a block will stay: on the device while there is room, else in memory it can read."""
+        torch = _torch()
         if self._device == "cpu":
-            return tensor
-        free, _ = _torch().cuda.mem_get_info()
-        if tensor.nbytes < (1 - _SPARE) * free:
-            return tensor.to(self._device)
-        return tensor.pin_memory()
+            return torch.zeros(shape, dtype=kind)
+        free, _ = torch.cuda.mem_get_info()
+        if math.prod(shape) * kind.itemsize < (1 - _SPARE) * free:
+            return torch.zeros(shape, dtype=kind, device=self._device)
+        return torch.zeros(shape, dtype=kind, pin_memory=True)
 
     def ask(self, queries: FloatRows) -> list[Asked]:
         torch = _torch()
@@ -92,8 +106,8 @@ class HalfPass:
         kept = torch.from_numpy(p).bfloat16()
         residuals = residuals_of(p, lengths, kept.float().numpy())
         asked = []
-        for start in range(0, len(p), _TOGETHER):
-            part = slice(start, start + _TOGETHER)
+        for start in range(0, len(p), self._together):
+            part = slice(start, start + self._together)
             asked.append(
                 Asked(
                     np.arange(len(p))[part],
@@ -129,12 +143,25 @@ class HalfPass:
         query, group = hot[:, 0], hot[:, 1]
         values = groups[query, group]
         at, inside = (~(values < bounds[query])).nonzero(as_tuple=True)
-        row = (group[at] * GROUP + inside).cpu().numpy()
+        which, row = torch.stack([query[at], group[at] * GROUP + inside]).cpu().numpy()
         there = row < block.stop - block.start
-        which = query[at].cpu().numpy()[there]
+        which = which[there]
         found = values[at, inside].double().cpu().numpy()[there]
         largest = np.where(np.isnan(found), np.inf, found)
         return which, row[there] + block.start, least_costs(asked, which, largest, error, self._metric)
+
+
+def largest_block(dim: int) -> int:
+    """Rows of `dim` numbers in the largest block for this machine's card."""
+    _, total = _torch().cuda.mem_get_info()
+    return max(_TOGETHER, min(_LARGEST, int(_PART * total) // (2 * dim)))
+
+
+def _answered_together(all_spans: Sequence[tuple[int, int]]) -> int:
+    """How many queries at a time leave room for their products with the rows of the largest block."""
+    _, total = _torch().cuda.mem_get_info()
+    most = max((stop - start for start, stop in all_spans), default=1)
+    return max(16, min(_TOGETHER, int(_PART * total) // (4 * most)))
 
 
 def _products(rows: Any, queries: Any) -> tuple[Any, float]:

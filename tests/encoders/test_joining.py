@@ -249,7 +249,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     whole = encoders.load(tmp_path / "both.encoder", device="cpu")
     data = datasets.prepared(held_out, whole.preprocess)
     found = validate(whole.encode_prepared(data.items), data, "cosine", 0.05)
-    assert (whole.threshold, whole.spec.threshold_fmr) == (found.threshold, 0.05)
+    # A GPU, where there is one, set it: its sums end in other digits.
+    assert (whole.threshold, whole.spec.threshold_fmr) == (pytest.approx(found.threshold, rel=1e-4), 0.05)
     assert [Path(one["encoder"]).name for one in told["rates"]] == ["m0", "m1", "both.encoder"]
     assert told["rates"][-1]["eer"] == found.eer
     assert told["threshold"] == found.threshold and told["fingerprint"] == whole.fingerprint

@@ -102,13 +102,29 @@ def test_centres_lie_where_the_items_of_each_quarter_turn_are() -> None:
                 assert torch.allclose(found, wanted, atol=1e-5)
 
 
+def test_training_goes_on_with_larger_pictures(base: Path, tmp_path: Path) -> None:
+    """The weights of a convolution do not depend on the size; those of a head behind a fixed map do."""
+    data, small = labelled(12, 6, seed=3), encoders.load(base, device="cpu")
+    larger = small.spec.preprocess | {"size": 64}
+    encoders.train(data, output=tmp_path / "l", base=base, preprocess=larger, steps=1, device="cpu", lr=1e-8)
+    grown = encoders.load(tmp_path / "l", device="cpu")
+    assert grown.preprocess.shape == (1, 64, 64) != small.preprocess.shape
+    for key, value in small.network.head.state_dict().items():
+        assert torch.allclose(grown.network.head.state_dict()[key], value, atol=1e-6), key
+    fixed = {"tower": "gradients", "preprocess": {"kind": "ink", "size": 48}, "dim": 4, "start": "whitening"}
+    encoders.train(data, output=tmp_path / "f", device="cpu", **fixed)
+    with pytest.raises(TrainingError, match="made otherwise: preprocess is .*48.* there and .*64.* here"):
+        more = {"preprocess": {"kind": "ink", "size": 64}, "steps": 1}
+        encoders.train(data, output=tmp_path / "m", base=tmp_path / "f", device="cpu", **more)
+
+
 @pytest.mark.parametrize("loss", MINING)
 def test_every_loss_goes_on(base: Path, loss: str) -> None:
     """One with learnt centres has them where the embeddings are, and each begins with the base's weights."""
     raw = labelled(12, 6, seed=3)
     chosen = Settings(**defaults.found(raw, {"base": str(base), "loss": loss, "subjects": 8, "items": 3}))
     ready = training._prepared(raw, None, chosen, False)[0]
-    made = encoders.load(base)
+    made = encoders.load(base, device="cpu")
     spec = training.Run(ready, None, chosen, base, None, "cpu").spec
     trainer = Trainer(ready, spec, chosen, "cpu")
     weights = trainer.network.state_dict()

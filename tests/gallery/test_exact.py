@@ -16,7 +16,7 @@ from gallery import workers
 from gallery.indexes import bytes_pass, certified, half_pass, library, plain
 from gallery.indexes.certified import AUTO, PLAIN, Plan
 from gallery.indexes.exact import ExactIndex
-from gallery.indexes.first_pass import GROUP, spans
+from gallery.indexes.first_pass import GROUP, growing_spans, spans
 from gallery.indexes.ranking import Ranking
 from gallery.vectors import prepare
 from tests.gallery.doubles import METRICS, in_another_process, vectors
@@ -25,6 +25,7 @@ BLOCK = 64
 PASSES = {
     "bytes": bytes_pass.BytePass,
     "halves": lambda rows, metric, size: half_pass.HalfPass(rows, metric, size, "cpu"),
+    "growing halves": lambda rows, metric, size: half_pass.HalfPass(rows, metric, size // 2, "cpu", size),
 }
 
 
@@ -37,12 +38,14 @@ def one_thread():
     library.faiss().omp_set_num_threads(before)
 
 
-@pytest.fixture(params=[*PASSES, "halves on the GPU"])
+@pytest.fixture(params=[*PASSES, "halves on the GPU", "growing halves on the GPU"])
 def make(request):
     """Each kind of first pass."""
-    if request.param == "halves on the GPU":
+    if request.param.endswith("on the GPU"):
         if not half_pass.on_gpu():
             pytest.skip("torch finds no GPU here")
+        if request.param.startswith("growing"):
+            return lambda rows, metric, size: half_pass.HalfPass(rows, metric, size // 2, "cuda", size)
         return lambda rows, metric, size: half_pass.HalfPass(rows, metric, size, "cuda")
     if request.param == "bytes" and not bytes_pass.available():
         pytest.skip("FBGEMM does not run here")
@@ -138,10 +141,9 @@ def test_what_is_ruled_out_costs_more_than_the_limit(make, name, metric):
     rows, queries = case(name, metric)
     first = make(rows, metric, BLOCK)
     first.grow(2)
-    assert len(first.blocks) == min(2, len(spans(len(rows), BLOCK)))
+    assert len(first.blocks) == min(2, len(first.spans))
     first.grow(1000)
-    assert first.complete()
-    assert [(b.start, b.stop) for b in first.blocks] == spans(len(rows), BLOCK)
+    assert [(b.start, b.stop) for b in first.blocks] == first.spans
     truth = costs(queries, rows, metric)
     for share in (0.0, 0.01, 0.2):
         limits = np.quantile(truth, share, axis=1)
@@ -192,6 +194,13 @@ def test_blocks_cover_all_rows_once(count):
     assert [row for start, stop in parts for row in range(start, stop)] == list(range(count))
     assert all(0 < stop - start <= BLOCK for start, stop in parts)
     assert all((stop - start) % GROUP == 0 for start, stop in parts[:-1])
+
+
+def test_blocks_grow_up_to_the_largest():
+    assert growing_spans(1000, 10, 300) == [(0, 16), (16, 144), (144, 440), (440, 736), (736, 1000)]
+    assert growing_spans(1000, 64, 64) == [(k, min(1000, k + 64)) for k in range(0, 1000, 64)]
+    assert growing_spans(1000, 80, 8) == [(k, min(1000, k + 80)) for k in range(0, 1000, 80)]
+    assert growing_spans(5, 8, 64) == [(0, 5)]
 
 
 # -- the same answers
@@ -336,7 +345,9 @@ def test_one_crowded_block_costs_only_that_block(make):
     segment = index._segments[0]
     certified._prepare(segment, ranking, index._plan)
     assert certified._promise(segment, ranking)
-    assert [run[1:] for run in certified._unanswered(segment, ranking)] == [(1008, 1512)]
+    crowded = [(start, stop) for start, stop in segment.first.spans if start < 1512 and stop > 1008]
+    left = [run[1:] for run in certified._unanswered(segment, ranking)]
+    assert left == [(crowded[0][0], crowded[-1][1])] and left[0][1] - left[0][0] <= 1024
 
 
 def test_more_than_a_sample_can_bound_is_searched_plainly(make, monkeypatch):
@@ -362,7 +373,8 @@ def test_a_first_pass_is_made_when_plain_searches_have_cost_as_much(make):
         same_distances(found, rows[:4], rows, np.arange(2000), "cosine", 3)
     assert covered[0] == 0
     assert covered == sorted(covered)
-    assert {504, 1008, 2000} <= set(covered)
+    stops = [stop for _, stop in index._segments[0].first.spans]
+    assert {stops[0], stops[1], 2000} <= set(covered)
 
 
 def test_small_galleries_and_short_rows_get_none(make):
