@@ -1,9 +1,9 @@
 """Every Siamese system, trained and measured here: `python -m benchmarks.accuracy [TASK...]`.
 
 For each task and each fold an encoder is trained by `encoders.train` with the settings that stand in the
-task's file, and asked what it never saw; raw features are asked the same. Prints one table and writes
-accuracy.json.
-`--export FOLDER` writes the training sets as .npz instead, with the `encoders train` command for each.
+task's file, or several are and joined, and asked what it never saw; raw features are asked the same. Prints
+one table and writes accuracy.json.
+`--export FOLDER` writes the training sets as .npz instead, with the commands for each.
 """
 
 from __future__ import annotations
@@ -89,13 +89,21 @@ def measure(name: str, keep: Path | None = None) -> dict[str, Any]:
         "protocol": task.PROTOCOL,
         "disjoint": task.UNIT,
         "folds": len(folds),
-        "settings": task.SETTINGS,
+        "settings": _settings(task),
         "steps": took[0]["settings"]["steps"],
         "training_seconds": round(sum(one["seconds"] for one in took), 1),
         "training_cpu_seconds": _cpu_seconds(took),
         "raw_features": _first_line(task.baseline.__doc__),
         "measures": {key: _measured(task, key, ours, raw, others) for key in task.MEASURES},
     }
+
+
+def _settings(task: Any) -> dict[str, Any]:
+    """The settings of the training, and those that its members have of their own."""
+    if not hasattr(task, "MEMBERS"):
+        settings: dict[str, Any] = task.SETTINGS
+        return settings
+    return task.SETTINGS | {"members": task.MEMBERS, "weights": list(task.WEIGHTS)}
 
 
 def _cpu_seconds(took: list[dict[str, Any]]) -> float | None:
@@ -130,41 +138,81 @@ def check_disjoint(fold: Fold) -> None:
 
 
 def trained(task: Any, name: str, fold: Fold, keep: Path | None) -> tuple[Any, dict[str, Any]]:
-    """The encoder of one fold and what its training took: the shipped or a kept one, or trained now."""
+    """The encoder of one fold and what its training took: the shipped or a kept one, or trained now.
+
+    Of a task with members they are trained or kept, and joined anew.
+    """
     if shipped := getattr(task, "SHIPPED", None):
         return encoders.load(shipped, device="cpu"), past(find(shipped))
     with tempfile.TemporaryDirectory() as scratch:
-        place = (keep or Path(scratch)) / f"{name}-{fold.name.replace(' ', '-')}.encoder"
-        told = place.with_suffix(".json")  # beside it, the one thing that its history does not know
-        if not told.is_file():
-            begun = time.process_time()
-            encoders.train(
-                fold.train, output=place, device="cpu", progress=False, overwrite=True, **task.SETTINGS
-            )
-            told.write_text(json.dumps({"cpu_seconds": time.process_time() - begun}), encoding="utf-8")
-        took = json.loads(told.read_text(encoding="utf-8"))
-        return encoders.load(place, device="cpu"), past(place) | took
+        folder, runs, took = keep or Path(scratch), trainings(task, name, fold), []
+        for stem, settings in runs.items():
+            took.append(_train(fold, folder / f"{stem}.encoder", settings))
+        made = [encoders.load(folder / f"{stem}.encoder", device="cpu") for stem in runs]
+        whole = made[0] if len(made) == 1 else encoders.join(made, weights=task.WEIGHTS, device="cpu")
+        return whole, together(took)
+
+
+def _train(fold: Fold, place: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Trains the encoder where it is not kept; its history, and the CPU seconds that it took."""
+    told = place.with_suffix(".json")  # beside it, the one thing that its history does not know
+    if not told.is_file():
+        begun = time.process_time()
+        encoders.train(fold.train, output=place, device="cpu", progress=False, overwrite=True, **settings)
+        told.write_text(json.dumps({"cpu_seconds": time.process_time() - begun}), encoding="utf-8")
+    took: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
+    return past(place) | took
+
+
+def trainings(task: Any, name: str, fold: Fold) -> dict[str, dict[str, Any]]:
+    """The settings of every training of a fold, by the name that its encoder has without a suffix."""
+    stem = _stem(name, fold)
+    if not (members := getattr(task, "MEMBERS", None)):
+        return {stem: task.SETTINGS}
+    return {f"{stem}-{member}": task.SETTINGS | own for member, own in members.items()}
+
+
+def _stem(name: str, fold: Fold) -> str:
+    return f"{name}-{fold.name.replace(' ', '-')}"
 
 
 def past(place: Path) -> dict[str, Any]:
     """What the history of an encoder tells; of one that was joined, all trainings together."""
     history: dict[str, Any] = json.loads((place / "history.json").read_text(encoding="utf-8"))
-    if "members" not in history:
-        return history
-    members = history["members"]
-    steps = sum(one["settings"]["steps"] for one in members)
-    return {"settings": {"steps": steps}, "seconds": sum(one["seconds"] for one in members)}
+    return together(history.get("members", [history]))
+
+
+def together(histories: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Steps and seconds of several trainings, and CPU seconds where all tell them."""
+    told: dict[str, Any] = {
+        "settings": {"steps": sum(one["settings"]["steps"] for one in histories)},
+        "seconds": sum(one["seconds"] for one in histories),
+    }
+    if all("cpu_seconds" in one for one in histories):
+        told["cpu_seconds"] = sum(one["cpu_seconds"] for one in histories)
+    return told
 
 
 def export(name: str, folder: Path) -> None:
-    """Writes the training set of every fold and prints the command that trains on it."""
+    """Writes the training set of every fold and prints the commands that train on it."""
     task = tasks.task(name)
     folder.mkdir(parents=True, exist_ok=True)
     for fold in task.folds():
-        stem = f"{name}-{fold.name.replace(' ', '-')}"
-        np.savez_compressed(folder / f"{stem}.npz", **arrays(fold.train))
-        usual = f"encoders train {stem}.npz --output {stem}.encoder {command(task.SETTINGS)}"
-        print(getattr(task, "TRAINED_BY", usual))
+        np.savez_compressed(folder / f"{_stem(name, fold)}.npz", **arrays(fold.train))
+        print(getattr(task, "TRAINED_BY", "\n".join(commands(task, name, fold))))
+
+
+def commands(task: Any, name: str, fold: Fold) -> list[str]:
+    """What trains the encoder of a fold on the command line, and joins it where it has members."""
+    stem, runs = _stem(name, fold), trainings(task, name, fold)
+    lines = [
+        f"encoders train {stem}.npz --output {one}.encoder {command(settings)}"
+        for one, settings in runs.items()
+    ]
+    if len(runs) > 1:
+        members, weights = " ".join(f"{one}.encoder" for one in runs), " ".join(map(str, task.WEIGHTS))
+        lines.append(f"encoders join {members} --output {stem}.encoder --weights {weights}")
+    return lines
 
 
 def arrays(data: LabelledSet) -> dict[str, Any]:

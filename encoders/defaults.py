@@ -40,7 +40,8 @@ NAMED = {
     "sequences": ("sequence",),
     "recordings": ("audio",),
 }
-HEADS = {"gradients": "discriminant", "spectra": "whitening"}  # nothing of these is learnt but the head
+# Nothing of these is learnt by steps but the head.
+HEADS = {"gradients": "discriminant", "fisher": "discriminant", "spectra": "whitening"}
 
 
 def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:

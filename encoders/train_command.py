@@ -38,7 +38,8 @@ def _model(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add(
         "--tower",
-        help="conv, residual, deep, gradients, dense, recurrent, audio, spectra, chars (default: by items)",
+        help="conv, residual, deep, gradients, fisher, dense, recurrent, audio, spectra, chars "
+        "(default: by items)",
     )
     add("--tower-args", metavar="JSON", help='e.g. {"widths": [16, 32]}')
     add("--loss", help="margin, arcface, triplet, contrastive, bce, supcon or proxy (default: margin)")

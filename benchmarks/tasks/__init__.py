@@ -5,6 +5,8 @@ A task is a module with
     TITLE, PROTOCOL, UNIT      what is measured, how, and what never is in both training and test
     MEASURES                   {name: Measure}: direction, floor and aim, published figures
     SETTINGS                   of `encoders.train`; `folds` and these are all that decide an encoder
+    MEMBERS, WEIGHTS           {name: settings of its own} of encoders that are trained on the same fold, with
+                               these beside SETTINGS, and joined; what the distances of each count for
     SHIPPED                    the name of the encoder that ships, where it is measured and not trained anew
     folds() -> list[Fold]      training set and test of each fold
     baseline(fold)             the raw-feature encoder beside it: (embed, metric)

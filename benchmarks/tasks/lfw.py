@@ -26,10 +26,14 @@ MEASURES = {
     )
 }
 SETTINGS: dict[str, Any] = {
-    "tower": "gradients", "tower_args": {"mirrored": True, "colours": 18}, "dim": 200,
-    "preprocess": {"kind": "rgb", "size": 90}, "augment": "photo",
+    "dim": 200, "preprocess": {"kind": "rgb", "size": 90}, "augment": "photo",
     "start": "discriminant", "steps": 0, "holdout": 0.0,
 }  # fmt: skip
+MEMBERS: dict[str, dict[str, Any]] = {
+    "gradients": {"tower": "gradients", "tower_args": {"mirrored": True, "colours": 18}},
+    "fisher": {"tower": "fisher", "tower_args": {"mirrored": True}},
+}
+WEIGHTS = (1, 1)
 TENTHS = 10
 
 Pair = tuple[str, str, bool]

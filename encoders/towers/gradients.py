@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -11,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.errors import EncoderError
+from encoders.towers._edges import Edges, check_shape, sides_of
 from encoders.towers._images import KINDS
 
 CLIPPED = 0.2  # one strong edge must not decide a block alone
-SHARPNESS = 4  # cos^4: an edge halfway between two of 8 directions counts 0.73 for each
-TINY = 1e-8
 TINT = 1.5  # how much a difference of two channels weighs beside a histogram
 
 
@@ -47,10 +45,7 @@ class GradientsTower(nn.Module):
         mirrored: bool = False,
     ) -> None:
         super().__init__()
-        if len(shape) != 3:
-            raise EncoderError(
-                f"a tower of gradients takes items of shape (channels, height, width), not {shape}"
-            )
+        check_shape(shape, "tower of gradients")
         if not sizes or min(sizes) <= 0 or min(cell, step, directions) < 1:
             raise EncoderError("sizes, cell, step and directions of a tower of gradients must be positive")
         if not 0 <= colours <= min(shape[1:]) or (colours and shape[0] != 3):
@@ -59,23 +54,11 @@ class GradientsTower(nn.Module):
                 f"of items of shape {shape}"
             )
         self.cell, self.step, self.colours, self.mirrored = cell, step, colours, mirrored
-        self.sides = [tuple(round(share * side) for side in shape[1:]) for share in sizes]
         self.between = max(1, round(cell / step))  # cells of a block lie side by side
-        least = cell + step * self.between + 2
-        if min(map(min, self.sides)) < least:
-            side = math.ceil((least - 0.5) / min(sizes))
-            raise EncoderError(f"sizes {list(sizes)} need images of {side} pixels, not {min(shape[1:])}")
-        angles = 2 * torch.pi * torch.arange(directions) / directions
-        self.register_buffer("cosines", torch.cos(angles)[:, None, None], persistent=False)
-        self.register_buffer("sines", torch.sin(angles)[:, None, None], persistent=False)
-        self.cosines: Tensor
-        self.sines: Tensor
-        # By matrices: products can be exported anywhere, resizing cannot.
-        for k, (height, width) in enumerate(self.sides):
-            self.register_buffer(f"rows{k}", _resizing(shape[1], height), persistent=False)
-            self.register_buffer(f"columns{k}", _resizing(shape[2], width).T.contiguous(), persistent=False)
+        sides = sides_of(shape, sizes, cell + step * self.between + 2)
+        self.edges = Edges(shape, sides, directions)
         self.gain = nn.Parameter(torch.ones(len(sizes) + bool(colours)))
-        edges = sum(4 * directions * self._places(h) * self._places(w) for h, w in self.sides)
+        edges = sum(4 * directions * self._places(h) * self._places(w) for h, w in sides)
         self.features = edges + 2 * colours**2
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -83,25 +66,13 @@ class GradientsTower(nn.Module):
         return found + self._described(batch.flip(3)) if self.mirrored else found
 
     def _described(self, batch: Tensor) -> Tensor:
-        # Of several channels the mean: edges of brightness.
-        grey = batch.mean(dim=1, keepdim=True)
-        parts = [self._blocks(grey, *self._resizers(k)) for k in range(len(self.sides))]
+        parts = [self._blocks(maps) for maps in self.edges(batch)]
         if self.colours:
             parts.append(self._tints(batch))
         return torch.cat([gain * part for gain, part in zip(self.gain, parts, strict=True)], dim=1)
 
-    def _resizers(self, size: int) -> tuple[Tensor, Tensor]:
-        """What resizes the rows (from the left) and the columns (from the right) of a picture."""
-        return self.get_buffer(f"rows{size}"), self.get_buffer(f"columns{size}")
-
-    def _blocks(self, grey: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        grey = rows @ grey @ columns
-        across = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]
-        down = grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
-        # A bound, no summand: exporting to ONNX leaves out one so small, and blank places become NaN.
-        strength = torch.sqrt((across * across + down * down).clamp_min(TINY))
-        along = F.relu(across * self.cosines + down * self.sines) / strength
-        cells = F.avg_pool2d(along**SHARPNESS * strength, self.cell, self.step)
+    def _blocks(self, maps: Tensor) -> Tensor:
+        cells = F.avg_pool2d(maps, self.cell, self.step)
         b = self.between
         rows_of = cells[..., :-b, :], cells[..., b:, :]
         corners = torch.cat([part for row in rows_of for part in (row[..., :-b], row[..., b:])], dim=1)
@@ -117,16 +88,6 @@ class GradientsTower(nn.Module):
     def _places(self, side: int) -> int:
         """How many blocks lie along a side."""
         return (side - 2 - self.cell) // self.step + 1 - self.between
-
-
-def _resizing(before: int, after: int) -> Tensor:
-    """The matrix (after, before) that resizes a column of pixels, bilinear with antialiasing."""
-    if before == after:
-        return torch.eye(before)
-    # One picture a pixel. Two columns: torch 2.13 takes pictures one column wide for another memory layout.
-    each = torch.eye(before)[:, None, :, None].expand(-1, 1, -1, 2).contiguous()
-    resized: Tensor = F.interpolate(each, size=[after, 2], mode="bilinear", antialias=True)
-    return resized[:, 0, :, 0].T.contiguous()
 
 
 TOWER = GradientsTower

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import encoders
 from benchmarks import accuracy, accuracy_page, report, tasks
 from benchmarks.tasks import lfw, names, signatures, speakers
 from benchmarks.tasks.base import RESAMPLED, Answers, Fold, Measure, Scores, draws, rate
@@ -248,6 +249,52 @@ def test_a_task_is_trained_measured_and_merged_into_the_results(
     assert accuracy.main(["toy", *keep]) == 0  # the encoder that was kept is measured again
     assert (tmp_path / "kept" / "toy-one.encoder" / "weights.safetensors").stat().st_mtime_ns == before
     assert "toy" in capsys.readouterr().out
+
+
+def _joined() -> Any:
+    """The toy task with two members that differ by their seed."""
+    toy = _toy()
+    toy.MEMBERS, toy.WEIGHTS = {"one": {"seed": 1}, "two": {"seed": 2, "steps": 4}}, (1, 3)
+    return toy
+
+
+def test_members_are_trained_apart_kept_and_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = _joined()
+    monkeypatch.setattr(tasks, "task", {"toy": toy}.__getitem__)
+    found = accuracy.measure("toy", tmp_path)
+    assert found["steps"] == 7 and found["settings"]["weights"] == [1, 3]
+    assert found["settings"]["members"] == toy.MEMBERS and found["settings"]["dim"] == 4
+    places = [tmp_path / f"toy-one-{member}.encoder" for member in toy.MEMBERS]
+    told = [json.loads(place.with_suffix(".json").read_text())["cpu_seconds"] for place in places]
+    assert found["training_cpu_seconds"] == round(sum(told), 1)
+    before = [(place / "weights.safetensors").stat().st_mtime_ns for place in places]
+    whole, took = accuracy.trained(toy, "toy", toy.folds()[0], tmp_path)
+    assert [(place / "weights.safetensors").stat().st_mtime_ns for place in places] == before
+    same = encoders.join(places, weights=[1, 3], device="cpu")
+    assert whole.fingerprint == same.fingerprint and whole.dim == 8
+    history = [json.loads((place / "history.json").read_text()) for place in places]
+    assert took["seconds"] == sum(one["seconds"] for one in history)
+
+
+def test_what_is_exported_of_members_joins_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shlex
+
+    from encoders.cli import main
+
+    toy = _joined()
+    monkeypatch.setattr(tasks, "task", {"toy": toy}.__getitem__)
+    assert accuracy.main(["toy", "--export", str(tmp_path)]) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines] == [["encoders", "train"]] * 2 + [["encoders", "join"]]
+    monkeypatch.chdir(tmp_path)
+    assert all(main([*line[1:], "--json"]) == 0 for line in lines)
+    whole, _ = accuracy.trained(toy, "toy", toy.folds()[0], None)
+    rows = toy.folds()[0].test[0]
+    assert np.allclose(
+        encoders.load(tmp_path / "toy-one.encoder").encode(rows), whole.encode(rows), atol=1e-5
+    )
 
 
 def test_the_exported_set_trains_with_the_command_that_is_told(

@@ -20,6 +20,7 @@ from tests.encoders.samples import BAD, GOOD, MADE
 PAIRS = [(name, kind) for name in towers.names() for kind in towers.takes(name)]
 SMALL: dict[str, dict[str, Any]] = {  # as they come some are slow to build a dozen times
     "deep": {"widths": [8, 8, 12, 12], "blocks": [1, 2, 1, 1]},
+    "fisher": {"sizes": [1.0, 0.7], "components": 12, "gaussians": 8},
     "chars": {"buckets": 512, "width": 8},
 }
 
@@ -157,7 +158,7 @@ def test_a_bad_item_is_refused_with_its_reason(name: str, kind: str) -> None:
 
 def test_an_unknown_tower_names_those_there_are() -> None:
     with pytest.raises(
-        EncoderError, match="audio, chars, conv, deep, dense, gradients, recurrent, residual, sp"
+        EncoderError, match="audio, chars, conv, deep, dense, fisher, gradients, recurrent, residual, sp"
     ):
         towers.build("babel", (1, 32, 32))
 
