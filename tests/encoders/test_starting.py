@@ -113,7 +113,7 @@ def test_training_goes_on_with_larger_pictures(base: Path, tmp_path: Path) -> No
         assert torch.allclose(grown.network.head.state_dict()[key], value, atol=1e-6), key
     fixed = {"tower": "gradients", "preprocess": {"kind": "ink", "size": 48}, "dim": 4, "start": "whitening"}
     encoders.train(data, output=tmp_path / "f", device="cpu", **fixed)
-    with pytest.raises(TrainingError, match="made otherwise: preprocess is .*48.* there and .*64.* here"):
+    with pytest.raises(TrainingError, match=r"made otherwise: preprocess is .*48.* there and .*64.* here"):
         more = {"preprocess": {"kind": "ink", "size": 64}, "steps": 1}
         encoders.train(data, output=tmp_path / "m", base=tmp_path / "f", device="cpu", **more)
 
