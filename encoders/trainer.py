@@ -168,7 +168,7 @@ class Trainer:
         self.done = int(record["step"])
 
     def _go_on_drawing(self, kept: Tensor, step: int) -> None:
-        """Puts the generator to the state `kept`; where that is of another device, to one that the step gives."""
+        """Puts the generator to the state `kept`; where another device kept it, to one of the step."""
         if kept.shape == self.generator.get_state().shape:
             self.generator.set_state(kept)
         else:
