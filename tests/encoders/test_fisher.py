@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 import encoders
 from encoders import mixture, towers
 from encoders.errors import EncoderError, TrainingError
+from encoders.towers._edges import sides_of
 from encoders.towers.fisher import CLIPPED, PLACED, principal
 from tests.encoders.test_discriminant import faces
 
@@ -186,6 +188,14 @@ def test_settings_that_the_tower_refuses() -> None:
         towers.build("fisher", (32, 32))
     with pytest.raises(TrainingError, match="gaussians 500: the training items have 200 patches"):
         tower(gaussians=500).look_at(pictures(2))
+
+
+def test_pictures_of_the_size_that_is_asked_for_are_large_enough() -> None:
+    for least, share in itertools.product(range(4, 30), (0.3, 0.5, 0.63, 0.75, 1.0, 1.5, 1e-6)):
+        with pytest.raises(EncoderError, match="need images of") as raised:
+            sides_of((1, 1, 1), [share], least)
+        side = int(str(raised.value).split()[-4])
+        assert min(sides_of((1, side, side), [share], least)[0]) >= least
 
 
 def test_training_without_a_step(tmp_path: Path) -> None:
