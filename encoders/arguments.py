@@ -68,14 +68,15 @@ def _unlike(value: Any, usual: Any) -> str:
     return "" if fits else wanted
 
 
-def built(spec: Spec, items: Tensor) -> SiameseNetwork:
+def built(spec: Spec, items: Tensor, *, looks: bool = True) -> SiameseNetwork:
     """The network with random weights, which was seen to take two of the items (n, *shape).
 
+    looks: weights that a tower finds in the items start from there; a base has found its own.
     TrainingError where the tower cannot be built with its arguments, or not for items of this shape.
     """
     try:
         network = SiameseNetwork(spec)
-        if hasattr(network.tower, "look_at"):
+        if looks and hasattr(network.tower, "look_at"):
             network.tower.look_at(items)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             network.eval()(items[:2])

@@ -20,6 +20,7 @@ from encoders.siamese import SiameseEncoder
 from encoders.spec import Spec
 
 ANALYSES = {"discriminant": discriminant, "whitening": whitening}
+SIZES = ("size", "height", "width")
 
 
 def base_encoder(name: str) -> SiameseEncoder:
@@ -45,9 +46,8 @@ def go_on_from(name: str, spec: Spec, network: SiameseNetwork) -> None:
     weights = base.network.state_dict()
     own = network.state_dict()
     fits = all(key not in weights or weights[key].shape == value.shape for key, value in own.items())
-    if fits and "size" in mine["preprocess"]:
-        theirs["preprocess"] |= {"size": mine["preprocess"]["size"]}
-    other = [key for key in mine if key != "comparator" and mine[key] != theirs.get(key)]
+    compared = [_of_any_size(one) if fits else one for one in (mine, theirs)]
+    other = [key for key in mine if key != "comparator" and compared[0][key] != compared[1].get(key)]
     if other:
         told = ", ".join(f"{key} is {theirs.get(key)!r} there and {mine[key]!r} here" for key in other)
         raise TrainingError(f"base {name!r} is made otherwise: {told}; leave it out, to take its own")
@@ -63,6 +63,12 @@ def _whole(spec: Spec) -> dict[str, Any]:
     }
     whole: dict[str, Any] = json.loads(json.dumps(part))
     return whole
+
+
+def _of_any_size(whole: dict[str, Any]) -> dict[str, Any]:
+    """The same without what tells the size of pictures."""
+    kept = {key: value for key, value in whole["preprocess"].items() if key not in SIZES}
+    return whole | {"preprocess": kept}
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ class Trainer:
         self._mixed = _mixed(settings.precision, self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = built(spec, self._items)
+            self.network = built(spec, self._items, looks=settings.base is None)
             self.network.to(self.device)
             if settings.base is not None:
                 go_on_from(settings.base, spec, self.network)
@@ -136,7 +136,7 @@ class Trainer:
         """Within it torch's own random numbers, as dropout takes them, depend on seed and step alone."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed((self.settings.seed * 1_000_003 + self.done) % 2**63)
+            torch.manual_seed(self._seed_at(self.done))
             yield
 
     def tensors(self) -> dict[str, Tensor]:
@@ -172,7 +172,10 @@ class Trainer:
         if kept.shape == self.generator.get_state().shape:
             self.generator.set_state(kept)
         else:
-            self.generator.manual_seed(self.settings.seed * 1_000_003 + step)
+            self.generator.manual_seed(self._seed_at(step))
+
+    def _seed_at(self, step: int) -> int:
+        return (self.settings.seed * 1_000_003 + step) % 2**63
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:

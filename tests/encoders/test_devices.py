@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ def cuda() -> str:
     return "cuda"
 
 
-def begun(device: str) -> Trainer:
+def begun(device: str, seed: int = 0) -> Trainer:
     spec = Spec("small", "conv", SETTINGS.tower_args, INK, SETTINGS.dim)
-    return Trainer(ready(), spec, SETTINGS, device)
+    return Trainer(ready(), spec, replace(SETTINGS, seed=seed), device)
 
 
 def ready() -> LabelledSet:
@@ -57,14 +58,15 @@ def test_what_a_gpu_trained_is_the_same_on_the_cpu(cuda: str, tmp_path: Path) ->
     assert abs(there.encode(items) - here.encode(items)).max() < 1e-4
 
 
-def test_a_run_goes_on_on_another_kind_of_device() -> None:
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_a_run_goes_on_on_another_kind_of_device(seed: int) -> None:
     """Of another device's generator the step is taken, and the rest is the run's own."""
-    first = begun("cpu")
+    first = begun("cpu", seed)
     for _ in range(3):
         first.step()
     kept = {name: value.clone() for name, value in first.tensors().items()}
     of_a_gpu = kept | {"generator/state": torch.zeros(16, dtype=torch.uint8)}
-    again, elsewhere, twice = (begun("cpu") for _ in range(3))
+    again, elsewhere, twice = (begun("cpu", seed) for _ in range(3))
     again.restore(kept, first.record())
     elsewhere.restore(of_a_gpu, first.record())
     twice.restore(of_a_gpu, first.record())

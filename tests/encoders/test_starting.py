@@ -118,6 +118,33 @@ def test_training_goes_on_with_larger_pictures(base: Path, tmp_path: Path) -> No
         encoders.train(data, output=tmp_path / "m", base=tmp_path / "f", device="cpu", **more)
 
 
+def test_the_height_may_differ_and_what_else_does_is_told_as_it_is(tmp_path: Path) -> None:
+    data, grey = labelled(6, 4), {"kind": "grey", "height": 32, "width": 32}
+    given: dict[str, Any] = {"steps": 1, "device": "cpu", "holdout": 0.0, "progress": False}
+    encoders.train(data, output=tmp_path / "g", tower="conv", preprocess=grey, dim=4, **given)
+    higher = grey | {"height": 48}
+    encoders.train(data, output=tmp_path / "h", base=tmp_path / "g", preprocess=higher, **given)
+    assert encoders.load(tmp_path / "h", device="cpu").preprocess.shape == (1, 48, 32)
+    with pytest.raises(TrainingError, match=r"'height': 32, 'width': 32} there and .*'ink'.*'size': 40"):
+        ink = {"kind": "ink", "size": 40}
+        encoders.train(data, output=tmp_path / "i", base=tmp_path / "g", preprocess=ink, **given)
+
+
+def test_a_base_of_more_gaussians_than_there_are_patches(tmp_path: Path) -> None:
+    """Its mixture is found already: few pictures are no reason to refuse it."""
+    data, few = labelled(12, 6), labelled(2, 2)
+    given: dict[str, Any] = {"device": "cpu", "holdout": 0.0, "progress": False, "dim": 4}
+    given |= {"preprocess": {"kind": "ink", "size": 24}, "tower": "fisher"}
+    given["tower_args"] = {"sizes": [1.0], "components": 4, "gaussians": 40}
+    with pytest.raises(TrainingError, match="have 16 patches, give fewer"):
+        encoders.train(few, output=tmp_path / "x", **given)
+    encoders.train(data, output=tmp_path / "f", **given)
+    on = {"device": "cpu", "holdout": 0.0, "progress": False, "steps": 0}
+    encoders.train(few, output=tmp_path / "o", base=tmp_path / "f", **on)
+    one, other = (encoders.load(tmp_path / name, device="cpu").fingerprint for name in "fo")
+    assert one == other
+
+
 @pytest.mark.parametrize("loss", MINING)
 def test_every_loss_goes_on(base: Path, loss: str) -> None:
     """One with learnt centres has them where the embeddings are, and each begins with the base's weights."""
