@@ -165,7 +165,7 @@ def _unanswered(segment: Segment, ranking: Ranking) -> list[tuple[Numbers, int, 
     assert first is not None
     portions = first.ask(ranking.queries)
     tasks = [(asked, block) for block in first.blocks for asked in portions]
-    asking = _Asking(segment, first, ranking)
+    asking = _Asking(segment, first, ranking, _IN_VAIN * len(portions))
     if first.side_by_side:
         answered = workers.each(asking.answered, tasks)
     else:
@@ -180,7 +180,9 @@ def _unanswered(segment: Segment, ranking: Ranking) -> list[tuple[Numbers, int, 
 class _Asking:
     """One search by a first pass, block by block, until that turns out to be in vain."""
 
-    def __init__(self, segment: Segment, first: FirstPass, ranking: Ranking) -> None:
+    def __init__(self, segment: Segment, first: FirstPass, ranking: Ranking, patience: int) -> None:
+        """patience: so many answers too few, and half of all, are enough."""
+        self._patience = patience
         self._segment = segment
         self._first = first
         self._ranking = ranking
@@ -190,7 +192,7 @@ class _Asking:
 
     def answered(self, task: tuple[Asked, Block]) -> bool:
         """Offers what may be near; False where that is too much to be scored row by row."""
-        if self._in_vain >= _IN_VAIN and 2 * self._in_vain > self._asked:
+        if self._in_vain >= self._patience and 2 * self._in_vain > self._asked:
             return False
         asked, block = task
         # Scoring a row by itself costs about as much as 12 of the products of a whole block with all queries,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,9 @@ _LEAST = 1e-24
 _AT_ONCE = 2**15
 """Rows that are rounded at a time: what is made of them on the way is five times as large."""
 _SPARE = 0.2
-"""Share of a card's free memory that is left alone."""
+"""Share of a card's free memory that is left alone, besides what a search takes."""
+_SCORE = 12
+"""Bytes of a card's memory that a search takes for each product: in float32, twice, and what comes of it."""
 _PART = 0.05
 """Share of a card's memory that a block takes, and another one its products with some queries."""
 _LARGEST = 2**22
@@ -61,7 +62,10 @@ class HalfPass:
         count = len(rows)
         self.spans = spans(count, size) if largest is None else growing_spans(count, size, largest)
         self._centre = centre_of(rows)
-        self._together = _TOGETHER if device == "cpu" else _answered_together(self.spans)
+        most = max((stop - start for start, stop in self.spans), default=1)
+        self._together = _TOGETHER if device == "cpu" else _answered_together(most)
+        # What a search takes: a block that is sent over, and its products.
+        self._searching = most * (2 * rows.shape[1] + _SCORE * self._together)
 
     def grow(self, blocks: int) -> None:
         first = len(self.blocks)
@@ -73,7 +77,7 @@ class HalfPass:
         count, dim = stop - start, self._rows.shape[1]
         room = count + -count % GROUP
         kept, offsets = self._room((room, dim), torch.bfloat16), self._room((room,), torch.float32)
-        residual = length = offset = 0.0
+        bounds = torch.zeros(3, dtype=torch.float64, device=self._device)
         for first in range(0, count, _AT_ONCE):
             last = min(count, first + _AT_ONCE)
             rows = torch.from_numpy(self._rows[start + first : start + last] - self._centre).to(self._device)
@@ -82,12 +86,11 @@ class HalfPass:
             residuals = torch.linalg.vector_norm(halves.float() - rows, dim=1, dtype=torch.float64)
             residuals += 2.0**-21 * lengths
             kept[first:last] = halves
-            if self._metric == "euclidean":
-                squares = lengths.square() / 2
-                offsets[first:last] = squares.float()
-                offset = max(offset, float(squares.max()))
-            residual = max(residual, float(residuals.max()))
-            length = max(length, float((lengths + residuals).max()))
+            squares = lengths.square() / 2 if self._metric == "euclidean" else torch.zeros_like(lengths)
+            offsets[first:last] = squares.float()
+            found = torch.stack([residuals, lengths + residuals, squares]).amax(dim=1)
+            bounds = torch.maximum(bounds, found)  # a NaN stays: nothing is ruled out then
+        residual, length, offset = bounds.tolist()
         return Block(start, stop, residual, length, offset, (kept, offsets))
 
     def _room(self, shape: tuple[int, ...], kind: Any) -> Any:
@@ -96,7 +99,7 @@ class HalfPass:
         if self._device == "cpu":
             return torch.zeros(shape, dtype=kind)
         free, _ = torch.cuda.mem_get_info()
-        if math.prod(shape) * kind.itemsize < (1 - _SPARE) * free:
+        if math.prod(shape) * kind.itemsize < (1 - _SPARE) * (free - self._searching):
             return torch.zeros(shape, dtype=kind, device=self._device)
         return torch.zeros(shape, dtype=kind, pin_memory=True)
 
@@ -142,7 +145,10 @@ class HalfPass:
             return None
         query, group = hot[:, 0], hot[:, 1]
         values = groups[query, group]
-        at, inside = (~(values < bounds[query])).nonzero(as_tuple=True)
+        near = ~(values < bounds[query])
+        if int(near.sum()) > most:
+            return None
+        at, inside = near.nonzero(as_tuple=True)
         which, row = torch.stack([query[at], group[at] * GROUP + inside]).cpu().numpy()
         there = row < block.stop - block.start
         which = which[there]
@@ -157,11 +163,10 @@ def largest_block(dim: int) -> int:
     return max(_TOGETHER, min(_LARGEST, int(_PART * total) // (2 * dim)))
 
 
-def _answered_together(all_spans: Sequence[tuple[int, int]]) -> int:
+def _answered_together(largest: int) -> int:
     """How many queries at a time leave room for their products with the rows of the largest block."""
     _, total = _torch().cuda.mem_get_info()
-    most = max((stop - start for start, stop in all_spans), default=1)
-    return max(16, min(_TOGETHER, int(_PART * total) // (4 * most)))
+    return max(16, min(_TOGETHER, int(_PART * total) // (4 * largest)))
 
 
 def _products(rows: Any, queries: Any) -> tuple[Any, float]:
