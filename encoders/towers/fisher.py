@@ -19,6 +19,7 @@ CELLS = 4  # a patch has 4 x 4 cells
 CLIPPED = 0.2  # one strong edge must not decide a patch alone
 PLACED = 4.0  # how much the place, a share of the side, weighs beside components of mean deviation 1
 PICTURES, PATCHES = 800, 64_000  # at most, that principal components and mixture come from
+AT_ONCE = 8192  # patches of a picture, in whole rows of them: 16 pictures take about 0.5 GB so
 TINY = 1e-8
 
 
@@ -66,8 +67,10 @@ class FisherTower(nn.Module):
         self.cell, self.step, self.gaussians, self.mirrored = cell, step, gaussians, mirrored
         sides = sides_of(shape, sizes, CELLS * cell + 2)
         self.edges = Edges(shape, sides, directions)
-        for k, (height, width) in enumerate(sides):
-            self.register_buffer(f"places{k}", self._places(height, width), persistent=False)
+        places = [self._places(height, width) for height, width in sides]
+        for k, each in enumerate(places):
+            self.register_buffer(f"places{k}", each, persistent=False)
+        self.patches = sum(each.shape[1] for each in places)
         self._begin(numbers, components)
         self.gain = nn.Parameter(torch.ones(2))
         self.features = 2 * gaussians * (components + 2)
@@ -128,7 +131,7 @@ class FisherTower(nn.Module):
     def _statistics(self, batch: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
         """What belongs to each Gaussian, as shares of all patches, and its sums of numbers and of squares.
 
-        (n, gaussians) and (n, gaussians, 2 (m + 2)); one size of the picture after the other, for the memory.
+        (n, gaussians) and (n, gaussians, 2 (m + 2)); some patches after the others, for the memory.
         """
         matrix, constant = logits_of(mixture)
         parts, count = [], 0
@@ -143,16 +146,22 @@ class FisherTower(nn.Module):
         return held, sums
 
     def _patches(self, batch: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Descriptions (n, 16 * directions, p) and places (2, p) of the patches of each size."""
+        """Descriptions (n, 16 * directions, p) and places (2, p) of patches, of one size after the other."""
         corners = [(down * self.cell, across * self.cell) for down in range(CELLS) for across in range(CELLS)]
         far, step = (CELLS - 1) * self.cell, self.step
         for k, maps in enumerate(self.edges(batch)):
             cells = F.avg_pool2d(F.avg_pool2d(maps, (self.cell, 1), 1), (1, self.cell), 1)
             height, width = cells.shape[2] - far, cells.shape[3] - far
-            parts = [cells[:, :, y : y + height : step, x : x + width : step] for y, x in corners]
-            joined = torch.cat(parts, dim=1).flatten(2)
-            clipped = F.normalize(joined, dim=1).clamp(max=CLIPPED)
-            yield torch.sqrt(F.normalize(clipped, p=1.0, dim=1)), self.get_buffer(f"places{k}")
+            places, across = self.get_buffer(f"places{k}"), -(-width // step)
+            strip = step * max(1, AT_ONCE // across)
+            for top in range(0, height, strip):
+                rows = [(y + top, y + min(top + strip, height), x) for y, x in corners]
+                parts = [cells[:, :, y:end:step, x : x + width : step] for y, end, x in rows]
+                joined = torch.cat(parts, dim=1).flatten(2)
+                clipped = F.normalize(joined, dim=1).clamp(max=CLIPPED)
+                first = top // step * across
+                described = torch.sqrt(F.normalize(clipped, p=1.0, dim=1))
+                yield described, places[:, first : first + described.shape[2]]
 
     def _places(self, height: int, width: int) -> Tensor:
         """The middles (2, p) of all patches, as shares of the sides, from -0.5 to 0.5."""
@@ -168,7 +177,7 @@ class FisherTower(nn.Module):
         chosen = items[torch.randperm(len(items))[:PICTURES]]
         each = max(1, PATCHES // len(chosen))
         found, placed = [], []
-        for part in torch.split(chosen, CHUNK):
+        for part in torch.split(chosen, max(1, CHUNK * AT_ONCE // max(AT_ONCE, self.patches))):
             sizes = list(self._patches(part.to(self.mean.device).float()))
             patches = torch.cat([one for one, _ in sizes], dim=2).transpose(1, 2)
             places = torch.cat([one for _, one in sizes], dim=1).T

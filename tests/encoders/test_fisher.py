@@ -88,11 +88,31 @@ def test_the_features_against_plain_loops() -> None:
 def test_patches_of_all_sizes_count_alike() -> None:
     made = tower(sizes=[1.0, 0.7])
     seen = pictures(3)
-    alone = [tower(sizes=[size])(seen) for size in (1.0, 0.7)]
-    both = made(seen)
-    assert (both - alone[0]).abs().max() > 0.01 and (both - alone[1]).abs().max() > 0.01
-    counts = [sum(p.shape[1] for _, p in made._patches(seen)), [p.shape[1] for _, p in made._patches(seen)]]
-    assert counts == [100 + 25, [100, 25]]
+    alone = [tower(sizes=[size]) for size in (1.0, 0.7)]
+    assert [p.shape[1] for _, p in made._patches(seen)] == [100, 25] and made.patches == 125
+    model = mixture.Mixture(made.means, made.variances, made.shares)
+    for both, large, small in zip(*(each._statistics(seen, model) for each in (made, *alone)), strict=True):
+        assert torch.allclose(both, (100 * large + 25 * small) / 125, atol=1e-5)
+
+
+def test_large_pictures_are_read_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patches of a picture of 512 x 512 would take a gigabyte a copy; strips of them give the same."""
+    made, seen = tower(side=41, sizes=[1.0, 0.7]), pictures(20, 41)
+    whole, patches = made(seen), [each for each, _ in made._patches(seen)]
+    places = torch.cat([each for _, each in made._patches(seen)], dim=1)
+    monkeypatch.setattr("encoders.towers.fisher.AT_ONCE", 40)
+    strips = list(made._patches(seen))
+    assert max(each.shape[2] for each, _ in strips) <= 40 and len(strips) > 5
+    assert torch.equal(torch.cat([each for each, _ in strips], dim=2), torch.cat(patches, dim=2))
+    assert torch.equal(torch.cat([each for _, each in strips], dim=1), places)
+    assert torch.allclose(made(seen), whole, atol=1e-4)
+    taken = []
+    described = type(made)._patches
+    monkeypatch.setattr(
+        type(made), "_patches", lambda own, part: (taken.append(len(part)), described(own, part))[1]
+    )
+    made.look_at(seen)
+    assert sum(taken) == 20 and max(taken) * made.patches <= 16 * 40
 
 
 def test_light_changes_nothing_and_mirrored_is_as_it_says() -> None:
