@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from benchmarks import (
     picture,
     search_approximate,
     search_exact,
+    search_gpu,
     search_growth,
     search_overhead,
     search_removal,
@@ -19,6 +22,9 @@ from benchmarks import (
 from benchmarks.search_approximate import Turns, quickest, verdict, worth_racing
 from benchmarks.search_data import Crowd, first_subjects, index_of, opened, recall, truth
 from encoders.charts import Axis
+from gallery.indexes import half_pass
+from gallery.indexes.certified import Plan
+from gallery.indexes.exact import ExactIndex
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +158,34 @@ def test_the_exact_search_is_compared_with_faiss(tmp_path: Path, kind: str) -> N
     for size in ("1", "8"):
         assert found["sizes"][size]["worse"] == 0
         assert found["sizes"][size]["identical"] + found["sizes"][size]["ties"] == int(size)
+
+
+def test_the_bare_products_of_a_gpu_are_made_one_at_a_time(monkeypatch):
+    """All of them at once, of 1,024 queries with 10,000,000 rows, fill 40 GB of a card."""
+    rows = Crowd(400, 64, 4).rows()
+
+    def make(rows, metric, size):
+        return half_pass.HalfPass(rows, metric, size, "cpu")
+
+    index = ExactIndex(64, "cosine", Plan(make, rows=1, dim=1, block=64, patient=False))
+    index.add(np.arange(400), rows)
+    index.search(rows[:3], 2)
+    alive, most, products = [], [], half_pass._products
+
+    def watched(rows, queries):
+        found = products(rows, queries)
+        alive.append(weakref.ref(found[0]))
+        gc.collect()
+        most.append(sum(one() is not None for one in alive))
+        return found
+
+    monkeypatch.setattr(half_pass, "_products", watched)
+    monkeypatch.setattr(search_gpu, "timed", lambda work, rounds: bool(work()) or rounds)
+    assert search_gpu.first_product(index, rows) == 5
+    assert len(most) == len(index._segments[0].first.blocks) > 3 and max(most) == 1
+
+
+def test_the_benchmark_of_a_gpu_says_that_there_is_none(monkeypatch, capsys):
+    monkeypatch.setattr(half_pass, "on_gpu", lambda: False)
+    assert search_gpu.main([]) == 1
+    assert "no GPU" in capsys.readouterr().out
