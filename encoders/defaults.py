@@ -50,7 +50,7 @@ def found(data: LabelledSet, given: dict[str, Any]) -> dict[str, Any]:
     The preprocessing comes from what the items are, the tower and the augmentation from the preprocessing,
     batches and steps from the numbers of subjects and items. An encoder to go on from decides all but those.
     """
-    chosen = _of_base(given.get("base")) | given
+    chosen = _over(_of_base(given.get("base")), given)
     if "preprocess" not in chosen:
         chosen["preprocess"] = {
             "kind": _kind_for(chosen["tower"], data) if "tower" in chosen else kind_of(data.items, data.holds)
@@ -80,6 +80,14 @@ def _of_base(base: str | None) -> dict[str, Any]:
         return {}
     part = base_encoder(base).spec.embedding_part()
     return {key: part[key] for key in ("tower", "tower_args", "preprocess", "dim", "metric")}
+
+
+def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is given over what the base says; of its preprocessing what is not said otherwise is kept."""
+    read, said = base.get("preprocess", {}), given.get("preprocess", {})
+    if read and said.get("kind", read["kind"]) == read["kind"]:
+        return base | given | {"preprocess": read | said}
+    return base | given
 
 
 def _items(counts: Any, subjects: int) -> int:

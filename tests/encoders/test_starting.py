@@ -118,6 +118,18 @@ def test_training_goes_on_with_larger_pictures(base: Path, tmp_path: Path) -> No
         encoders.train(data, output=tmp_path / "m", base=tmp_path / "f", device="cpu", **more)
 
 
+def test_what_is_not_said_of_a_preprocessing_is_that_of_the_base(tmp_path: Path) -> None:
+    """Its kind alone, or another size, says nothing about the rest."""
+    data, given = labelled(6, 4), {"steps": 1, "device": "cpu", "holdout": 0.0, "progress": False}
+    ink = {"kind": "ink", "size": 32, "margin": 0.2}
+    encoders.train(data, output=tmp_path / "b", tower="conv", preprocess=ink, dim=4, **given)
+    for more, size in (({"kind": "ink"}, 32), ({"size": 40}, 40), ({"kind": "ink", "size": 40}, 40)):
+        place = tmp_path / f"{len(more)}-{size}"
+        encoders.train(data, output=place, base=tmp_path / "b", preprocess=more, **given)
+        read = encoders.load(place, device="cpu").spec.preprocess
+        assert (read["kind"], read["size"], read["margin"]) == ("ink", size, 0.2)
+
+
 def test_the_height_may_differ_and_what_else_does_is_told_as_it_is(tmp_path: Path) -> None:
     data, grey = labelled(6, 4), {"kind": "grey", "height": 32, "width": 32}
     given: dict[str, Any] = {"steps": 1, "device": "cpu", "holdout": 0.0, "progress": False}
