@@ -40,6 +40,7 @@ def _encoder(place: Path, spec: Spec, measured: dict[str, Any]) -> dict[str, Any
         "dim": spec.dim,
         "metric": spec.metric,
         "size": spec.preprocess["size"],
+        "zooms": " and ".join(map(str, spec.tower_args["zooms"])),
         "megabytes": f"{(place / record.WEIGHTS).stat().st_size / 1e6:.1f}",
         "fingerprint": measured["encoder"]["fingerprint"],
         "threshold": f"{spec.threshold:.4f}",
@@ -94,11 +95,15 @@ def _training(spec: Spec, members: list[History]) -> dict[str, Any]:
 
 
 def _member(past: History) -> str:
-    best, blocks = past.best or {}, past.used["tower_args"]["blocks"]
+    best, used = past.best or {}, past.used
     cells = [
-        " ".join(map(str, blocks)), f"{past.settings['steps']:,}", f"{past.seconds / 60:.0f} min",
-        f"{best['eer']:.2%}", f"{best['one_shot_error']:.2%}",
-    ]  # fmt: skip
+        str(used["preprocess"]["size"]),
+        " ".join(map(str, used["tower_args"]["blocks"])),
+        f"{past.settings['steps']:,}",
+        f"{past.seconds / 60:.0f} min",
+        f"{best['eer']:.2%}",
+        f"{best['one_shot_error']:.2%}",
+    ]
     return f"| {' | '.join(cells)} |"
 
 

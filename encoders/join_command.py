@@ -23,6 +23,7 @@ def grammar(command: argparse.ArgumentParser) -> None:
     add(
         "--weights", type=float, nargs="+", metavar="W", help="what each distance counts for (default: alike)"
     )
+    add("--zooms", type=float, nargs="+", metavar="Z", help="read pictures at each of these magnifications")
     add("--half", action="store_true", help="round weights to float16: half their bytes, as fast as before")
     add("--validation", metavar="DATA", help="subjects that no member was trained on: sets the threshold")
     add("--label", metavar="COLUMN", help="the column of a CSV with the subject")
@@ -41,7 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     outputs.refuse_unusable(place)
     _refuse_to_lose(place, arguments.encoders, arguments.overwrite)
     members = [joining.own(name) for name in arguments.encoders]
-    made = joining.join(members, weights=arguments.weights, name=arguments.name or place.stem)
+    name = arguments.name or place.stem
+    made = joining.join(members, weights=arguments.weights, zooms=arguments.zooms, name=name)
     made = joining.halved(made) if arguments.half else made
     told: dict[str, Any] = {"output": str(place), "dim": made.dim, "fingerprint": made.fingerprint}
     if arguments.validation is not None:

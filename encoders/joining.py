@@ -16,6 +16,7 @@ from encoders.errors import EncoderError
 from encoders.numeric import plain
 from encoders.siamese import SiameseEncoder
 from encoders.spec import Spec
+from encoders.towers._zoom import check_zooms
 from encoders.towers.joined import shares
 from encoders.validation import Validation, measure
 
@@ -28,6 +29,7 @@ def join(
     members: Sequence[Member],
     *,
     weights: Sequence[float] | None = None,
+    zooms: Sequence[float] | None = None,
     name: str = "joined",
     device: str | None = None,
 ) -> SiameseEncoder:
@@ -35,20 +37,23 @@ def join(
 
     `members` are encoders of this package, or their names or places; all read items alike (one preprocessing)
     and compare by cosine. `weights`, one each from 1e-6 to 1e6, are what their distances count for (equally
-    when None). A comparator that a member learnt is left out; no threshold is recommended (`with_threshold`).
+    when None). With `zooms`, up to 16 from 0.25 to 4, every picture is read at each of these magnifications,
+    and a member's embedding is the mean direction of those it gives: that takes as many times as long. A
+    comparator that a member learnt is left out; no threshold is recommended (`with_threshold`).
     The sum rule of Kittler et al., "On combining classifiers", PAMI 1998. Raises EncoderError.
     """
     loaded = [own(member, device) for member in members]
     _check_alike(loaded)
     given = None if weights is None else plain(list(weights))
     shares(len(loaded), given)  # told before anything is built
+    read = {} if zooms is None else {"zooms": check_zooms(plain(list(zooms)), loaded[0].preprocess.shape)}
     parts = [
         {key: one.spec.embedding_part()[key] for key in ("tower", "tower_args", "dim")} for one in loaded
     ]
     spec = Spec(
         name,
         "joined",
-        {"members": parts, "weights": None if given is None else [float(one) for one in given]},
+        {"members": parts, "weights": None if given is None else [float(one) for one in given]} | read,
         loaded[0].spec.preprocess,
         sum(one.dim for one in loaded),
         versions=packages.versions("numpy", "pillow", "torch"),

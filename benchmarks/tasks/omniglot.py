@@ -35,7 +35,7 @@ MEASURES = {
 }
 SHIPPED = "glyph"
 TRAINED_BY = "python -m benchmarks.train_glyph --work trained --output glyph"
-SETTINGS: dict[str, Any] = train_glyph.COMMON | {"members": train_glyph.MEMBERS}
+SETTINGS: dict[str, Any] = train_glyph.COMMON | {"members": train_glyph.RUNS}
 TESTED, EPISODES, QUERIES = 423, 1000, 5
 
 

@@ -102,11 +102,12 @@ def test_digits_one_shot_beats_raw_pixels(glyph: Any) -> None:
     assert found["accuracy"] > raw["accuracy"]
 
 
-def test_the_histories_of_both_members_are_beside_the_weights() -> None:
+def test_the_histories_of_all_its_trainings_are_beside_the_weights() -> None:
     told = json.loads((shipped.find("glyph") / record.HISTORY).read_text(encoding="utf-8"))["members"]
     past = [History(**one) for one in told]
-    assert [one.settings["steps"] for one in past] == [own["steps"] for own in train_glyph.MEMBERS.values()]
-    for one in past:
-        said = {k: v for k, v in train_glyph.COMMON.items() if k != "preprocess"}
+    assert [one.settings["steps"] for one in past] == [own["steps"] for own in train_glyph.RUNS.values()]
+    for one, own in zip(past, train_glyph.RUNS.values(), strict=True):
+        said = {k: v for k, v in (train_glyph.COMMON | own).items() if k not in ("preprocess", "tower_args")}
+        assert one.used["preprocess"]["size"] == own.get("preprocess", {}).get("size", 48)
         assert {k: one.settings[k] for k in said} == said and one.settings["loss"] == "margin"
         assert one.evidence["subjects"] >= 60

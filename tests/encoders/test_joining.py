@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 import encoders
 import gallery
@@ -60,6 +61,49 @@ def test_the_distance_is_the_weighted_mean(kind: str, weights: list[float] | Non
     assert np.array_equal(rows, np.concatenate([whole.encode([item]) for item in GOOD[kind]]))
 
 
+def test_zooms_give_the_mean_direction_of_what_is_seen_at_each() -> None:
+    parts, zooms = [conv(0), conv(1)], [1.08, 0.5]
+    whole = encoders.join(parts, zooms=zooms, device="cpu")
+    items = np.stack([whole.preprocess(item) for item in GOOD["ink"]])
+    expected = []
+    for part in parts:
+        seen = [part.encode_prepared(_zoomed(items, zoom)) for zoom in zooms]
+        mean = np.mean(seen, axis=0)
+        expected.append(mean / np.linalg.norm(mean, axis=1, keepdims=True) / np.sqrt(2))
+    rows = whole.encode(GOOD["ink"])
+    assert np.abs(rows - np.concatenate(expected, axis=1)).max() < 1e-5
+    assert np.array_equal(rows, np.concatenate([whole.encode([item]) for item in GOOD["ink"]]))
+    plain = encoders.join(parts, device="cpu")
+    once = encoders.join(parts, zooms=[1], device="cpu")
+    assert np.abs(once.encode(GOOD["ink"]) - plain.encode(GOOD["ink"])).max() < 1e-6
+    assert len({one.fingerprint for one in (whole, plain, once)}) == 3
+    assert whole.network.state_dict().keys() == plain.network.state_dict().keys()
+
+
+def _zoomed(items: np.ndarray, zoom: float) -> np.ndarray:
+    """The same by torch's own sampling."""
+    matrix = torch.tensor([[1 / zoom, 0, 0], [0, 1 / zoom, 0]]).expand(len(items), -1, -1)
+    grid = F.affine_grid(matrix, list(items.shape), align_corners=False)
+    return F.grid_sample(torch.from_numpy(items), grid, align_corners=False).numpy()
+
+
+@pytest.mark.parametrize(
+    ("kind", "zooms", "words"),
+    [
+        ("ink", [], r"zooms are \[\]: 1 to 16 numbers from 0.25 to 4 are needed"),
+        ("ink", [1, 0.2], "zooms are"),
+        ("ink", [float("nan")], "zooms are"),
+        ("ink", [4.5], "zooms are"),
+        ("ink", [True], "zooms are"),
+        ("ink", [1] * 17, "1 to 16 numbers"),
+        ("vector", [1.1], "zooms are for pictures, not for items of shape"),
+    ],
+)
+def test_zooms_that_cannot_be_are_refused(kind: str, zooms: list[float], words: str) -> None:
+    with pytest.raises(EncoderError, match=words):
+        encoders.join(members(kind), zooms=zooms, device="cpu")
+
+
 def test_three_and_joined_ones_can_be_joined() -> None:
     one, two, three = (conv(seed) for seed in range(3))
     flat = encoders.join([one, two, three], device="cpu")
@@ -82,7 +126,7 @@ def test_what_changes_embeddings_changes_the_fingerprint() -> None:
 
 
 def test_saved_exported_and_kept_in_a_gallery(tmp_path: Path) -> None:
-    whole = encoders.join([conv(0), conv(1)], device="cpu")
+    whole = encoders.join([conv(0), conv(1)], zooms=[1.1, 0.9], device="cpu")
     rows = whole.encode(GOOD["ink"])
     again = checkpoint.load(checkpoint.save(whole, tmp_path / "both.encoder"), device="cpu")
     export.to_safetensors(whole, tmp_path / "both.safetensors")
@@ -98,7 +142,7 @@ def test_saved_exported_and_kept_in_a_gallery(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(len(versions("onnx", "onnxruntime", "onnxscript")) < 3, reason="no extra [onnx]")
 def test_a_joined_encoder_in_onnx(tmp_path: Path) -> None:
-    whole = encoders.join([conv(0), conv(1)], device="cpu")
+    whole = encoders.join([conv(0), conv(1)], zooms=[1.1, 0.9], device="cpu")
     assert export.to_onnx(whole, tmp_path / "both.onnx") < 1e-5
     rows = encoders.load(tmp_path / "both.onnx").encode(GOOD["ink"])
     assert np.abs(rows - whole.encode(GOOD["ink"])).max() < 1e-5
