@@ -5,7 +5,7 @@ same for both: on pictures of 48 pixels, then, from those weights, on 64. Their 
 they are joined, every picture being read a little larger and a little smaller; the weights are rounded to
 float16 and the threshold is set on the held-out alphabets. `--work` keeps the trainings, those that are
 there are taken, and one that was interrupted goes on. Both towers may be trained at once by their own
-commands (`--commands` prints them).
+commands (`--commands` prints them), each on 64 pixels after its own on 48.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,9 +45,9 @@ def join(
     """
     loaded = [own(member, device) for member in members]
     _check_alike(loaded)
-    given = None if weights is None else plain(list(weights))
+    given = None if weights is None else _listed(weights)
     shares(len(loaded), given)  # told before anything is built
-    read = {} if zooms is None else {"zooms": check_zooms(plain(list(zooms)), loaded[0].preprocess.shape)}
+    read = {} if zooms is None else {"zooms": check_zooms(_listed(zooms), loaded[0].preprocess.shape)}
     parts = [
         {key: one.spec.embedding_part()[key] for key in ("tower", "tower_args", "dim")} for one in loaded
     ]
@@ -61,6 +62,14 @@ def join(
     )
     state = dict(_weights(loaded))
     return SiameseEncoder(spec, checkpoint.network_of(spec, state), device=device)
+
+
+def _listed(given: Any) -> Any:
+    """Numbers as a list of Python's own; what cannot be listed as it is, to be refused with words."""
+    try:
+        return plain(list(given))
+    except TypeError:
+        return given
 
 
 def with_threshold(

@@ -17,6 +17,14 @@ def number(value: Any) -> bool:
     return whole(value) or isinstance(value, float | np.floating)
 
 
+def shown(value: Any, most: int = 100) -> str:
+    """The beginning of a value for a message. Python refuses to write numbers of thousands of digits."""
+    try:
+        return str(value)[:most]
+    except ValueError:
+        return "numbers too long to be shown"
+
+
 def plain(value: Any) -> Any:
     """The same with numpy's numbers and arrays as Python's numbers and lists: what JSON can keep."""
     if isinstance(value, dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -64,8 +63,11 @@ def sides_of(shape: tuple[int, ...], sizes: Sequence[float], least: int) -> list
     """
     sides = [(round(share * shape[1]), round(share * shape[2])) for share in sizes]
     if min(map(min, sides)) < least:
-        first = math.ceil((least - 0.5) / min(sizes))  # halves are rounded to even numbers
-        side = next(side for side in count(first) if round(min(sizes) * side) >= least)
+        share = min(sizes)
+        first = math.ceil((least - 0.5) / share)
+        # Halves are rounded to even numbers; beside a tiny share one pixel more is lost in rounding.
+        tried = (first, first + 1, math.ceil(least / share))
+        side = next(side for side in tried if round(share * side) >= least)
         raise EncoderError(f"sizes {list(sizes)} need images of {side} pixels, not {min(shape[1:])}")
     return sides
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.errors import EncoderError
-from encoders.numeric import number
+from encoders.numeric import number, shown
 
 LEAST, LARGEST, MOST = 0.25, 4.0, 16
 
@@ -16,7 +16,7 @@ LEAST, LARGEST, MOST = 0.25, 4.0, 16
 class Zoom(nn.Module):
     """Pictures `factor` times as large about their centre, on a frame that stays: (n, c, h, w) -> the same.
 
-    Bilinear; 0, the background, comes in from outside.
+    Bilinear; what comes in from outside is 0: paper, or the mean of pictures that are standardised.
     """
 
     def __init__(self, shape: tuple[int, ...], factor: float) -> None:
@@ -36,7 +36,7 @@ def check_zooms(zooms: Any, shape: tuple[int, ...]) -> list[float]:
     some = isinstance(zooms, list | tuple) and 1 <= len(zooms) <= MOST
     if not some or not all(number(one) and LEAST <= one <= LARGEST for one in zooms):
         raise EncoderError(
-            f"zooms are {str(zooms)[:100]}: 1 to {MOST} numbers from {LEAST:g} to {LARGEST:g} are needed"
+            f"zooms are {shown(zooms)}: 1 to {MOST} numbers from {LEAST:g} to {LARGEST:g} are needed"
         )
     if len(shape) != 3:
         raise EncoderError(f"zooms are for pictures, not for items of shape {shape}: leave them out")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from encoders.errors import EncoderError
 from encoders.headed import Headed
-from encoders.numeric import number
+from encoders.numeric import number, shown
 from encoders.spec import MOST_NUMBERS
 from encoders.towers._zoom import Zoom, check_zooms
 
@@ -87,9 +87,7 @@ def shares(count: int, weights: Sequence[float] | None) -> list[float]:
     """The weights of `count` members as shares of 1, equal when None; EncoderError for no such weights."""
     given: Any = [1.0] * count if weights is None else weights
     if not isinstance(given, list | tuple) or not all(number(one) and LEAST <= one <= MOST for one in given):
-        raise EncoderError(
-            f"weights are {str(given)[:100]}: each must be a number from {LEAST:f} to {MOST:,.0f}"
-        )
+        raise EncoderError(f"weights are {shown(given)}: each must be a number from {LEAST:f} to {MOST:,.0f}")
     if len(given) != count:
         words = f"{len(given)} weight{'s' * (len(given) != 1)}"
         raise EncoderError(f"{words} for {count} members: one each is needed")

@@ -70,7 +70,8 @@ def search(segment: Segment, ranking: Ranking, error: Costs, plan: Plan) -> None
     every = np.arange(len(ranking.queries))
     _prepare(segment, ranking, plan)
     covered = _covered(segment)
-    if covered and _is_worth_asking(segment) and _promise(segment, ranking):
+    promised = _promise(segment, ranking) if covered and _is_worth_asking(segment) else None
+    if promised is not None:
         unanswered = _unanswered(segment, ranking)
         _learn(segment, unanswered, len(every) * covered)
         for which, start, stop in unanswered:
@@ -79,6 +80,8 @@ def search(segment: Segment, ranking: Ranking, error: Costs, plan: Plan) -> None
         covered = 0
     if covered < len(segment):
         plain.search(segment, covered, len(segment), ranking, every, error)
+    if promised is not None:
+        _keep(segment, ranking, *promised)
 
 
 def _covered(segment: Segment) -> int:
@@ -142,8 +145,11 @@ def _grow(segment: Segment, first: FirstPass, patient: bool) -> None:
         segment.credit -= prices[blocks - 1]
 
 
-def _promise(segment: Segment, ranking: Ranking) -> bool:
-    """Bounds the answer by that of a sample; False where that would be too weak to be worth a first pass."""
+def _promise(segment: Segment, ranking: Ranking) -> tuple[Numbers, Numbers] | None:
+    """Bounds the answer by that of a sample: (queries, rows of the segment), pairs that are to be offered.
+
+    None where that would be too weak to be worth a first pass.
+    """
     if segment.sample is None:
         at = np.linspace(0, len(segment) - 1, min(_SAMPLE, len(segment) // 4)).astype(np.int64)
         segment.sample = at, segment.rows[at]
@@ -152,11 +158,22 @@ def _promise(segment: Segment, ranking: Ranking) -> bool:
     if not alive.all():
         at, rows = at[alive], rows[alive]
     if len(at) < 8 * ranking.k:
-        return False
+        return None
     _, found = library.nearest(ranking.queries, rows, ranking.k, ranking.metric)
     which = np.repeat(np.arange(len(found)), ranking.k)
     ranking.promise(which, rows, found.ravel())
-    return True
+    return which, at[found.ravel()]
+
+
+def _keep(segment: Segment, ranking: Ranking, which: Numbers, at: Numbers) -> None:
+    """Offers what was promised where places are empty: each pair that is not there already.
+
+    Of a crowd that float32 cannot tell apart, a plain search may name only rows past the promised bound.
+    """
+    lacking = ranking.numbers[which, -1] < 0
+    which, at = which[lacking], at[lacking]
+    new = ~(ranking.numbers[which] == segment.numbers[at][:, None]).any(axis=1)
+    ranking.offer(which[new], segment.rows, at[new], segment.numbers[at[new]])
 
 
 def _unanswered(segment: Segment, ranking: Ranking) -> list[tuple[Numbers, int, int]]:

@@ -211,7 +211,7 @@ def test_settings_that_the_tower_refuses() -> None:
 
 
 def test_pictures_of_the_size_that_is_asked_for_are_large_enough() -> None:
-    for least, share in itertools.product(range(4, 30), (0.3, 0.5, 0.63, 0.75, 1.0, 1.5, 1e-6)):
+    for least, share in itertools.product(range(4, 30), (0.3, 0.5, 0.63, 0.75, 1.0, 1.5, 1e-6, 1e-30)):
         with pytest.raises(EncoderError, match="need images of") as raised:
             sides_of((1, 1, 1), [share], least)
         side = int(str(raised.value).split()[-4])

@@ -96,10 +96,13 @@ def _zoomed(items: np.ndarray, zoom: float) -> np.ndarray:
         ("ink", [4.5], "zooms are"),
         ("ink", [True], "zooms are"),
         ("ink", [1] * 17, "1 to 16 numbers"),
+        ("ink", 1.08, "zooms are 1.08: 1 to 16 numbers"),
+        ("ink", np.array(1.08), "zooms are 1.08: 1 to 16 numbers"),
+        ("ink", [10**5000], "zooms are numbers too long to be shown: 1 to 16"),
         ("vector", [1.1], "zooms are for pictures, not for items of shape"),
     ],
 )
-def test_zooms_that_cannot_be_are_refused(kind: str, zooms: list[float], words: str) -> None:
+def test_zooms_that_cannot_be_are_refused(kind: str, zooms: Any, words: str) -> None:
     with pytest.raises(EncoderError, match=words):
         encoders.join(members(kind), zooms=zooms, device="cpu")
 
@@ -206,6 +209,8 @@ def test_what_cannot_be_joined_is_refused() -> None:
                 "12",
                 [1e308] * 2,
                 [1, 10**400],
+                [1, 10**5000],
+                2,
                 [5e-324, 1],
             )
         ),
@@ -255,6 +260,7 @@ WRONG = [
         (_members({}) | {"weights": w}, "weights are")
         for w in (5, "12", {"a": 1, "b": 2}, [1, True], [9e307] * 2)
     ],
+    *[(_members({}) | {"zooms": z}, "zooms are") for z in (5, True, "12", {"a": 1}, [], [1, "2"], [9e307])],
     ({}, "two members or more"),
 ]
 

@@ -81,3 +81,20 @@ def test_a_crowded_block_is_one_in_vain_however_many_portions_ask_it():
     assert certified._promise(segment, ranking)
     left = [(len(which), *run) for which, *run in certified._unanswered(segment, ranking)]
     assert left == [(1024, 0, 256)]
+
+
+def test_every_place_is_filled_where_float32_cannot_tell_a_crowd_apart():
+    """What it names of 4,000 rows in one spot lies past the bound that a sample promised."""
+    rows = vectors(5_000, 64)
+    rows[:4_000] = rows[:1] + 1e-4 * vectors(4_000, 64, seed=1)
+    queries = prepare(rows[:4_000:8] + 1e-3 * vectors(500, 64, seed=2), "euclidean")
+
+    def make(rows, metric, size):
+        return half_pass.HalfPass(rows, metric, size, "cpu")
+
+    for k in (1, 3):
+        index = ExactIndex(64, "euclidean", Plan(make, rows=1, dim=1, block=64, patient=False))
+        index.add(np.arange(5_000), rows)
+        found = index.search(queries, k)
+        assert (found.numbers >= 0).all()
+        assert all(len(set(numbers)) == k for numbers in found.numbers.tolist())
