@@ -35,7 +35,9 @@ MEASURES = {
 }
 SHIPPED = "glyph"
 TRAINED_BY = "python -m benchmarks.train_glyph --work trained --output glyph"
-SETTINGS: dict[str, Any] = train_glyph.COMMON | {"members": train_glyph.RUNS}
+SETTINGS: dict[str, Any] = train_glyph.COMMON | {
+    "runs": train_glyph.RUNS, "members": list(train_glyph.MEMBERS), "zooms": list(train_glyph.ZOOMS),
+}  # fmt: skip
 TESTED, EPISODES, QUERIES = 423, 1000, 5
 
 
