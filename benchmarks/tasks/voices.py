@@ -23,7 +23,7 @@ MEASURES = {
     "three": Measure("rank-1 of 3, none of them heard", None),
 }
 SETTINGS: dict[str, Any] = {
-    "tower": "spectra", "tower_args": {"bands": 256, "window": 0.256}, "dim": 512,
+    "tower": "spectra", "tower_args": {"bands": 512, "window": 0.128}, "dim": 512,
     "preprocess": {"kind": "audio", "rate": recordings.RATE, "seconds": recordings.SECONDS},
     "augment": "none", "start": "whitening", "steps": 0, "holdout": 0.0,
 }  # fmt: skip
