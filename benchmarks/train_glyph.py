@@ -21,7 +21,8 @@ import numpy as np
 
 import encoders
 from benchmarks import omniglot_data
-from encoders import checkpoint, datasets, joining, record, state, training, validation
+from benchmarks.accuracy import command
+from encoders import checkpoint, datasets, joining, record, state, training
 from encoders.siamese import SiameseEncoder
 
 COMMON: dict[str, Any] = {
@@ -41,7 +42,7 @@ ZOOMS = (1.08, 0.86)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains what is not there yet, joins, and writes the checkpoint with the histories of both."""
+    """Trains what is not there yet, joins, and writes the checkpoint with the histories of all trainings."""
     arguments = _parser().parse_args(argv)
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
@@ -80,9 +81,7 @@ def joined(data: datasets.LabelledSet, members: Sequence[Path], work: Path) -> S
     whole = joining.halved(joining.join(refined, zooms=ZOOMS, name="glyph", device="cpu"))
     # The same alphabets that every run of this seed and share holds out.
     held = datasets.split(data, COMMON["holdout"], np.random.default_rng(COMMON["seed"]))[1]
-    prepared = datasets.prepared(held, whole.preprocess)
-    found = validation.measure(whole, prepared, COMMON["fmr"])
-    return joining.recommending(whole, found, COMMON["fmr"], unsure=False)
+    return joining.with_threshold(whole, held, COMMON["fmr"], unsure=False)[0]
 
 
 def _refined(data: datasets.LabelledSet, member: Path, work: Path) -> Path:
@@ -108,8 +107,6 @@ def _history(trained: Path) -> Any:
 
 
 def _command(name: str, file: Path, work: Path) -> str:
-    from benchmarks.accuracy import command
-
     told = f"encoders train {file} --output {place(work, name)} --threads 1"
     return f"{told} {command(settings(name, work))}"
 

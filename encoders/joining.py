@@ -73,14 +73,15 @@ def _listed(given: Any) -> Any:
 
 
 def with_threshold(
-    encoder: SiameseEncoder, data: LabelledSet, fmr: float
+    encoder: SiameseEncoder, data: LabelledSet, fmr: float, *, unsure: bool = True
 ) -> tuple[SiameseEncoder, Validation]:
     """The encoder with the threshold that `data` recommends for `fmr`, where it can, and what was found.
 
-    `data` are items of subjects that no member was trained on, which only the caller knows: the card says so.
+    `data` are items of subjects that no member was trained on, which only the caller knows: the card says so,
+    but for one who is not `unsure`.
     """
     found = measure(encoder, datasets.prepared(data, encoder.preprocess), fmr)
-    return recommending(encoder, found, fmr), found
+    return recommending(encoder, found, fmr, unsure=unsure), found
 
 
 def recommending(

@@ -135,11 +135,8 @@ def open_set(
     foreign = people.identify_batch([images[row] for row in strangers])
     unknown = np.mean([answer.decision == "unknown" for answer in foreign])
     print(f"with the recommended threshold {people.threshold:.3f}:")
-    print(
-        f"  {len(known)} images of enrolled digits: {accuracy(mated, labels[known]):.1%} named right, ",
-        end="",
-    )
-    print(f"{np.mean([answer.decision == 'unknown' for answer in mated]):.1%} unknown")
+    right, refused = accuracy(mated, labels[known]), np.mean([one.decision == "unknown" for one in mated])
+    print(f"  {len(known)} images of enrolled digits: {right:.1%} named right, {refused:.1%} unknown")
     print(f"  {len(strangers)} of an 8 or 9, not enrolled: {unknown:.1%} unknown")
     print(f"  for instance: {foreign[0]}\n")
 

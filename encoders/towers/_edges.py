@@ -50,12 +50,6 @@ class Edges(nn.Module):
         return along**SHARPNESS * strength
 
 
-def check_shape(shape: tuple[int, ...], tower: str) -> None:
-    """EncoderError for items that are no pictures (channels, height, width)."""
-    if len(shape) != 3:
-        raise EncoderError(f"a {tower} takes items of shape (channels, height, width), not {shape}")
-
-
 def sides_of(shape: tuple[int, ...], sizes: Sequence[float], least: int) -> list[tuple[int, int]]:
     """Height and width of a picture (c, h, w) at each of `sizes`, which are shares of its own sides.
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from encoders.batches import CHUNK
 from encoders.errors import EncoderError, TrainingError
 from encoders.mixture import LEAST, Mixture, fitted, logits_of
-from encoders.towers._edges import Edges, check_shape, sides_of
-from encoders.towers._images import KINDS
+from encoders.towers._edges import Edges, sides_of
+from encoders.towers._images import KINDS, check_shape
 
 CELLS = 4  # a patch has 4 x 4 cells
 CLIPPED = 0.2  # one strong edge must not decide a patch alone

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.errors import EncoderError
-from encoders.towers._edges import Edges, check_shape, sides_of
-from encoders.towers._images import KINDS
+from encoders.towers._edges import Edges, sides_of
+from encoders.towers._images import KINDS, check_shape
 
 CLIPPED = 0.2  # one strong edge must not decide a block alone
 TINT = 1.5  # how much a difference of two channels weighs beside a histogram
